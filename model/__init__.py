@@ -1,0 +1,4 @@
+"""The Transformer, from its parts, and the means to see inside it.
+
+Imports torch, safetensors and tokenizers; never `training` or `service`.
+"""
