@@ -18,14 +18,14 @@ def scaled_dot_product_attention(
     """softmax(Q K^T / sqrt(d_k)) V, formula (1) of the paper, as written there.
 
     query, key, value: [B, H, T, K]. mask: bool, broadcastable to [B, H, T, T], True = may attend; every row
-    needs at least one True. Returns the mixed values [B, H, T, K] and the probabilities [B, H, T, T], whose
-    rows sum to 1 (before dropout).
+    needs at least one True. Returns the mixed values [B, H, T, K] and the probabilities [B, H, T, T] in float32,
+    whose rows sum to 1 (before dropout).
     """
     scores = query @ key.transpose(-2, -1) / math.sqrt(query.size(-1))  # [B, H, T, T]
     if mask is not None:
         scores = scores.masked_fill(~mask, float("-inf"))
-    probabilities = torch.softmax(scores, dim=-1)  # [B, H, T, T]
-    return F.dropout(probabilities, dropout) @ value, probabilities
+    probabilities = torch.softmax(scores.float(), dim=-1)  # [B, H, T, T]
+    return F.dropout(probabilities, dropout).to(value.dtype) @ value, probabilities
 
 
 class MultiHeadAttention(nn.Module):

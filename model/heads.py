@@ -13,9 +13,9 @@ from model.transformer import Encoder
 
 
 def mean_pool(hidden: Tensor, real: Tensor) -> Tensor:
-    """Mean over real tokens (Reimers and Gurevych 2019). hidden [B, T, D], real bool [B, T] -> [B, D]."""
-    weight = real[..., None].to(hidden.dtype)
-    return (hidden * weight).sum(dim=1) / weight.sum(dim=1).clamp_min(1.0)
+    """Mean over real tokens (Reimers and Gurevych 2019). hidden [B, T, D], real bool [B, T] -> float32 [B, D]."""
+    weight = real[..., None].float()
+    return (hidden.float() * weight).sum(dim=1) / weight.sum(dim=1).clamp_min(1.0)
 
 
 class ClassificationHead(nn.Module):
@@ -45,7 +45,7 @@ class TextModel(nn.Module):
         self.apply(_initialise)
 
     def pooled(self, batch: Batch) -> Tensor:
-        """Text vectors [B, D], not normalised."""
+        """Text vectors [B, D] in float32, not normalised."""
         return mean_pool(self.encoder(batch), batch.real)
 
     def embed(self, batch: Batch) -> Tensor:

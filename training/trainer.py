@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from model.batch import pad
+from model.capability import has_bfloat16
 from model.heads import TextModel
 from model.tokenizer import Encoding
 from training.checkpoints import Position, load_checkpoint, save_checkpoint
@@ -63,13 +64,6 @@ TrainingEvent = Started | Progress | Evaluated
 
 class NonFiniteLoss(RuntimeError):
     """The loss became NaN or infinite; the weights are of no use from here on."""
-
-
-def has_bfloat16(device: torch.device) -> bool:
-    """Whether bf16 matrix products are in hardware; emulated ones are slower than float32."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 class Trainer:

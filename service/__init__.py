@@ -1,0 +1,1 @@
+"""HTTP, jobs and the inference engine. Imports `model`; only the job worker and the command line import `training`."""

@@ -1,0 +1,1 @@
+"""Requests to batches to results: `queue` decides, `runner` computes, `engine` joins them."""

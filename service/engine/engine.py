@@ -1,0 +1,179 @@
+"""The engine: coroutines submit texts, one thread owns the device and answers in batches.
+
+Two lanes: fast requests (classify, embed) in a token-bounded queue, attention requests in a short list of
+their own that gets a turn after each fast batch. The event loop never runs model code.
+"""
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from model.tokenizer import Encoding
+from service.engine.queue import Item, QueueFull, TokenQueue
+from service.engine.runner import Array, LoadedModel, Operation, attend, run
+from service.errors import Busy, TimedOut, Unavailable
+from service.metrics import Metrics
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    loaded: LoadedModel
+    encoding: Encoding
+    reply: "asyncio.Future[Array]"
+    loop: asyncio.AbstractEventLoop
+    since: float  # time.monotonic() at submission
+
+
+class Engine:
+    """Owns the device thread. `start` and `stop` are called by the application's lifespan."""
+
+    def __init__(
+        self,
+        metrics: Metrics,
+        max_queue_tokens: int,
+        max_batch_tokens: int,
+        max_attention_queue: int,
+        timeout_seconds: float,
+    ) -> None:
+        self._metrics = metrics
+        self._max_batch_tokens = max_batch_tokens
+        self._max_attention_queue = max_attention_queue
+        self._timeout_seconds = timeout_seconds
+        self._queue = TokenQueue(max_queue_tokens)
+        self._attention: deque[Item] = deque()
+        self._wake = threading.Condition()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._loop, name="vitrine-device", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Answers what is running, refuses what waits, ends the thread."""
+        with self._wake:
+            self._stopping = True
+            self._wake.notify_all()
+        self._thread.join(timeout=30)
+
+    async def submit(self, loaded: LoadedModel, operation: Operation, encodings: Sequence[Encoding]) -> list[Array]:
+        """One row of results for each encoding, in order.
+
+        Raises Busy when the queue is full, TimedOut when the answer takes too long, and what the model raised.
+        A caller that is cancelled (a client that left) takes its texts out of the queue.
+        """
+        items = [self._item(loaded, operation, encoding) for encoding in encodings]
+        with self._wake:
+            self._check_running()
+            try:
+                self._queue.put_all(items)
+            except QueueFull:
+                wanted = sum(item.num_tokens for item in items)
+                raise Busy(
+                    f"{wanted} tokens do not fit beside the {self._queue.tokens} waiting; the queue holds "
+                    f"{self._queue.max_tokens}; send fewer or try again later",
+                    retry_after_seconds=1,
+                ) from None
+            self._note_depth()
+            self._wake.notify()
+        return await self._wait(items)
+
+    async def attention(self, loaded: LoadedModel, encoding: Encoding) -> Array:
+        """Attention [L, H, T, T] of one text, in the lane of its own."""
+        item = self._item(loaded, "attention", encoding)
+        with self._wake:
+            self._check_running()
+            if len(self._attention) >= self._max_attention_queue:
+                raise Busy(
+                    f"{len(self._attention)} attention requests wait, which is the limit; try again later",
+                    retry_after_seconds=1,
+                )
+            self._attention.append(item)
+            self._note_depth()
+            self._wake.notify()
+        return (await self._wait([item]))[0]
+
+    def _item(self, loaded: LoadedModel, operation: str, encoding: Encoding) -> Item:
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(loaded, encoding, loop.create_future(), loop, time.monotonic())
+        return Item((loaded.id, operation), len(encoding.ids), waiting)
+
+    def _check_running(self) -> None:
+        if self._stopping or not self._thread.is_alive():
+            raise Unavailable("the service is stopping; try again in a moment", retry_after_seconds=5)
+
+    async def _wait(self, items: list[Item]) -> list[Array]:
+        futures = [item.payload.reply for item in items]
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                return list(await asyncio.gather(*futures))
+        except TimeoutError:
+            raise TimedOut(
+                f"no answer within {self._timeout_seconds:g} s; send fewer texts a request or try again later"
+            ) from None
+        finally:
+            for item in items:
+                item.cancelled = True  # no effect on those already answered
+
+    def _note_depth(self) -> None:
+        self._metrics.queue_depth("fast", len(self._queue))
+        self._metrics.queue_depth("attention", len(self._attention))
+
+    def _loop(self) -> None:
+        while True:
+            with self._wake:
+                while not (self._stopping or self._attention or len(self._queue)):
+                    self._wake.wait()
+                if self._stopping:
+                    leftover = [*self._queue.drain(), *self._attention]
+                    self._attention.clear()
+                    self._note_depth()
+                    break
+                batch = self._queue.next_batch(self._max_batch_tokens)
+                attention = self._attention.popleft() if self._attention else None
+                self._note_depth()
+            if batch:
+                self._answer(batch, self._run_batch)
+            if attention is not None and not attention.cancelled:
+                self._answer([attention], self._run_attention)
+        _fail(leftover, Unavailable("the service is stopping; try again in a moment", retry_after_seconds=5))
+
+    def _answer(self, batch: list[Item], compute: Callable[[list[Item]], Sequence[Array]]) -> None:
+        now = time.monotonic()
+        model, operation = batch[0].key
+        for item in batch:
+            self._metrics.queue_wait(operation, now - item.payload.since)
+        try:
+            results = compute(batch)
+        except Exception as error:  # every waiter hears of it; the thread lives on
+            _fail(batch, error)
+            return
+        longest = max(item.num_tokens for item in batch)
+        tokens = sum(item.num_tokens for item in batch)
+        self._metrics.batch(operation, len(batch), tokens, len(batch) * longest, time.monotonic() - now)
+        for item, row in zip(batch, results, strict=True):
+            item.payload.loop.call_soon_threadsafe(_resolve, item.payload.reply, row)
+
+    def _run_batch(self, batch: list[Item]) -> Sequence[Array]:
+        operation: Operation = "classify" if batch[0].key[1] == "classify" else "embed"
+        return list(run(batch[0].payload.loaded, operation, [item.payload.encoding for item in batch]))
+
+    def _run_attention(self, batch: list[Item]) -> Sequence[Array]:
+        return [attend(item.payload.loaded, item.payload.encoding) for item in batch]
+
+
+def _resolve(reply: "asyncio.Future[Array]", row: Array) -> None:
+    if not reply.done():
+        reply.set_result(row)
+
+
+def _reject(reply: "asyncio.Future[Array]", error: Exception) -> None:
+    if not reply.done():
+        reply.set_exception(error)
+
+
+def _fail(items: Sequence[Item], error: Exception) -> None:
+    for item in items:
+        item.payload.loop.call_soon_threadsafe(_reject, item.payload.reply, error)

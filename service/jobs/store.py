@@ -1,0 +1,376 @@
+"""Files, jobs and events in one database, in transactions. The truth that survives every process.
+
+Used by the routes (through threads) and by the worker process. Times are Unix seconds from the wall clock.
+"""
+
+import json
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import JSON, Float, ForeignKey, Index, String, UniqueConstraint, create_engine, event, func, select, update
+from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
+
+from service.errors import Busy, Conflict, InvalidRequest, NotFound
+
+STATES = ("validating_files", "queued", "running", "succeeded", "failed", "cancelled")
+OPEN_STATES = ("validating_files", "queued", "running")
+DEMO_PRIORITY = -100
+MAX_ATTEMPTS = 5  # a job whose worker died this often is broken, not unlucky
+
+
+Row = TypeVar("Row", "File", "Job")
+
+
+class Base(DeclarativeBase):
+    """Tables of the service."""
+
+
+class File(Base):
+    """An uploaded file; its bytes lie in the files folder under the id."""
+
+    __tablename__ = "files"
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    created_at: Mapped[float] = mapped_column(Float, index=True)
+    filename: Mapped[str]
+    bytes: Mapped[int]
+    purpose: Mapped[str]
+    status: Mapped[str] = mapped_column(default="uploaded")  # uploaded, processed, error
+    faults: Mapped[list[str]] = mapped_column(JSON, default=list)  # why it can't be read
+    training_faults: Mapped[list[str]] = mapped_column(JSON, default=list)  # why it can't be trained on
+    labels: Mapped[list[str]] = mapped_column(JSON, default=list)
+    num_rows: Mapped[int] = mapped_column(default=0)
+
+
+class Job(Base):
+    """A fine-tuning job and everything needed to run it again after a crash."""
+
+    __tablename__ = "jobs"
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    created_at: Mapped[float] = mapped_column(Float, index=True)
+    finished_at: Mapped[float | None]
+    status: Mapped[str] = mapped_column(String(20), index=True)
+    priority: Mapped[int] = mapped_column(default=0)
+    model: Mapped[str]
+    training_file: Mapped[str] = mapped_column(ForeignKey("files.id"))
+    validation_file: Mapped[str | None] = mapped_column(ForeignKey("files.id"))
+    suffix: Mapped[str | None]
+    seed: Mapped[int]
+    hyperparameters: Mapped[dict[str, Any]] = mapped_column(JSON)
+    meta: Mapped[dict[str, str]] = mapped_column(JSON, default=dict)
+    error: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    fine_tuned_model: Mapped[str | None]
+    trained_tokens: Mapped[int | None]
+    progress: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    metrics: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    worker: Mapped[str | None]
+    lease_until: Mapped[float] = mapped_column(default=0.0)
+    attempts: Mapped[int] = mapped_column(default=0)
+    request_key: Mapped[str | None] = mapped_column(index=True)  # hash of the create request, against doubled retries
+
+
+class Event(Base):
+    """Something that happened to a job; `key` makes a repeated one (after a resume) count once."""
+
+    __tablename__ = "events"
+    __table_args__ = (UniqueConstraint("job_id", "key"), Index("events_by_job", "job_id", "number"))
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    id: Mapped[str] = mapped_column(String(40), unique=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
+    key: Mapped[str]
+    created_at: Mapped[float]
+    level: Mapped[str]
+    message: Mapped[str]
+    type: Mapped[str]
+    data: Mapped[dict[str, Any]] = mapped_column(JSON)
+
+
+def new_id(prefix: str) -> str:
+    return f"{prefix}-{secrets.token_hex(12)}"
+
+
+class JobStore:
+    """Every change is one transaction; a conditional update decides each race."""
+
+    def __init__(self, database: Path, clock: Callable[[], float] = time.time) -> None:
+        database.parent.mkdir(parents=True, exist_ok=True)
+        self._engine = create_engine(f"sqlite:///{database}", connect_args={"timeout": 30})
+        event.listen(self._engine, "connect", _configure_sqlite)
+        event.listen(self._engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+        Base.metadata.create_all(self._engine)
+        self._session: sessionmaker[Session] = sessionmaker(self._engine, expire_on_commit=False)
+        self.clock = clock
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    # Files
+
+    def add_file(self, file_id: str, filename: str, size: int, purpose: str) -> File:
+        with self._session.begin() as session:
+            file = File(
+                id=file_id, created_at=self.clock(), filename=filename, bytes=size, purpose=purpose, status="uploaded",
+                faults=[], training_faults=[], labels=[], num_rows=0,
+            )  # fmt: skip
+            session.add(file)
+        return file
+
+    def file(self, file_id: str, param: str | None = None) -> File:
+        with self._session.begin() as session:
+            return _file(session, file_id, param)
+
+    def list_files(self, purpose: str | None, after: str | None, limit: int, descending: bool) -> tuple[list[File], bool]:
+        with self._session.begin() as session:
+            query = select(File)
+            if purpose:
+                query = query.where(File.purpose == purpose)
+            files = list(session.scalars(query.order_by(File.created_at.desc(), File.id)))
+        return _page(files if descending else files[::-1], after, limit)
+
+    def unchecked_file(self) -> File | None:
+        with self._session.begin() as session:
+            return session.scalars(select(File).where(File.status == "uploaded").order_by(File.created_at)).first()
+
+    def set_file_checked(
+        self, file_id: str, faults: list[str], training_faults: list[str], labels: list[str], num_rows: int
+    ) -> None:
+        status = "error" if faults else "processed"
+        values = {"status": status, "faults": faults, "training_faults": training_faults, "labels": labels}
+        with self._session.begin() as session:
+            session.execute(update(File).where(File.id == file_id).values(**values, num_rows=num_rows))
+
+    def delete_file(self, file_id: str) -> None:
+        """Raises Conflict while a job that has not ended needs the file."""
+        with self._session.begin() as session:
+            file = _file(session, file_id, None)
+            uses = (Job.training_file == file_id) | (Job.validation_file == file_id)
+            users = session.scalars(select(Job.id).where(uses, Job.status.in_(OPEN_STATES))).all()
+            if users:
+                raise Conflict(f"file {file_id} is needed by {users[0]}, which has not ended; cancel the job first")
+            session.delete(file)
+
+    # Jobs
+
+    def create_job(self, job: Job, max_queued: int, retry_window_seconds: float | None) -> Job:
+        """Adds the job, or returns the one that the same request made moments ago (a client's automatic retry).
+
+        Raises NotFound, InvalidRequest for files that are known to be unfit, Busy when the queue is full.
+        """
+        with self._session.begin() as session:
+            if retry_window_seconds is not None:
+                recent = Job.created_at > self.clock() - retry_window_seconds
+                twin = session.scalars(select(Job).where(Job.request_key == job.request_key, recent)).first()
+                if twin is not None:
+                    return twin
+            job.status = "queued" if self._check_files(session, job) else "validating_files"
+            waiting = session.scalar(select(func.count()).where(Job.status.in_(("validating_files", "queued")))) or 0
+            if waiting >= max_queued:
+                raise Busy(f"{waiting} jobs wait, the limit is {max_queued}; try again later", retry_after_seconds=30)
+            job.created_at = self.clock()
+            session.add(job)
+            session.flush()
+            self._add_event(session, job.id, "created", "info", "Created fine-tuning job", "message", {})
+        return job
+
+    def _check_files(self, session: Session, job: Job) -> bool:
+        """Whether all files are known to be good. Raises InvalidRequest with every fault of a bad one."""
+        training = _file(session, job.training_file, "training_file")
+        validation = _file(session, job.validation_file, "validation_file") if job.validation_file else None
+        refuse_unfit(training, validation)
+        return all(file.status == "processed" for file in (training, validation) if file is not None)
+
+    def job(self, job_id: str) -> Job:
+        with self._session.begin() as session:
+            return _job(session, job_id)
+
+    def list_jobs(self, after: str | None, limit: int) -> tuple[list[Job], bool]:
+        with self._session.begin() as session:
+            jobs = list(session.scalars(select(Job).order_by(Job.created_at.desc(), Job.id)))
+        return _page(jobs, after, limit)
+
+    def queue_position(self, job: Job) -> int | None:
+        """1 for the next to run; None for a job that does not wait."""
+        if job.status not in ("validating_files", "queued"):
+            return None
+        with self._session.begin() as session:
+            ahead = (Job.priority > job.priority) | ((Job.priority == job.priority) & (Job.created_at < job.created_at))
+            waits = Job.status.in_(("validating_files", "queued"))
+            return 1 + (session.scalar(select(func.count()).where(waits, ahead)) or 0)
+
+    def cancel_job(self, job_id: str) -> Job:
+        """Raises Conflict for a job that has ended."""
+        with self._session.begin() as session:
+            job = _job(session, job_id)
+            if job.status not in OPEN_STATES:
+                raise Conflict(f"job {job_id} has {job.status}; only a job that has not ended can be cancelled")
+            job.status, job.finished_at, job.worker = "cancelled", self.clock(), None
+            self._add_event(session, job_id, "cancelled", "info", "Job cancelled", "message", {})
+        return job
+
+    def list_events(self, job_id: str, after: str | None, limit: int) -> tuple[list[Event], bool]:
+        with self._session.begin() as session:
+            _job(session, job_id)
+            query = select(Event).where(Event.job_id == job_id).order_by(Event.number.desc())
+            if after is not None:
+                number = session.scalar(select(Event.number).where(Event.id == after, Event.job_id == job_id))
+                if number is None:
+                    raise NotFound(f"event {after!r} does not exist in job {job_id}", "after")
+                query = query.where(Event.number < number)
+            events = list(session.scalars(query.limit(limit + 1)))
+        return events[:limit], len(events) > limit
+
+    # The worker's side
+
+    def claim_job(self, worker: str, lease_seconds: float) -> Job | None:
+        """The next job to run, now leased to `worker`: highest priority, then oldest; dead workers' jobs included."""
+        now = self.clock()
+        with self._session.begin() as session:
+            waiting = Job.status.in_(("validating_files", "queued"))
+            abandoned = (Job.status == "running") & (Job.lease_until < now)
+            order = (Job.status != "running", Job.priority.desc(), Job.created_at)
+            job = session.scalars(select(Job).where(waiting | abandoned).order_by(*order)).first()
+            if job is None:
+                return None
+            if job.status == "running":
+                self._add_event(
+                    session, job.id, f"resumed:{job.attempts}", "warn",
+                    "The worker of this job died; it continues from its last checkpoint", "message", {},
+                )  # fmt: skip
+            job.worker, job.lease_until, job.attempts = worker, now + lease_seconds, job.attempts + 1
+            if job.status == "queued":
+                job.status = "running"
+        return job
+
+    def start_running(self, job_id: str, worker: str) -> bool:
+        """From validating_files to running, once the files turned out good."""
+        return self._update_own(job_id, worker, status="running")
+
+    def heartbeat(self, job_id: str, worker: str, lease_seconds: float) -> bool:
+        """Extends the lease; False when the job is no longer this worker's (cancelled, or taken over)."""
+        return self._update_own(job_id, worker, lease_until=self.clock() + lease_seconds)
+
+    def set_progress(self, job_id: str, worker: str, **values: Any) -> bool:
+        return self._update_own(job_id, worker, **values)
+
+    def requeue(self, job_id: str, worker: str) -> bool:
+        """Gives a running job back to the queue, unhurt."""
+        attempts = Job.attempts - 1
+        return self._update_own(job_id, worker, status="queued", worker=None, lease_until=0.0, attempts=attempts)
+
+    def outranked(self, priority: int) -> bool:
+        """Whether a job of higher priority waits."""
+        with self._session.begin() as session:
+            waits = Job.status.in_(("validating_files", "queued"))
+            return session.scalar(select(func.count()).where(waits, Job.priority > priority)) != 0
+
+    def succeed(self, job_id: str, worker: str, fine_tuned_model: str, metrics: dict[str, Any], tokens: int) -> bool:
+        with self._session.begin() as session:
+            if not self._finish(session, job_id, worker, "succeeded"):
+                return False
+            values = {"fine_tuned_model": fine_tuned_model, "metrics": metrics, "trained_tokens": tokens}
+            session.execute(update(Job).where(Job.id == job_id).values(**values))
+            message = f"The job has succeeded; the model {fine_tuned_model} is ready"
+            self._add_event(session, job_id, "succeeded", "info", message, "message", {"metrics": metrics})
+        return True
+
+    def fail(self, job_id: str, worker: str, code: str, message: str, param: str | None = None) -> bool:
+        with self._session.begin() as session:
+            if not self._finish(session, job_id, worker, "failed"):
+                return False
+            error = {"code": code, "message": message, "param": param}
+            session.execute(update(Job).where(Job.id == job_id).values(error=error))
+            self._add_event(session, job_id, "failed", "error", message, "message", {"code": code})
+        return True
+
+    def add_event(self, job_id: str, key: str, message: str, kind: str = "message", **data: Any) -> None:
+        with self._session.begin() as session:
+            self._add_event(session, job_id, key, "info", message, kind, data)
+
+    def figures(self) -> tuple[dict[str, int], float, float]:
+        """Jobs by state, and loss and tokens a second of the running job (0 when none runs)."""
+        with self._session.begin() as session:
+            counts = dict(session.execute(select(Job.status, func.count()).group_by(Job.status)).tuples().all())
+            progress = session.scalars(select(Job.progress).where(Job.status == "running")).first() or {}
+        by_state = {state: int(counts.get(state, 0)) for state in STATES}
+        return by_state, float(progress.get("train_loss", 0.0)), float(progress.get("tokens_per_second", 0.0))
+
+    def has_jobs(self) -> bool:
+        with self._session.begin() as session:
+            return session.scalar(select(func.count()).select_from(Job)) != 0
+
+    def _update_own(self, job_id: str, worker: str, **values: Any) -> bool:
+        mine = (Job.id == job_id) & (Job.worker == worker) & Job.status.in_(OPEN_STATES)
+        with self._session.begin() as session:
+            return _rowcount(session.execute(update(Job).where(mine).values(**values))) == 1
+
+    def _finish(self, session: Session, job_id: str, worker: str, status: str) -> bool:
+        mine = (Job.id == job_id) & (Job.worker == worker) & Job.status.in_(OPEN_STATES)
+        values = {"status": status, "finished_at": self.clock(), "worker": None}
+        return _rowcount(session.execute(update(Job).where(mine).values(**values))) == 1
+
+    def _add_event(
+        self, session: Session, job_id: str, key: str, level: str, message: str, kind: str, data: dict[str, Any]
+    ) -> None:
+        values = {"id": new_id("ftevent"), "job_id": job_id, "key": key, "created_at": self.clock()}
+        values |= {"level": level, "message": message, "type": kind, "data": data}
+        session.execute(insert(Event).values(**values).on_conflict_do_nothing())
+
+
+def refuse_unfit(training: File, validation: File | None) -> None:
+    """Raises InvalidRequest with every fault the checks have found so far in a job's files."""
+    faults = [("training_file", fault) for fault in (*training.faults, *training.training_faults)]
+    if validation is not None:
+        faults += [("validation_file", fault) for fault in validation.faults]
+        if training.status == validation.status == "processed" and not training.training_faults:
+            unseen = sorted(set(validation.labels) - set(training.labels))
+            if unseen:
+                known = training.labels[:20]
+                message = f"labels {unseen[:20]} are not in the training file, whose labels are {known}"
+                faults.append(("validation_file", message))
+    if faults:
+        message = "; ".join(f"{param}: {fault}" for param, fault in faults)
+        raise InvalidRequest(message, faults[0][0], "invalid_training_data")
+
+
+def request_key(fields: dict[str, Any]) -> str:
+    return json.dumps(fields, sort_keys=True)
+
+
+def _file(session: Session, file_id: str, param: str | None) -> File:
+    file = session.get(File, file_id)
+    if file is None:
+        raise NotFound(f"file {file_id!r} does not exist; upload it with POST /v1/files first", param, "file_not_found")
+    return file
+
+
+def _job(session: Session, job_id: str) -> Job:
+    job = session.get(Job, job_id)
+    if job is None:
+        raise NotFound(f"fine-tuning job {job_id!r} does not exist", None, "job_not_found")
+    return job
+
+
+def _page(rows: Sequence[Row], after: str | None, limit: int) -> tuple[list[Row], bool]:
+    start = 0
+    if after is not None:
+        positions = [index for index, row in enumerate(rows) if row.id == after]
+        if not positions:
+            raise NotFound(f"after={after!r} names nothing in this list; start again without it", "after")
+        start = positions[0] + 1
+    return list(rows[start : start + limit]), len(rows) > start + limit
+
+
+def _rowcount(result: Any) -> int:
+    return int(result.rowcount)
+
+
+def _configure_sqlite(connection: Any, _: Any) -> None:
+    connection.isolation_level = None  # SQLAlchemy begins transactions itself, see the "begin" listener
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=FULL")  # what was acknowledged survives a power cut
+    cursor.execute("PRAGMA foreign_keys=OFF")  # a finished job may outlive its files
+    cursor.close()

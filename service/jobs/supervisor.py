@@ -1,0 +1,71 @@
+"""Keeps one job worker process alive beside the service. Started by the application's lifespan in every API process.
+
+The processes agree by a lock on a file, which the kernel gives up when its holder dies: whoever holds it owns
+the worker. The worker ends by itself when its owner's end of the pipe closes.
+"""
+
+import fcntl
+import logging
+import subprocess
+import sys
+import threading
+from io import BufferedRandom
+from pathlib import Path
+
+RESTART_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0)  # wait before each restart in a row
+HEALTHY_SECONDS = 60.0  # a worker that lived this long starts the row anew
+log = logging.getLogger("vitrine.supervisor")
+
+
+class Supervisor:
+    """A thread that wants the lock, then starts and restarts the worker until stopped."""
+
+    def __init__(self, home: Path) -> None:
+        self._lock_file = home / "worker.lock"
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="vitrine-supervisor", daemon=True)
+
+    def start(self) -> None:
+        self._lock_file.parent.mkdir(parents=True, exist_ok=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join(timeout=15)
+
+    def _run(self) -> None:
+        with open(self._lock_file, "w+b") as lock:
+            while not self._take(lock):
+                if self._stop.wait(1.0):
+                    return
+            failures = 0
+            while not self._stop.is_set():
+                lived = self._run_worker()
+                failures = 0 if lived > HEALTHY_SECONDS else failures + 1
+                if not self._stop.is_set():
+                    log.warning("the job worker ended; starting it again")
+                    self._stop.wait(RESTART_SECONDS[min(failures, len(RESTART_SECONDS)) - 1])
+
+    @staticmethod
+    def _take(lock: BufferedRandom) -> bool:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def _run_worker(self) -> float:
+        """One worker from start to end -> seconds it lived, counted in half seconds."""
+        command = [sys.executable, "-m", "service.jobs.worker"]
+        worker = subprocess.Popen(command, stdin=subprocess.PIPE, cwd=Path(__file__).parents[2])
+        assert worker.stdin is not None
+        lived = 0.0
+        while worker.poll() is None and not self._stop.wait(0.5):
+            lived += 0.5
+        worker.stdin.close()
+        try:
+            worker.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            worker.kill()
+            worker.wait()
+        return lived

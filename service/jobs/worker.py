@@ -1,0 +1,205 @@
+"""The job worker: a process of its own that checks uploads and runs fine-tuning jobs, one at a time.
+
+Started by `supervisor.py`, or by hand with `vitrine worker` on any host that shares the state folder. It is
+the one place of the service that imports training.
+"""
+
+import contextlib
+import logging
+import os
+import re
+import secrets
+import shutil
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from service.errors import InvalidRequest, NotFound
+from service.jobs.store import MAX_ATTEMPTS, File, Job, JobStore, refuse_unfit
+from service.registry import ModelStore, pick_device
+from service.settings import Settings
+from training.config import Recipe
+from training.data import DataFaults, check_training, load_examples
+from training.finetune import MANIFEST_FILE, finetune, load_data, read_manifest
+from training.trainer import Evaluated, NonFiniteLoss, Progress, Started, TrainingEvent
+
+POLL_SECONDS = 0.5
+BASE_LEARNING_RATE = 5e-5  # what a learning_rate_multiplier of 1 stands for
+log = logging.getLogger("vitrine.worker")
+
+
+class Worker:
+    """Claims, runs, reports. Everything it knows is in the store, so that a killed worker loses nothing."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.name = f"{os.uname().nodename}-{os.getpid()}-{secrets.token_hex(3)}"
+        self.store = JobStore(settings.database)
+        self.models = ModelStore(settings.bentoml_home)
+        self.device = pick_device(settings.device)
+
+    def run(self, stop: threading.Event) -> None:
+        while not stop.is_set():
+            if not self.work_once():
+                stop.wait(POLL_SECONDS)
+        self.store.close()
+
+    def work_once(self) -> bool:
+        """Checks one file or runs one job; False when there was nothing to do."""
+        if (file := self.store.unchecked_file()) is not None:
+            self.check_file(file)
+            return True
+        job = self.store.claim_job(self.name, self.settings.lease_seconds)
+        if job is None:
+            return False
+        self.run_job(job)
+        return True
+
+    def check_file(self, file: File) -> None:
+        """Reads an upload and records its faults: those of the file, and those that forbid training on it."""
+        training_faults: list[str] = []
+        try:
+            examples = load_examples(self.settings.files / file.id)
+        except DataFaults as error:
+            self.store.set_file_checked(file.id, [str(fault) for fault in error.faults], [], [], 0)
+            return
+        except FileNotFoundError:
+            self.store.set_file_checked(file.id, ["the bytes of this file are gone; upload it again"], [], [], 0)
+            return
+        try:
+            check_training(examples)
+        except DataFaults as error:
+            training_faults = [str(fault) for fault in error.faults]
+        labels = sorted(set(examples.labels))
+        self.store.set_file_checked(file.id, [], training_faults, labels, len(examples.rows))
+
+    def run_job(self, job: Job) -> None:
+        if job.attempts > MAX_ATTEMPTS:
+            message = f"the worker died {MAX_ATTEMPTS} times on this job; the machine may lack memory for it"
+            self.store.fail(job.id, self.name, "worker_died", message)
+            return
+        try:
+            with self._heartbeats(job):
+                self._tune(job)
+        except (DataFaults, InvalidRequest, NotFound) as error:
+            self.store.fail(job.id, self.name, "invalid_training_data", str(error), "training_file")
+        except (NonFiniteLoss, ValueError) as error:
+            self.store.fail(job.id, self.name, "training_failed", str(error))
+        except Exception as error:
+            log.exception("job %s failed", job.id)
+            self.store.fail(job.id, self.name, "internal", f"{type(error).__name__}: {error}")
+
+    @contextlib.contextmanager
+    def _heartbeats(self, job: Job) -> Iterator[None]:
+        done = threading.Event()
+
+        def beat() -> None:
+            while not done.wait(self.settings.lease_seconds / 4):
+                try:
+                    self.store.heartbeat(job.id, self.name, self.settings.lease_seconds)
+                except Exception:  # a busy database: the next beat tries again before the lease ends
+                    log.exception("heartbeat of job %s failed", job.id)
+
+        thread = threading.Thread(target=beat, name="vitrine-heartbeat", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+
+    def _tune(self, job: Job) -> None:
+        training = self.store.file(job.training_file, "training_file")
+        validation = self.store.file(job.validation_file, "validation_file") if job.validation_file else None
+        refuse_unfit(training, validation)
+        recipe = recipe_of(job)
+        validation_path = self.settings.files / validation.id if validation else None
+        data = load_data(self.settings.files / training.id, validation_path, recipe)
+        if not self.store.start_running(job.id, self.name):
+            return
+        self.store.add_event(job.id, "validated", f"Files validated: {len(data.train.rows)} training rows")
+        base = self.models.find(job.model)
+        output = self.settings.runs / job.id
+        output.mkdir(parents=True, exist_ok=True)
+        tokens = 0
+        if not (output / MANIFEST_FILE).is_file():  # else a worker died between the manifest and the store
+            for event in finetune(base.folder, data, recipe, output, self.device):
+                tokens = event.tokens_seen if isinstance(event, Progress) else tokens
+                if not self._report(job, event):
+                    return
+        manifest = read_manifest(output)
+        model_id, tag = name_model(job)
+        self.models.publish(output / "model", model_id, tag, job.model, manifest["metrics"])
+        tokens = tokens or int((job.progress or {}).get("tokens_seen", 0))
+        if self.store.succeed(job.id, self.name, model_id, manifest["metrics"], tokens):
+            shutil.rmtree(output / "checkpoint", ignore_errors=True)
+
+    def _report(self, job: Job, event: TrainingEvent) -> bool:
+        """Stores one training event; False when this worker must let the job go."""
+        if isinstance(event, Started):
+            message = f"Training started: {event.total_steps} steps in {event.dtype}"
+            self.store.add_event(job.id, "started", message)
+            fields: dict[str, Any] = {"step": event.step, "total_steps": event.total_steps, "epoch": 0.0}
+            return self.store.set_progress(job.id, self.name, progress={**(job.progress or {}), **fields})
+        if isinstance(event, Evaluated):
+            scores = event.evaluation
+            data = {"step": event.step, "valid_loss": scores.loss, "valid_accuracy": scores.accuracy}
+            data["valid_macro_f1"] = scores.macro_f1
+            message = f"Step {event.step}: validation loss {scores.loss:.4f}, accuracy {scores.accuracy:.4f}"
+            self.store.add_event(job.id, f"evaluated:{event.step}", message, "metrics", **data)
+            return True
+        data = dict(event.__dict__)
+        message = f"Step {event.step}/{event.total_steps}: training loss {event.train_loss:.4f}"
+        self.store.add_event(job.id, f"step:{event.step}", message, "metrics", **data)
+        if not self.store.set_progress(job.id, self.name, progress=data, trained_tokens=event.tokens_seen):
+            return False
+        if self.store.outranked(job.priority):
+            self.store.add_event(job.id, f"yielded:{event.step}", "Paused for a job of higher priority")
+            self.store.requeue(job.id, self.name)
+            return False
+        return True
+
+
+def recipe_of(job: Job) -> Recipe:
+    """The job's resolved hyperparameters as a training recipe."""
+    return Recipe(
+        num_epochs=job.hyperparameters["n_epochs"],
+        batch_size=job.hyperparameters["batch_size"],
+        learning_rate=BASE_LEARNING_RATE * job.hyperparameters["learning_rate_multiplier"],
+        seed=job.seed,
+    )
+
+
+def name_model(job: Job) -> tuple[str, str]:
+    """The tuned model's id and BentoML tag, both a pure function of the job, so that a rerun names it the same."""
+    suffix = re.sub(r"[^a-z0-9]+", "-", (job.suffix or "tuned").lower()).strip("-") or "tuned"
+    short = job.id.removeprefix("ftjob-")[:8]
+    return f"ft:{job.model.split(':')[0]}:vitrine:{suffix}:{short}", f"ft-{suffix}:{short}"
+
+
+def main() -> None:
+    """Runs until its standard input closes: the supervisor holds the other end, so it can't be orphaned."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s worker %(levelname)s %(message)s")
+    settings = Settings()
+    with contextlib.suppress(OSError):
+        os.nice(5)  # live requests come first on a shared machine
+    torch.set_num_threads(settings.training_threads or os.cpu_count() or 1)
+    if not sys.stdin.isatty():
+        threading.Thread(target=_exit_with_parent, daemon=True).start()
+    try:
+        Worker(settings).run(threading.Event())
+    except KeyboardInterrupt:
+        return
+
+
+def _exit_with_parent() -> None:
+    while sys.stdin.buffer.read(1):
+        pass
+    os._exit(0)  # at once: the lease and the last checkpoint make this safe
+
+
+if __name__ == "__main__":
+    main()

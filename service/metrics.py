@@ -1,0 +1,124 @@
+"""What Prometheus reads: request, engine and job figures, every series pre-set to zero. Written in one place each.
+
+Works with one process or several: with PROMETHEUS_MULTIPROC_DIR set (BentoML sets it) the processes' files are
+added up at each scrape. Jobs are read from the store at scrape time, so that any process gives the same answer.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.multiprocess import MultiProcessCollector
+
+OPERATIONS = ("classify", "embed", "attention")
+LANES = ("fast", "attention")
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+JobFigures = Callable[[], tuple[Mapping[str, int], float, float]]  # jobs by state, training loss, tokens a second
+
+
+class Metrics:
+    """One instance a process; its registry is its own, so that an application can be built twice."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._requests = Counter(
+            "vitrine_requests", "Requests answered", ["route", "method", "status"], registry=self.registry
+        )
+        self._request_seconds = Histogram(
+            "vitrine_request_duration_seconds", "Time to the last byte", ["route"], buckets=SECONDS, registry=self.registry
+        )
+        self._tokens = Counter("vitrine_tokens", "Real tokens computed", ["operation"], registry=self.registry)
+        self._padded_tokens = Counter(
+            "vitrine_padded_tokens", "Tokens computed, padding included", ["operation"], registry=self.registry
+        )
+        self._batch_rows = Histogram(
+            "vitrine_batch_rows", "Texts in one forward pass", ["operation"], buckets=ROWS, registry=self.registry
+        )
+        self._forward_seconds = Histogram(
+            "vitrine_forward_duration_seconds", "One forward pass", ["operation"], buckets=SECONDS, registry=self.registry
+        )
+        self._queue_depth = Gauge(
+            "vitrine_queue_depth", "Texts waiting", ["lane"], registry=self.registry, multiprocess_mode="livesum"
+        )
+        self._queue_wait = Histogram(
+            "vitrine_queue_wait_seconds", "Wait before the forward pass", ["operation"], buckets=SECONDS, registry=self.registry
+        )
+        self._model_loads = Counter("vitrine_model_loads", "Models loaded", ["outcome"], registry=self.registry)
+        for operation in OPERATIONS:
+            for metric in (self._tokens, self._padded_tokens, self._batch_rows, self._forward_seconds, self._queue_wait):
+                metric.labels(operation)
+        for lane in LANES:
+            self._queue_depth.labels(lane).set(0)
+        for outcome in ("success", "failure"):
+            self._model_loads.labels(outcome)
+
+    def preset_route(self, route: str, method: str) -> None:
+        """Called for each route at start: a series that never appeared can't be told from one that broke."""
+        self._requests.labels(route, method, "200")
+        self._request_seconds.labels(route)
+
+    def request(self, route: str, method: str, status: int, seconds: float) -> None:
+        self._requests.labels(route, method, str(status)).inc()
+        self._request_seconds.labels(route).observe(seconds)
+
+    def batch(self, operation: str, rows: int, tokens: int, padded_tokens: int, seconds: float) -> None:
+        self._batch_rows.labels(operation).observe(rows)
+        self._tokens.labels(operation).inc(tokens)
+        self._padded_tokens.labels(operation).inc(padded_tokens)
+        self._forward_seconds.labels(operation).observe(seconds)
+
+    def queue_depth(self, lane: str, texts: int) -> None:
+        self._queue_depth.labels(lane).set(texts)
+
+    def queue_wait(self, operation: str, seconds: float) -> None:
+        self._queue_wait.labels(operation).observe(seconds)
+
+    def model_load(self, outcome: str) -> None:
+        self._model_loads.labels(outcome).inc()
+
+    def render(self, job_figures: JobFigures) -> bytes:
+        """The text a scrape gets, all processes added up."""
+        jobs = CollectorRegistry()
+        jobs.register(_JobCollector(job_figures))
+        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+            shared = CollectorRegistry()
+            shared.register(_OrderedMultiProcess(CollectorRegistry()))
+        else:
+            shared = self.registry
+        return generate_latest(shared) + generate_latest(jobs)
+
+
+class _OrderedMultiProcess(MultiProcessCollector):
+    """Histogram samples in the order the format asks for: buckets, then count and sum of the same labels."""
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in super().collect():
+            if metric.type == "histogram":
+                metric.samples.sort(key=_histogram_order)
+            yield metric
+
+
+def _histogram_order(sample: object) -> tuple[list[tuple[str, str]], int, float]:
+    name, labels = sample.name, dict(sample.labels)  # type: ignore[attr-defined]
+    bound = float(labels.pop("le", "inf"))
+    kind = 0 if name.endswith("_bucket") else 1 if name.endswith("_count") else 2
+    return sorted(labels.items()), kind, bound
+
+
+class _JobCollector:
+    def __init__(self, figures: JobFigures) -> None:
+        self._figures = figures
+
+    def collect(self) -> Iterator[Metric]:
+        by_state, loss, tokens_per_second = self._figures()
+        jobs = GaugeMetricFamily("vitrine_jobs", "Fine-tuning jobs by state", labels=["state"])
+        for state, count in by_state.items():
+            jobs.add_metric([state], count)
+        yield jobs
+        yield GaugeMetricFamily("vitrine_training_loss", "Latest training loss of the running job", value=loss)
+        yield GaugeMetricFamily(
+            "vitrine_training_tokens_per_second", "Training speed of the running job", value=tokens_per_second
+        )

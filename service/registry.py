@@ -1,0 +1,171 @@
+"""The models of the service: BentoML's model store on disk, the ones in use in memory.
+
+Any process finds a model that another one published: a name that is not in memory is looked up in the store.
+"""
+
+import asyncio
+import shutil
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import bentoml
+import torch
+from bentoml.exceptions import NotFound as BentoNotFound
+from bentoml.models import Model as StoredModel
+
+from model.config import TransformerConfig
+from model.tokenizer import Tokenizer
+from model.weights import load_config, load_model
+from service.engine.runner import LoadedModel, run
+from service.errors import NotFound
+from service.metrics import Metrics
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What `/v1/models` tells of one model."""
+
+    id: str
+    tag: str  # BentoML name:version
+    folder: Path
+    created_at: int
+    owned_by: str
+    base_model: str | None
+    config: TransformerConfig
+    metrics: dict[str, Any] | None
+
+
+class ModelStore:
+    """Our names over BentoML's store. Used by the service, the job worker and the command line."""
+
+    def __init__(self, bentoml_home: Path) -> None:
+        from bentoml._internal.models import ModelStore as BentoModelStore  # the public API takes it as an argument
+
+        folder = bentoml_home / "models"
+        folder.mkdir(parents=True, exist_ok=True)
+        self._store = BentoModelStore(folder)
+
+    def publish(self, folder: Path, model_id: str, tag: str, base_model: str | None, metrics: dict[str, Any] | None) -> None:
+        """Copies a model folder into the store under `tag`; a second call with the same tag changes nothing."""
+        if self._get(tag) is not None:
+            return
+        metadata = {"vitrine_id": model_id, "base_model": base_model, "metrics": metrics}
+        with bentoml.models.create(tag, metadata=metadata, _model_store=self._store) as stored:
+            shutil.copytree(folder, stored.path, dirs_exist_ok=True)
+
+    def cards(self) -> list[ModelCard]:
+        """Every Vitrine model in the store, newest first."""
+        models = [self._card(model) for model in bentoml.models.list(_model_store=self._store)]
+        return sorted((card for card in models if card is not None), key=lambda card: (-card.created_at, card.id))
+
+    def find(self, model_id: str) -> ModelCard:
+        """Raises NotFound for a name no model has."""
+        cards = self.cards()
+        for card in cards:
+            if card.id == model_id:
+                return card
+        known = ", ".join(card.id for card in cards[:10]) or "none yet"
+        raise NotFound(f"model {model_id!r} does not exist; this service has: {known}", "model", "model_not_found")
+
+    def delete(self, model_id: str) -> None:
+        bentoml.models.delete(self.find(model_id).tag, _model_store=self._store)
+
+    def _get(self, tag: str) -> StoredModel | None:
+        try:
+            return bentoml.models.get(tag, _model_store=self._store)
+        except BentoNotFound:
+            return None
+
+    @staticmethod
+    def _card(model: StoredModel) -> ModelCard | None:
+        metadata = dict(model.info.metadata)
+        if "vitrine_id" not in metadata:  # another framework's model in a shared store
+            return None
+        folder = Path(model.path)
+        base_model = metadata.get("base_model")
+        return ModelCard(
+            id=str(metadata["vitrine_id"]),
+            tag=str(model.tag),
+            folder=folder,
+            created_at=int(model.info.creation_time.timestamp()),
+            owned_by="vitrine",
+            base_model=str(base_model) if base_model else None,
+            config=load_config(folder),
+            metrics=metadata.get("metrics") or None,  # type: ignore[arg-type]
+        )
+
+
+class Registry:
+    """Models in memory, the least recently used dropped first. Loading is off the event loop and once a model."""
+
+    def __init__(self, store: ModelStore, metrics: Metrics, device: torch.device, bfloat16: bool, max_resident: int) -> None:
+        self.store = store
+        self.bfloat16 = bfloat16
+        self._metrics = metrics
+        self._device = device
+        self._max_resident = max_resident
+        self._resident: OrderedDict[str, LoadedModel] = OrderedDict()
+        self._locks: dict[str, asyncio.Lock] = {}
+
+    @property
+    def dtype(self) -> str:
+        return "bfloat16" if self.bfloat16 else "float32"
+
+    @property
+    def resident(self) -> list[str]:
+        return list(self._resident)
+
+    async def get(self, model_id: str) -> LoadedModel:
+        """The model, loaded and warmed up. Raises NotFound for an unknown name."""
+        loaded = self._resident.get(model_id)
+        if loaded is None:
+            lock = self._locks.setdefault(model_id, asyncio.Lock())
+            try:
+                async with lock:
+                    loaded = self._resident.get(model_id) or await self._load(model_id)
+            finally:
+                if not lock.locked():
+                    self._locks.pop(model_id, None)
+        self._resident.move_to_end(model_id)
+        return loaded
+
+    def drop(self, model_id: str) -> None:
+        self._resident.pop(model_id, None)
+
+    async def _load(self, model_id: str) -> LoadedModel:
+        card = await asyncio.to_thread(self.store.find, model_id)
+        try:
+            loaded = await asyncio.to_thread(self._read, card)
+        except Exception:
+            self._metrics.model_load("failure")
+            raise
+        self._metrics.model_load("success")
+        self._resident[model_id] = loaded
+        while len(self._resident) > self._max_resident:
+            self._resident.popitem(last=False)
+        return loaded
+
+    def _read(self, card: ModelCard) -> LoadedModel:
+        model, tokenizer = load_model(card.folder)
+        if self.bfloat16:
+            model.encoder.to(torch.bfloat16)  # heads stay in float32: they are small, and rounding shows there
+        model.to(self._device)
+        loaded = LoadedModel(card.id, model, tokenizer, self.dtype)
+        _warm_up(loaded, tokenizer)
+        return loaded
+
+
+def _warm_up(loaded: LoadedModel, tokenizer: Tokenizer) -> None:
+    """The first forward pass pays for memory and kernels; no request should."""
+    encodings = tokenizer.encode(["warm-up"] * 8, loaded.model.config.max_positions)
+    for operation in ("classify", "embed") if loaded.labels else ("embed",):
+        run(loaded, operation, encodings)  # type: ignore[arg-type]
+
+
+def pick_device(setting: str) -> torch.device:
+    """'auto' takes a GPU when there is one."""
+    if setting == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(setting)

@@ -1,0 +1,65 @@
+"""Every setting of the service, once: environment variables that begin with VITRINE_."""
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Read at start from the environment; a wrong value stops the start with its name."""
+
+    model_config = SettingsConfigDict(env_prefix="VITRINE_", frozen=True)
+
+    home: Path = Field(default=Path(".vitrine"), description="the one folder where all state lies")
+    default_model: str = Field(default="minilm-l6", description="the base model put in the store at set-up")
+    allowed_hosts: str = Field(
+        default="localhost,127.0.0.1,[::1]",
+        description="host names, separated by commas, that a request's Host and Origin may name; * allows any",
+    )
+    api_workers: int = Field(default=1, ge=1, le=64, description="API processes; each loads its own models")
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="where models run")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto", description="number format of served weights; auto takes bfloat16 where it is in hardware"
+    )
+    max_queue_tokens: int = Field(default=131_072, ge=1024, description="tokens waiting before a request gets 429")
+    max_batch_tokens: int = Field(default=2_048, ge=128, description="tokens of one forward pass, padding included")
+    max_inputs: int = Field(default=2_048, ge=1, description="texts in one request")
+    max_body_bytes: int = Field(default=8 * 2**20, ge=1024, description="size of a JSON body")
+    max_file_bytes: int = Field(default=512 * 2**20, ge=1024, description="size of an uploaded file")
+    max_attention_tokens: int = Field(default=128, ge=8, le=512, description="tokens of a text in /v1/attention")
+    max_attention_queue: int = Field(default=16, ge=1, description="attention requests waiting before 429")
+    request_timeout_seconds: float = Field(default=60.0, gt=0, description="wait for a prediction before 504")
+    max_resident_models: int = Field(default=8, ge=1, description="models kept in memory; the least used leaves first")
+    max_queued_jobs: int = Field(default=1_000, ge=1, description="jobs waiting before a new one gets 429")
+    run_worker: bool = Field(default=True, description="start and supervise a job worker process beside the service")
+    lease_seconds: float = Field(default=15.0, gt=0.5, description="a job whose worker is silent this long is taken over")
+    demo_job: bool = Field(default=True, description="queue a demonstration job at the first start")
+    training_threads: int = Field(default=0, ge=0, description="threads of a training job; 0 takes all cores")
+
+    @property
+    def bentoml_home(self) -> Path:
+        """BentoML's folder with the model store: its own variable when set, else inside `home`."""
+        return Path(os.environ.get("BENTOML_HOME") or self.home.absolute() / "bentoml")
+
+    @property
+    def database(self) -> Path:
+        return self.home.absolute() / "vitrine.sqlite"
+
+    @property
+    def files(self) -> Path:
+        return self.home.absolute() / "files"
+
+    @property
+    def runs(self) -> Path:
+        return self.home.absolute() / "runs"
+
+    @property
+    def cache(self) -> Path:
+        return self.home.absolute() / "cache"
+
+    @property
+    def allowed_host_names(self) -> frozenset[str]:
+        return frozenset(name.strip().lower() for name in self.allowed_hosts.split(",") if name.strip())
