@@ -51,7 +51,8 @@ class ModelStore:
         """Copies a model folder into the store under `tag`; a second call with the same tag changes nothing."""
         if self._get(tag) is not None:
             return
-        metadata = {"vitrine_id": model_id, "base_model": base_model, "metrics": metrics}
+        fields = {"vitrine_id": model_id, "base_model": base_model, "metrics": metrics}
+        metadata = {name: value for name, value in fields.items() if value is not None}  # BentoML refuses None
         with bentoml.models.create(tag, metadata=metadata, _model_store=self._store) as stored:
             shutil.copytree(folder, stored.path, dirs_exist_ok=True)
 

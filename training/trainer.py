@@ -136,7 +136,7 @@ class Trainer:
         with self._autocast():
             logits = self.model.classify(batch)
         loss = F.cross_entropy(logits, targets)
-        value = float(loss)
+        value = float(loss.detach())
         if not math.isfinite(value):
             raise NonFiniteLoss(
                 f"the loss became {value} at learning rate {learning_rate:g}; lower learning_rate_multiplier or check the data"

@@ -1,0 +1,158 @@
+"""Builds one application from settings: the parts, the routes, the lifespan. Used by `main.py` and the tests."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp
+
+from model.capability import has_bfloat16
+from service.context import Parts
+from service.engine.engine import Engine
+from service.errors import (
+    InvalidRequest,
+    MethodNotAllowed,
+    NotFound,
+    ServiceError,
+    TooLarge,
+    body_of,
+    headers_of,
+    status_of,
+)
+from service.files import FileStorage
+from service.gate import Gate
+from service.jobs.store import JobStore
+from service.jobs.supervisor import Supervisor
+from service.metrics import Metrics
+from service.registry import ModelStore, Registry, pick_device
+from service.routes import explain, files, inference, jobs, models, system
+from service.schemas import ErrorBody
+from service.settings import Settings
+
+ERROR_RESPONSES: dict[int | str, dict[str, object]] = {"default": {"model": ErrorBody, "description": "Error envelope"}}
+PREWARM_SECONDS = 1.0
+log = logging.getLogger("vitrine.app")
+
+
+def create_app(settings: Settings) -> tuple[FastAPI, ASGIApp]:
+    """The FastAPI application, and the same behind its gate, which is what a server should run."""
+    parts = build_parts(settings)
+    app = FastAPI(
+        title="Vitrine",
+        version="0.1.0",
+        summary="Run, tune and look inside Transformers",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lambda _: _lifespan(parts),
+    )
+    app.state.parts = parts
+    for module in (inference, explain, files, jobs, models):
+        app.include_router(module.router, responses=ERROR_RESPONSES)
+    app.include_router(system.router)
+    system.mount_assets(app)
+    app.add_exception_handler(ServiceError, _service_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(ValidationError, _validation_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    for route in app.routes:
+        for method in sorted(route.methods or ()) if isinstance(route, APIRoute) else ():
+            parts.metrics.preset_route(route.path, method)
+    return app, Gate(app, settings, parts.metrics)
+
+
+def build_parts(settings: Settings) -> Parts:
+    settings.home.mkdir(parents=True, exist_ok=True)
+    metrics = Metrics()
+    device = pick_device(settings.device)
+    bfloat16 = has_bfloat16(device) if settings.dtype == "auto" else settings.dtype == "bfloat16"
+    store = ModelStore(settings.bentoml_home)
+    registry = Registry(store, metrics, device, bfloat16, settings.max_resident_models)
+    engine = Engine(
+        metrics,
+        settings.max_queue_tokens,
+        settings.max_batch_tokens,
+        settings.max_attention_queue,
+        settings.request_timeout_seconds,
+    )
+    return Parts(settings, metrics, registry, engine, JobStore(settings.database), FileStorage(settings.files))
+
+
+@contextlib.asynccontextmanager
+async def _lifespan(parts: Parts) -> AsyncIterator[None]:
+    parts.engine.start()
+    supervisor = Supervisor(parts.settings.home.absolute()) if parts.settings.run_worker else None
+    if supervisor is not None:
+        supervisor.start()
+    prewarm = asyncio.create_task(_prewarm(parts))
+    try:
+        yield
+    finally:
+        prewarm.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await prewarm
+        if supervisor is not None:
+            await asyncio.to_thread(supervisor.stop)
+        await asyncio.to_thread(parts.engine.stop)
+        parts.jobs.close()
+
+
+async def _prewarm(parts: Parts) -> None:
+    """Loads the default model at start, then each newly tuned one, so that its first request finds it warm."""
+    seen: set[str] = set()
+    first = True
+    while True:
+        try:
+            names = [parts.settings.default_model] if first else []
+            done, _ = await asyncio.to_thread(parts.jobs.list_jobs, None, parts.settings.max_resident_models)
+            fresh = [job.fine_tuned_model for job in done if job.fine_tuned_model and job.fine_tuned_model not in seen]
+            for name in [*names, *reversed(fresh)]:
+                seen.add(name)
+                await parts.registry.get(name)
+            first = False
+        except NotFound as error:
+            if first:
+                log.warning("%s; run 'vitrine setup' to fetch the default model", error)
+        except Exception:
+            log.exception("loading a model ahead of its first request failed")
+        await asyncio.sleep(PREWARM_SECONDS)
+
+
+async def _service_error(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, ServiceError)
+    return JSONResponse(body_of(error), status_of(error), headers_of(error))
+
+
+async def _validation_error(_: Request, error: Exception) -> JSONResponse:
+    """Pydantic's findings as one 400: which field, what came, what is wanted."""
+    assert isinstance(error, RequestValidationError | ValidationError)
+    found = error.errors()
+    messages = []
+    for item in found[:10]:
+        path = ".".join(str(part) for part in item["loc"] if part not in ("body", "query", "path"))
+        message = str(item["msg"]).removeprefix("Value error, ")
+        given = "" if item["type"] in ("missing", "json_invalid", "value_error") else f" (got {item.get('input')!r:.80})"
+        messages.append(f"{path}: {message}{given}" if path else f"the body: {message}{given}")
+    location = [str(part) for part in found[0]["loc"] if part not in ("body", "query", "path")]
+    param = location[0] if location and found[0]["type"] != "json_invalid" else None
+    return await _service_error(_, InvalidRequest("; ".join(messages), param))
+
+
+async def _http_error(request: Request, error: Exception) -> JSONResponse:
+    """Starlette's own errors (no such route, wrong method, broken form) in the envelope."""
+    assert isinstance(error, HTTPException)
+    cause = error.__cause__ or error.__context__
+    if isinstance(cause, ServiceError):
+        return await _service_error(request, cause)
+    known: dict[int, ServiceError] = {
+        404: NotFound(f"{request.method} {request.url.path} does not exist; see /docs for the routes"),
+        405: MethodNotAllowed(f"{request.method} is not allowed on {request.url.path}; see /docs for the methods"),
+        413: TooLarge(str(error.detail)),
+    }
+    return await _service_error(request, known.get(error.status_code, InvalidRequest(str(error.detail))))

@@ -1,0 +1,89 @@
+"""The `vitrine` command: set up, serve, run a worker, and the commands of training."""
+
+import argparse
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from service.jobs import worker
+from service.jobs.store import DEMO_PRIORITY, Job, JobStore, new_id
+from service.registry import ModelStore
+from service.settings import Settings
+from training.catalogue import MINILM_SHA256, fetch_minilm, write_splits
+from training.cli import add_commands
+
+DEMO_DATA = "movie-sentiment"
+
+
+def main() -> None:
+    """Entry point; errors a user can act on come without a traceback."""
+    settings = Settings()
+    parser = argparse.ArgumentParser(prog="vitrine", description="Run, tune and look inside Transformers.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    setup = commands.add_parser("setup", help="put the base model into the model store and queue the demonstration job")
+    setup.set_defaults(run=lambda _: run_setup(settings))
+    serve = commands.add_parser("serve", help="start the service (and its job worker)")
+    serve.add_argument("--host", default="127.0.0.1")
+    serve.add_argument("--port", type=int, default=3000)
+    serve.set_defaults(run=lambda arguments: run_serve(settings, arguments.host, arguments.port))
+    alone = commands.add_parser("worker", help="run a job worker alone, on a host that shares the state folder")
+    alone.set_defaults(run=lambda _: worker.main())
+    add_commands(commands, settings.home.absolute())
+    arguments = parser.parse_args()
+    try:
+        arguments.run(arguments)
+    except (ValueError, RuntimeError, OSError) as error:
+        sys.exit(f"vitrine: {error}")
+
+
+def run_setup(settings: Settings) -> None:
+    """Idempotent; the second call only looks."""
+    store = ModelStore(settings.bentoml_home)
+    if not any(card.id == "minilm-l6" for card in store.cards()):
+        print("fetching the base model minilm-l6 (84 MB) ...", flush=True)
+        folder = fetch_minilm(settings.cache)
+        store.publish(folder, "minilm-l6", f"minilm-l6:{MINILM_SHA256[:12]}", None, None)
+    if settings.demo_job:
+        queue_demo(settings)
+
+
+def queue_demo(settings: Settings) -> None:
+    """One epoch of movie sentiment at the lowest priority, once, and only while no other job was ever made."""
+    jobs = JobStore(settings.database)
+    try:
+        if jobs.has_jobs():
+            return
+        print("fetching the movie sentences for the demonstration job (2 MB) ...", flush=True)
+        paths = write_splits(DEMO_DATA, settings.cache, settings.cache)
+        settings.files.mkdir(parents=True, exist_ok=True)
+        ids = []
+        for path in paths[:2]:  # training and validation; the test rows stay unseen
+            file_id = new_id("file")
+            shutil.copyfile(path, settings.files / file_id)
+            jobs.add_file(file_id, path.name, path.stat().st_size, "fine-tune")
+            ids.append(file_id)
+        job = Job(
+            id=new_id("ftjob"), model="minilm-l6", training_file=ids[0], validation_file=ids[1], suffix="movie-demo",
+            seed=0, hyperparameters={"n_epochs": 1, "batch_size": 32, "learning_rate_multiplier": 1.0},
+            meta={"demo": "true"}, priority=DEMO_PRIORITY, request_key=None,
+        )  # fmt: skip
+        jobs.create_job(job, settings.max_queued_jobs, None)
+    finally:
+        jobs.close()
+
+
+def run_serve(settings: Settings, host: str, port: int) -> None:
+    """Becomes `bentoml serve`, with BentoML's state inside our home folder."""
+    root = Path(__file__).parents[1]
+    os.environ.setdefault("BENTOML_HOME", str(settings.bentoml_home))
+    os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
+    os.environ["VITRINE_HOME"] = str(settings.home.absolute())
+    print(f"\n  Vitrine: http://localhost:{port}/      API: http://localhost:{port}/docs\n", flush=True)
+    command = [sys.executable, "-m", "bentoml", "serve", "service.main:Vitrine"]
+    command += ["--working-dir", str(root), "--host", host, "--port", str(port)]
+    os.execv(sys.executable, command)
+
+
+if __name__ == "__main__":
+    main()

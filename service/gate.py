@@ -1,0 +1,142 @@
+"""The one wrapper around every request: Host and Origin check, body limit, request id, security headers, metrics.
+
+It is the outermost layer of ours and hands BentoML's own paths to our application too, so that no answer leaves
+without OpenAI's error envelope.
+"""
+
+import json
+import logging
+import time
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.errors import INTERNAL_BODY, InvalidRequest, NotAllowed, ServiceError, TooLarge, body_of, headers_of, status_of
+from service.jobs.store import new_id
+from service.metrics import Metrics
+from service.settings import Settings
+
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
+    "font-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+DOCS_POLICY = CONTENT_SECURITY_POLICY.replace("style-src 'self'", "style-src 'self' 'unsafe-inline'")
+SECURITY_HEADERS = {
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+}
+UPLOAD_PATH = "/v1/files"
+log = logging.getLogger("vitrine.gate")
+
+
+class Gate:
+    """ASGI middleware; `app` is the FastAPI application."""
+
+    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics) -> None:
+        self.app = app
+        self.settings = settings
+        self.metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        request_id = new_id("req")
+        status = 0
+
+        async def send_marked(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["x-request-id"] = request_id
+                headers["content-security-policy"] = DOCS_POLICY if scope["path"] == "/docs" else CONTENT_SECURITY_POLICY
+                for name, value in SECURITY_HEADERS.items():
+                    headers[name] = value
+            await send(message)
+
+        try:
+            self._check_host(Headers(scope=scope))
+            await self.app(scope, await self._bounded(scope, receive), send_marked)
+        except ServiceError as error:
+            await _answer(send_marked, status_of(error), body_of(error), headers_of(error))
+        except Exception:
+            log.exception("request %s failed: %s %s", request_id, scope["method"], scope["path"])
+            if status == 0:
+                await _answer(send_marked, 500, INTERNAL_BODY, {})
+            else:
+                raise
+        finally:
+            self.metrics.request(_route(scope), _method(scope), status, time.perf_counter() - started)
+
+    def _check_host(self, headers: Headers) -> None:
+        """Refuses names that are not ours: a hostile page can point its own name at this machine (DNS rebinding)."""
+        allowed = self.settings.allowed_host_names
+        if "*" in allowed:
+            return
+        host = headers.get("host", "")
+        origin = headers.get("origin")
+        for header, name in (("Host", _hostname(f"//{host}")), ("Origin", _hostname(origin) if origin else None)):
+            if name is not None and name not in allowed:
+                given = host if header == "Host" else origin
+                raise NotAllowed(
+                    f"{header} {given!r} is not allowed; this service answers to {', '.join(sorted(allowed))}, "
+                    "add names with VITRINE_ALLOWED_HOSTS"
+                )
+
+    async def _bounded(self, scope: Scope, receive: Receive) -> Receive:
+        """A receive whose body keeps the limit. Uploads have a limit of their own and are counted as they stream."""
+        length = Headers(scope=scope).get("content-length")
+        is_upload = scope["path"] == UPLOAD_PATH
+        limit = self.settings.max_file_bytes + 65_536 if is_upload else self.settings.max_body_bytes
+        if length is not None and (not length.isdigit() or int(length) > limit):
+            remedy = "split the file" if is_upload else "send fewer or shorter texts a request"
+            raise TooLarge(f"the body has {length[:20]} bytes; the limit is {limit}, {remedy}")
+        if length is not None or is_upload or scope["method"] in ("GET", "HEAD"):
+            return receive
+        body = b""
+        while True:  # a chunked body: its size is known only once it is here
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise InvalidRequest("the client left before the body was complete")
+            body += message.get("body", b"")
+            if len(body) > limit:
+                raise TooLarge(f"the body exceeds {limit} bytes; send fewer or shorter texts a request")
+            if not message.get("more_body"):
+                break
+        pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def replay() -> Message:
+            return pending.pop() if pending else await receive()
+
+        return replay
+
+
+async def _answer(send: Send, status: int, body: dict[str, object], headers: dict[str, str]) -> None:
+    content = json.dumps(body, ensure_ascii=False).encode()
+    pairs = {"content-type": "application/json", "content-length": str(len(content)), **headers}
+    raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in pairs.items()]
+    await send({"type": "http.response.start", "status": status, "headers": raw})
+    await send({"type": "http.response.body", "body": content})
+
+
+def _hostname(url: str) -> str:
+    """The host of a URL in lower case, IPv6 in brackets; '' when there is none."""
+    try:
+        name = urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
+    return f"[{name}]" if ":" in name else name
+
+
+def _route(scope: Scope) -> str:
+    """The route's template, so that ids do not become labels."""
+    route = scope.get("route")
+    return str(getattr(route, "path", "")) or "unmatched"
+
+
+def _method(scope: Scope) -> str:
+    return str(scope["method"]) if scope["method"] in ("GET", "POST", "DELETE", "HEAD", "PUT", "PATCH", "OPTIONS") else "other"

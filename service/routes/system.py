@@ -1,0 +1,60 @@
+"""The page, the API document, probes and metrics."""
+
+import asyncio
+from pathlib import Path
+
+import fastapi_offline
+from fastapi import APIRouter, FastAPI
+from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, Response
+from fastapi.staticfiles import StaticFiles
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
+
+from service.context import PartsOf
+from service.errors import Unavailable
+
+router = APIRouter(include_in_schema=False)
+UI_FOLDER = Path(__file__).parents[1] / "ui" / "static"
+SWAGGER_FOLDER = Path(fastapi_offline.__file__).parent / "static"
+DOCS_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>Vitrine API</title>
+<link rel="stylesheet" href="/docs-assets/swagger-ui.css"></head>
+<body><div id="swagger-ui"></div>
+<script src="/docs-assets/swagger-ui-bundle.js"></script><script src="/ui/docs.js"></script></body></html>
+"""
+
+
+def mount_assets(app: FastAPI) -> None:
+    """Files of the page and of Swagger UI, all from this machine."""
+    app.mount("/ui", StaticFiles(directory=UI_FOLDER), name="ui")
+    app.mount("/docs-assets", StaticFiles(directory=SWAGGER_FOLDER), name="docs-assets")
+
+
+@router.get("/")
+async def page() -> FileResponse:
+    return FileResponse(UI_FOLDER / "index.html")
+
+
+@router.get("/docs")
+async def docs() -> HTMLResponse:
+    return HTMLResponse(DOCS_PAGE)
+
+
+@router.get("/livez")
+async def livez() -> PlainTextResponse:
+    """The process answers."""
+    return PlainTextResponse("ok\n")
+
+
+@router.get("/readyz")
+async def readyz(parts: PartsOf) -> PlainTextResponse:
+    """The default model is loaded: a request would be answered at once."""
+    if parts.settings.default_model not in parts.registry.resident:
+        raise Unavailable(f"model {parts.settings.default_model!r} is not loaded yet; try again in a moment")
+    return PlainTextResponse("ready\n")
+
+
+@router.get("/metrics")
+async def metrics(parts: PartsOf) -> Response:
+    """Prometheus text, all processes added up."""
+    text = await asyncio.to_thread(parts.metrics.render, parts.jobs.figures)
+    return Response(text, headers={"content-type": CONTENT_TYPE_PLAIN_0_0_4})

@@ -1,0 +1,293 @@
+"""Requests and responses of the HTTP API, in OpenAI's shapes where they exist. Used by the routes only."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, StrictStr
+
+
+def _one_or_many(value: Any) -> Any:
+    """Turns the many messages of a failed union into one that says what is wanted."""
+    wanted = "send a string, a list of strings, or a list of [first, second] pairs"
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, list):
+        raise ValueError(f"a value of type {type(value).__name__}; {wanted}")
+    for index, item in enumerate(value):
+        pair = isinstance(item, list) and len(item) == 2 and all(isinstance(part, str) for part in item)
+        if not isinstance(item, str) and not pair:
+            raise ValueError(f"item {index} is of type {type(item).__name__}; {wanted}")
+    return value
+
+
+def _one_or_many_or_ids(value: Any) -> Any:
+    """The same for embeddings, where a text may come as token ids."""
+    if isinstance(value, list) and value:
+        rows = value if all(isinstance(item, list) for item in value) else [value]
+        if all(row and all(type(item) is int for item in row) for row in rows):
+            return value
+    if isinstance(value, list) and any(isinstance(item, list) for item in value):
+        raise ValueError("nested lists hold token ids, whole numbers, one list a text; none may be empty")
+    return _one_or_many(value)
+
+
+Texts = Annotated[StrictStr | list[StrictStr | tuple[StrictStr, StrictStr]], BeforeValidator(_one_or_many)]
+TextsOrIds = Annotated[
+    StrictStr | list[StrictStr] | list[StrictInt] | list[list[StrictInt]], BeforeValidator(_one_or_many_or_ids)
+]
+
+
+class Request(BaseModel):
+    """A request body. Unknown fields are refused, so that a misspelt option is seen."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class TextRequest(Request):
+    model: str
+    input: Texts
+    truncate: bool = False
+
+
+class ClassifyRequest(TextRequest):
+    top_k: int | None = Field(default=None, ge=1)
+
+
+class EmbeddingsRequest(Request):
+    model: str
+    input: TextsOrIds
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: int | None = Field(default=None, ge=1)
+    truncate: bool = False
+    user: str | None = None
+
+
+class TokenizeRequest(TextRequest):
+    pass
+
+
+class AttentionRequest(Request):
+    model: str
+    input: StrictStr | tuple[StrictStr, StrictStr]
+    layers: list[int] | Literal["all"] = "all"
+    heads: list[int] | Literal["all"] = "all"
+    method: Literal["raw"] = "raw"
+    truncate: bool = False
+
+
+class Usage(BaseModel):
+    prompt_tokens: int
+    total_tokens: int
+
+
+class Score(BaseModel):
+    label: str
+    score: float
+
+
+class Classification(BaseModel):
+    object: Literal["classification"] = "classification"
+    index: int
+    label: str
+    score: float
+    scores: list[Score]
+    truncated: bool
+
+
+class ClassifyResponse(BaseModel):
+    object: Literal["list"] = "list"
+    model: str
+    data: list[Classification]
+    usage: Usage
+
+
+class Embedding(BaseModel):
+    object: Literal["embedding"] = "embedding"
+    index: int
+    embedding: list[float] | str
+    truncated: bool
+
+
+class EmbeddingsResponse(BaseModel):
+    object: Literal["list"] = "list"
+    model: str
+    data: list[Embedding]
+    usage: Usage
+
+
+class Tokens(BaseModel):
+    index: int
+    ids: list[int]
+    tokens: list[str]
+    offsets: list[tuple[int, int]]
+    special: list[bool]
+    truncated: bool
+
+
+class TokenizeResponse(BaseModel):
+    object: Literal["list"] = "list"
+    model: str
+    data: list[Tokens]
+    usage: Usage
+
+
+class AttentionResponse(BaseModel):
+    object: Literal["attention"] = "attention"
+    model: str
+    method: Literal["raw"] = "raw"
+    tokens: list[str]
+    ids: list[int]
+    offsets: list[tuple[int, int]]
+    special: list[bool]
+    layers: list[int]
+    heads: list[int]
+    shape: tuple[int, int, int, int]
+    weights: list[list[list[list[float]]]]
+    truncated: bool
+
+
+class ModelObject(BaseModel):
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str
+    task: str
+    labels: list[str] | None
+    num_layers: int
+    num_heads: int
+    width: int
+    max_length: int
+    base_model: str | None
+    dtype: str
+    resident: bool
+    bento_tag: str
+    metrics: dict[str, Any] | None
+
+
+class ModelList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[ModelObject]
+
+
+class Deleted(BaseModel):
+    id: str
+    object: str
+    deleted: bool = True
+
+
+class FileObject(BaseModel):
+    id: str
+    object: Literal["file"] = "file"
+    bytes: int
+    created_at: int
+    filename: str
+    purpose: str
+    status: Literal["uploaded", "processed", "error"]
+    status_details: str | None
+    expires_at: int | None = None
+    num_rows: int | None
+    labels: list[str] | None
+
+
+class FileList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[FileObject]
+    has_more: bool
+    first_id: str | None
+    last_id: str | None
+
+
+class Hyperparameters(Request):
+    n_epochs: Annotated[int, Field(ge=1, le=50)] | Literal["auto"] = "auto"
+    batch_size: Annotated[int, Field(ge=1, le=256)] | Literal["auto"] = "auto"
+    learning_rate_multiplier: Annotated[float, Field(gt=0, le=1000, strict=False)] | Literal["auto"] = "auto"
+
+
+class Supervised(Request):
+    hyperparameters: Hyperparameters = Field(default_factory=Hyperparameters)
+
+
+class Method(Request):
+    model_config = ConfigDict(extra="allow")
+    type: str
+    supervised: Supervised | None = None
+
+
+class CreateJobRequest(Request):
+    model: str
+    training_file: str
+    validation_file: str | None = None
+    suffix: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
+    method: Method | None = None
+    hyperparameters: Hyperparameters | None = None
+    metadata: dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]] | None = Field(
+        default=None, max_length=16
+    )
+    priority: Annotated[int, Field(ge=-100, le=100)] = 0
+
+
+class JobError(BaseModel):
+    code: str
+    message: str
+    param: str | None
+
+
+class JobObject(BaseModel):
+    id: str
+    object: Literal["fine_tuning.job"] = "fine_tuning.job"
+    created_at: int
+    finished_at: int | None
+    estimated_finish: int | None
+    model: str
+    fine_tuned_model: str | None
+    organization_id: str = "vitrine"
+    status: Literal["validating_files", "queued", "running", "succeeded", "failed", "cancelled"]
+    error: JobError | None
+    hyperparameters: dict[str, Any]
+    method: dict[str, Any]
+    seed: int
+    training_file: str
+    validation_file: str | None
+    result_files: list[str] = []
+    trained_tokens: int | None
+    integrations: list[Any] | None = None
+    metadata: dict[str, str]
+    priority: int
+    queue_position: int | None
+    progress: dict[str, Any] | None
+    metrics: dict[str, Any] | None
+
+
+class JobList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[JobObject]
+    has_more: bool
+
+
+class EventObject(BaseModel):
+    id: str
+    object: Literal["fine_tuning.job.event"] = "fine_tuning.job.event"
+    created_at: int
+    level: Literal["info", "warn", "error"]
+    message: str
+    type: Literal["message", "metrics"]
+    data: dict[str, Any]
+
+
+class EventList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[EventObject]
+    has_more: bool
+
+
+class ErrorDetail(BaseModel):
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorBody(BaseModel):
+    """Every answer that is not a success."""
+
+    error: ErrorDetail
