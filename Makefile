@@ -1,0 +1,59 @@
+# The two commands of the README: make serve, make test. Everything below sets itself up.
+PORT ?= 3000
+HOST ?= 127.0.0.1
+VITRINE_HOME ?= $(CURDIR)/.vitrine
+PYTHON ?= python3
+LOAD_SECONDS ?= 30
+LOAD_USERS ?= 8
+export VITRINE_HOME
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: serve test check format load bento setup clean
+
+serve: $(VENV)/serve.done  ## install, fetch the base model, start at http://localhost:3000
+	@$(BIN)/vitrine setup
+	@exec $(BIN)/vitrine serve --host $(HOST) --port $(PORT)
+
+setup: $(VENV)/serve.done
+
+test: $(VENV)/test.done  ## the whole suite
+	$(BIN)/python -m pytest
+
+check: $(VENV)/test.done  ## format, lint, types, imports, Dockerfile
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/hadolint Dockerfile
+
+format: $(VENV)/test.done
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+load: $(VENV)/test.done  ## bounded load test against a running service
+	$(BIN)/locust --headless --locustfile tests/load/locustfile.py --host http://localhost:$(PORT) \
+	  --users $(LOAD_USERS) --spawn-rate 4 --run-time $(LOAD_SECONDS)s --only-summary
+
+bento: $(VENV)/serve.done  ## a bento of the service with its base model
+	@$(BIN)/vitrine setup
+	BENTOML_HOME=$(VITRINE_HOME)/bentoml $(BIN)/bentoml build
+
+clean:
+	rm -rf $(VENV)
+
+# The CPU build of torch from the index you use, or the default one: see "What the install weighs" in the README.
+$(VENV)/serve.done: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Vitrine needs Python 3.11 or newer; set PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+	@echo "installing Vitrine; the first time takes some minutes ..."
+	$(INSTALL) setuptools
+	$(INSTALL) --no-build-isolation --editable .
+	touch $@
+
+$(VENV)/test.done: $(VENV)/serve.done
+	$(INSTALL) --no-build-isolation --editable '.[test,check]'
+	sh tests/install_tools.sh
+	touch $@
