@@ -61,9 +61,10 @@ def create_app(settings: Settings) -> tuple[FastAPI, ASGIApp]:
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(ValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
-    for route in app.routes:
-        for method in sorted(route.methods or ()) if isinstance(route, APIRoute) else ():
-            parts.metrics.preset_route(route.path, method)
+    for module in (inference, explain, files, jobs, models, system):
+        for route in module.router.routes:
+            for method in sorted(route.methods) if isinstance(route, APIRoute) else ():
+                parts.metrics.preset_route(route.path, method)
     return app, Gate(app, settings, parts.metrics)
 
 

@@ -27,13 +27,17 @@ def color_table() -> npt.NDArray[np.uint8]:
     return np.stack(channels, axis=-1).round().astype(np.uint8)
 
 
-@lru_cache(maxsize=8)
-def font(size: int) -> ImageFont.FreeTypeFont:
-    """Noto Sans CJK, which has Latin, Chinese, Japanese and Korean, from its package."""
+def font_path() -> Path:
+    """Noto Sans CJK, which has Latin, Chinese, Japanese and Korean, in its package."""
     spec = importlib.util.find_spec("cvttf_NotoSansCJK_Regular")
     if spec is None or spec.origin is None:
         raise RuntimeError("the font package is missing; install cvttf-notosanscjk-regular")
-    return ImageFont.truetype(Path(spec.origin).parent / "NotoSansCJKtc-Regular.otf", size)
+    return Path(spec.origin).parent / "NotoSansCJKtc-Regular.otf"
+
+
+@lru_cache(maxsize=8)
+def font(size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(font_path(), size)
 
 
 def attention_png(

@@ -301,7 +301,7 @@ class JobStore:
         with self._session.begin() as session:
             return session.scalar(select(func.count()).select_from(Job)) != 0
 
-    def _update_own(self, job_id: str, worker: str, **values: Any) -> bool:
+    def _update_own(self, job_id: str, worker: str, /, **values: Any) -> bool:
         mine = (Job.id == job_id) & (Job.worker == worker) & Job.status.in_(OPEN_STATES)
         with self._session.begin() as session:
             return _rowcount(session.execute(update(Job).where(mine).values(**values))) == 1

@@ -7,6 +7,7 @@ from typing import Annotated
 import numpy as np
 from fastapi import APIRouter, Query, Request, Response
 
+from model.tokenizer import Encoding
 from service.context import Parts, PartsOf
 from service.errors import InvalidRequest
 from service.render import attention_png
@@ -14,6 +15,7 @@ from service.routes.inference import encode
 from service.schemas import AttentionRequest, AttentionResponse
 
 router = APIRouter(prefix="/v1", tags=["explain"])
+UNKNOWN_TOKEN = "[UNK]"
 PNG_RESPONSE = {200: {"content": {"image/png": {}}, "description": "JSON, or a PNG when Accept asks for image/png"}}
 
 
@@ -53,7 +55,8 @@ async def _attention(body: AttentionRequest, request: Request, parts: Parts) -> 
     (encoding,) = await encode(parts, loaded, [body.input], body.truncate, limit)
     weights = (await parts.engine.attention(loaded, encoding))[np.ix_(layers, heads)]  # [L, H, T, T]
     if "image/png" in request.headers.get("accept", ""):
-        png = await asyncio.to_thread(attention_png, weights, encoding.tokens, layers, heads, body.model)
+        labels = _shown(encoding, body.input)
+        png = await asyncio.to_thread(attention_png, weights, labels, layers, heads, body.model)
         return Response(png, media_type="image/png")
     tokens = len(encoding.ids)
     rounded = await asyncio.to_thread(lambda: np.round(weights.astype(np.float64), 4).tolist())
@@ -69,6 +72,15 @@ async def _attention(body: AttentionRequest, request: Request, parts: Parts) -> 
         weights=rounded,
         truncated=encoding.truncated,
     )
+
+
+def _shown(encoding: Encoding, text: str | tuple[str, str]) -> list[str]:
+    """Token labels for a picture; a token outside the vocabulary is shown as the characters it stands for, with a *."""
+    texts = (text,) if isinstance(text, str) else text
+    labels = []
+    for token, (start, end), segment in zip(encoding.tokens, encoding.offsets, encoding.segments, strict=True):
+        labels.append(f"{texts[segment][start:end]}*" if token == UNKNOWN_TOKEN and end > start else token)
+    return labels
 
 
 def _within(wanted: list[int] | str, count: int, name: str) -> list[int]:

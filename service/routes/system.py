@@ -11,12 +11,13 @@ from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
 from service.context import PartsOf
 from service.errors import Unavailable
+from service.render import font_path
 
 router = APIRouter(include_in_schema=False)
 UI_FOLDER = Path(__file__).parents[1] / "ui" / "static"
 SWAGGER_FOLDER = Path(fastapi_offline.__file__).parent / "static"
 DOCS_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Vitrine API</title>
+<html lang="en"><head><meta charset="utf-8"><title>Vitrine API</title><link rel="icon" href="/ui/icon.svg">
 <link rel="stylesheet" href="/docs-assets/swagger-ui.css"></head>
 <body><div id="swagger-ui"></div>
 <script src="/docs-assets/swagger-ui-bundle.js"></script><script src="/ui/docs.js"></script></body></html>
@@ -37,6 +38,12 @@ async def page() -> FileResponse:
 @router.get("/docs")
 async def docs() -> HTMLResponse:
     return HTMLResponse(DOCS_PAGE)
+
+
+@router.get("/fonts/cjk.otf")
+async def cjk_font() -> FileResponse:
+    """The font of our PNGs, for browsers on machines that have no CJK font."""
+    return FileResponse(font_path(), media_type="font/otf", headers={"cache-control": "max-age=604800"})
 
 
 @router.get("/livez")

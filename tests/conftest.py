@@ -1,0 +1,134 @@
+"""Shared by the suite: the real base model, real movie sentences, and one real service on loopback."""
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from training.catalogue import fetch_minilm, movie_sentiment
+
+ROOT = Path(__file__).parents[1]
+START_SECONDS = 90
+Rows = list[dict[str, str]]
+
+
+@pytest.fixture(scope="session")
+def cache() -> Path:
+    """Downloads outlive a run of the suite."""
+    return Path(os.environ.get("VITRINE_HOME", ROOT / ".vitrine")).absolute() / "cache"
+
+
+@pytest.fixture(scope="session")
+def minilm(cache: Path) -> Path:
+    return fetch_minilm(cache)
+
+
+@pytest.fixture(scope="session")
+def movie_rows(cache: Path) -> Rows:
+    """The 8,454 training rows, in their fixed order."""
+    return list(movie_sentiment(cache)["train"])
+
+
+@pytest.fixture(scope="session")
+def sentences(movie_rows: Rows) -> list[str]:
+    """64 real sentences of mixed length."""
+    return [row["text"] for row in random.Random(1).sample(movie_rows, 64)]
+
+
+def write_jsonl(path: Path, rows: Rows) -> Path:
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Service:
+    """A `vitrine serve` process with a home of its own; it can be killed and started again."""
+
+    def __init__(self, home: Path, command: list[str] | None = None, **settings: str) -> None:
+        self.home = home
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.environment = os.environ | {"VITRINE_HOME": str(home), "VITRINE_DEMO_JOB": "false", **settings}
+        self.environment.pop("BENTOML_HOME", None)
+        self.command = command or [sys.executable, "-m", "service.cli", "serve", "--port", str(self.port)]
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> "Service":
+        setup = [sys.executable, "-m", "service.cli", "setup"]
+        subprocess.run(setup, env=self.environment, cwd=ROOT, check=True, capture_output=True, timeout=120)
+        with open(self.home / "service.log", "ab") as log:
+            self.process = subprocess.Popen(
+                self.command, env=self.environment, cwd=ROOT, stdout=log, stderr=log, start_new_session=True
+            )
+        wait_for(self.is_ready, START_SECONDS, lambda: (self.home / "service.log").read_text()[-3000:])
+        return self
+
+    def is_ready(self) -> bool:
+        with contextlib.suppress(httpx.HTTPError):
+            return httpx.get(f"{self.url}/readyz", timeout=2).status_code == 200
+        return False
+
+    def kill(self, which: int = signal.SIGKILL) -> None:
+        """Ends the whole process group at once, as a power cut would."""
+        assert self.process is not None
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, which)
+        self.process.wait(timeout=60)
+        self.process = None
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.kill(signal.SIGTERM)
+
+    def worker_pids(self) -> list[int]:
+        """The job workers of this very service."""
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                command = (folder / "cmdline").read_bytes()
+                environment = (folder / "environ").read_bytes()
+                if b"service.jobs.worker" in command and f"VITRINE_HOME={self.home}\0".encode() in environment:
+                    found.append(int(folder.name))
+        return found
+
+
+def wait_for(condition: Callable[[], bool], seconds: float, describe: Callable[[], object] = lambda: "") -> None:
+    """Polls until true; fails with the description when time runs out."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {describe()}"
+        time.sleep(0.2)
+
+
+def new_home(folder: Path, cache: Path) -> Path:
+    """A home whose downloads are already there."""
+    home = folder / "home"
+    home.mkdir()
+    shutil.copytree(cache, home / "cache")
+    return home
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory, cache: Path, minilm: Path) -> Iterator[Service]:
+    """Two API workers, small limits where tests reach for them."""
+    assert minilm.is_dir()
+    home = new_home(tmp_path_factory.mktemp("service"), cache)
+    running = Service(home, VITRINE_API_WORKERS="2", VITRINE_MAX_FILE_BYTES=str(4 * 2**20)).start()
+    yield running
+    running.stop()

@@ -1,0 +1,162 @@
+"""The whole life of a job with the unmodified client, and what no crash may lose."""
+
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import openai
+import pytest
+
+from tests.conftest import Rows, Service, new_home, wait_for, write_jsonl
+
+M = "minilm-l6"
+pytestmark = pytest.mark.slow
+
+
+def client_of(service: Service) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{service.url}/v1", api_key="none", max_retries=0)
+
+
+def submit(client: openai.OpenAI, file: Path, epochs: int, suffix: str) -> str:
+    uploaded = client.files.create(file=file.open("rb"), purpose="fine-tune")
+    job = client.fine_tuning.jobs.create(
+        model=M, training_file=uploaded.id, suffix=suffix, hyperparameters={"n_epochs": epochs, "batch_size": 32}
+    )
+    return job.id
+
+
+def wait_until(client: openai.OpenAI, job_id: str, states: set[str], seconds: float) -> None:
+    wait_for(
+        lambda: client.fine_tuning.jobs.retrieve(job_id).status in states,
+        seconds,
+        lambda: client.fine_tuning.jobs.retrieve(job_id),
+    )
+
+
+def test_upload_tune_follow_classify(service: Service, movie_rows: Rows, tmp_path: Path) -> None:
+    client = client_of(service)
+    failures: list[int] = []
+    stop = threading.Event()
+
+    def keep_asking() -> None:  # live traffic while the job runs and its model appears
+        while not stop.is_set():
+            answer = httpx.post(f"{service.url}/v1/embeddings", json={"model": M, "input": "hello"}, timeout=60)
+            if answer.status_code != 200:
+                failures.append(answer.status_code)
+            time.sleep(0.05)
+
+    asking = threading.Thread(target=keep_asking)
+    asking.start()
+    try:
+        job_id = submit(client, write_jsonl(tmp_path / "rows.jsonl", movie_rows[:1500]), 2, "Movie Mood")
+        wait_until(client, job_id, {"succeeded", "failed"}, 240)
+        job = client.fine_tuning.jobs.retrieve(job_id)
+        assert job.status == "succeeded", job.error
+        name = job.fine_tuned_model
+        assert name is not None
+        assert name.startswith("ft:minilm-l6:vitrine:movie-mood:")
+        answers = [
+            httpx.post(f"{service.url}/v1/classify", json={"model": name, "input": text}, timeout=60)
+            for text in ["A wonderful, moving film.", "Dull, stupid and far too long."] * 4
+        ]  # at once, on both API workers, with no restart
+    finally:
+        stop.set()
+        asking.join()
+    assert [answer.status_code for answer in answers] == [200] * 8
+    assert [answer.json()["data"][0]["label"] for answer in answers] == ["positive", "negative"] * 4
+    assert not failures
+    events = [*client.fine_tuning.jobs.list_events(job_id, limit=5)]  # pages by itself
+    assert len({event.id for event in events}) == len(events)
+    assert events[0].message.startswith("The job has succeeded")
+    assert events[-1].message == "Created fine-tuning job"
+    losses = [event.data["train_loss"] for event in reversed(events) if "train_loss" in (event.data or {})]  # type: ignore[operator, index]
+    assert losses[-1] < losses[0]
+    assert job.trained_tokens is not None
+    assert job.trained_tokens > 10_000
+    model = client.models.retrieve(name)
+    assert model.id == name
+    attention = httpx.post(f"{service.url}/v1/attention", json={"model": name, "input": "good"}).json()
+    assert attention["shape"] == [6, 12, 3, 3]
+    assert client.models.delete(name).deleted
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve(name)
+
+
+def test_cancel_stops_a_running_job_and_frees_its_file(service: Service, movie_rows: Rows, tmp_path: Path) -> None:
+    client = client_of(service)
+    job_id = submit(client, write_jsonl(tmp_path / "rows.jsonl", movie_rows), 3, "never")
+    wait_for(lambda: httpx.get(f"{service.url}/v1/fine_tuning/jobs/{job_id}").json()["progress"] is not None, 60)
+    job = client.fine_tuning.jobs.cancel(job_id)
+    assert job.status == "cancelled"
+    with pytest.raises(openai.ConflictError, match="has cancelled"):
+        client.fine_tuning.jobs.cancel(job_id)
+    assert client.files.delete(job.training_file).deleted
+    other = submit(client, write_jsonl(tmp_path / "few.jsonl", movie_rows[:64]), 1, "next")
+    wait_until(client, other, {"succeeded"}, 60)  # the worker let the cancelled one go
+    assert client.fine_tuning.jobs.retrieve(job_id).status == "cancelled"
+
+
+def test_an_upload_of_seventy_seconds_is_not_cut(service: Service) -> None:
+    row = b'{"text": "slow but sure", "label": "a"}\n'
+    head = b'--x\r\ncontent-disposition: form-data; name="purpose"\r\n\r\nfine-tune\r\n'
+    head += b'--x\r\ncontent-disposition: form-data; name="file"; filename="slow.jsonl"\r\n\r\n'
+    tail = b"--x--\r\n"
+    size = len(head) + 36 * len(row) + 2 + len(tail)
+    with socket.create_connection(("127.0.0.1", service.port), timeout=30) as connection:
+        connection.sendall(
+            f"POST /v1/files HTTP/1.1\r\nhost: 127.0.0.1:{service.port}\r\nconnection: close\r\n"
+            f"content-type: multipart/form-data; boundary=x\r\ncontent-length: {size}\r\n\r\n".encode() + head
+        )
+        for _ in range(36):
+            time.sleep(2)
+            connection.sendall(row)
+        connection.sendall(b"\r\n" + tail)
+        answer = connection.makefile("rb").read()
+    assert answer.startswith(b"HTTP/1.1 200"), answer[:300]
+    assert f'"bytes":{36 * len(row)}'.encode() in answer
+
+
+@pytest.fixture
+def fragile(tmp_path: Path, cache: Path) -> Iterator[Service]:
+    """A service of its own, to be killed."""
+    running = Service(new_home(tmp_path, cache), VITRINE_LEASE_SECONDS="3").start()
+    yield running
+    running.stop()
+
+
+def test_kill_9_of_the_worker_and_of_the_service_lose_nothing(fragile: Service, movie_rows: Rows, tmp_path: Path) -> None:
+    client = client_of(fragile)
+    long_job = submit(client, write_jsonl(tmp_path / "rows.jsonl", movie_rows[:2400]), 2, "long")
+    short_job = submit(client, write_jsonl(tmp_path / "few.jsonl", movie_rows[:96]), 1, "short")
+
+    def step() -> int:
+        progress = httpx.get(f"{fragile.url}/v1/fine_tuning/jobs/{long_job}").json()["progress"]
+        return int(progress["step"]) if progress else 0
+
+    wait_for(lambda: step() >= 60, 120, step)
+    (worker,) = fragile.worker_pids()
+    os.kill(worker, signal.SIGKILL)
+    events_before = {event.id for event in client.fine_tuning.jobs.list_events(long_job, limit=100)}
+    wait_for(lambda: len(fragile.worker_pids()) == 1 and fragile.worker_pids() != [worker], 30)
+    wait_for(lambda: step() >= 80, 120, step)
+    fragile.kill()  # -9, with one job running and one queued
+    wait_for(lambda: not fragile.worker_pids(), 15)
+    fragile.start()
+    for job_id in (long_job, short_job):
+        wait_until(client, job_id, {"succeeded", "failed"}, 240)
+        job = client.fine_tuning.jobs.retrieve(job_id)
+        assert job.status == "succeeded", job.error
+        answer = httpx.post(f"{fragile.url}/v1/classify", json={"model": job.fine_tuned_model, "input": "good"}, timeout=60)
+        assert answer.status_code == 200
+    events = [*client.fine_tuning.jobs.list_events(long_job, limit=100)]
+    assert events_before <= {event.id for event in events}, "no event is lost"
+    steps = [event.data["step"] for event in events if "train_loss" in (event.data or {})]  # type: ignore[operator, index]
+    assert steps == sorted(set(steps), reverse=True), "no step is reported twice"
+    assert steps[0] == 2 * -(-int(2400 * 0.9) // 32)
+    assert sum("died" in event.message for event in events) == 2
+    assert len(client.files.list().data) == 2

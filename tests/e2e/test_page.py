@@ -1,0 +1,83 @@
+"""The page in a real browser: what it shows, and that it stays on this machine."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.conftest import Service
+
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+    "--disable-sync", "--no-first-run",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def page(browser: Browser, service: Service) -> Iterator[Page]:
+    """A page that must log no error and ask no other host."""
+    opened = browser.new_page()
+    problems: list[str] = []
+    opened.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+    opened.on("pageerror", lambda error: problems.append(str(error)))
+    opened.on("request", lambda request: None if request.url.startswith((service.url, "blob:")) else problems.append(request.url))
+    yield opened
+    opened.close()
+    assert not problems
+
+
+def test_look_inside_follows_one_sentence(page: Page, service: Service) -> None:
+    page.goto(f"{service.url}/#/look?model=minilm-l6&text=A+good+film&layer=2&head=7")
+    expect(page.locator("#tokens .token")).to_have_count(5)
+    expect(page.locator("#label")).to_contain_text("base model")
+    expect(page.locator("#attention [aria-label='Attention heatmap'] rect")).to_have_count(25)
+    expect(page.locator(".picker button.on")).to_have_text(["2", "7"])
+    page.locator(".heads button[aria-label='layer 4, head 1']").click()
+    expect(page.locator(".picker button.on")).to_have_text(["4", "1"])
+    assert "layer=4" in page.url
+    page.locator("[aria-label='Attention heatmap'] rect").first.hover()
+    expect(page.locator(".readout")).to_contain_text("looks at")
+    page.reload()
+    expect(page.locator(".picker button.on")).to_have_text(["4", "1"])
+    with page.expect_download() as download:
+        page.get_by_text("Download PNG").click()
+    assert Path(download.value.path()).read_bytes().startswith(b"\x89PNG")
+
+
+def test_chinese_text_is_shown_with_its_characters(page: Page, service: Service) -> None:
+    page.goto(f"{service.url}/#/look?model=minilm-l6&text=电影好看")
+    expect(page.locator("#attention")).to_contain_text("电*")
+
+
+def test_tune_submits_a_job_and_leads_to_its_model(page: Page, service: Service, tmp_path: Path) -> None:
+    rows = tmp_path / "mood.csv"
+    rows.write_text("text,label\n" + "".join(f"so {word},{label}\n" for word, label in [("glad", "up"), ("sad", "down")] * 20))
+    page.goto(f"{service.url}/#/tune")
+    page.locator("#file").set_input_files(rows)
+    page.locator("#suffix").fill("mood")
+    page.get_by_text("Start tuning").click()
+    expect(page.locator("#job .badge")).to_have_text("succeeded", timeout=120_000)
+    expect(page.locator("table.confusion td")).to_have_count(4)
+    page.locator("#try").click()
+    expect(page.locator("#label .score")).to_have_count(2)
+
+
+def test_errors_are_shown_in_the_servers_words(page: Page, service: Service, tmp_path: Path) -> None:
+    page.goto(f"{service.url}/#/tune")
+    page.get_by_text("Start tuning").click()
+    expect(page.locator("[role=alert]")).to_contain_text("choose a file first")
+
+
+def test_docs_open_without_any_other_host(page: Page, service: Service) -> None:
+    page.goto(f"{service.url}/docs")
+    expect(page.locator("#swagger-ui")).to_contain_text("/v1/classify")

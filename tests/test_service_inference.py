@@ -1,0 +1,139 @@
+"""Inference over HTTP against the model itself, and the pictures."""
+
+import concurrent.futures
+import io
+import math
+import subprocess
+from pathlib import Path
+
+import httpx
+import numpy as np
+import openai
+import pytest
+import torch
+from PIL import Image, ImageFont
+
+from model.batch import pad
+from model.weights import load_model
+from service.render import font_path
+from tests.conftest import Service
+
+M = "minilm-l6"
+
+
+@pytest.fixture(scope="module")
+def client(service: Service) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{service.url}/v1", api_key="none")
+
+
+def test_embeddings_equal_the_model_in_both_encodings(client: openai.OpenAI, minilm: Path, sentences: list[str]) -> None:
+    model, tokenizer = load_model(minilm)
+    with torch.inference_mode():
+        expected = model.embed(pad(tokenizer.encode(sentences, 512), 0)).numpy()
+    by_base64 = client.embeddings.create(model=M, input=sentences)
+    by_float = client.embeddings.create(model=M, input=sentences, encoding_format="float")
+    for answer in (by_base64, by_float):
+        vectors = np.array([item.embedding for item in answer.data])
+        assert (vectors * expected).sum(1).min() > 0.999, "cosine to the float32 model"
+        assert np.linalg.norm(vectors, axis=1) == pytest.approx(1.0, abs=1e-5)
+    assert by_base64.usage.prompt_tokens == sum(len(e.ids) for e in tokenizer.encode(sentences, 512))
+
+
+def test_dimensions_and_token_ids(client: openai.OpenAI, minilm: Path) -> None:
+    _, tokenizer = load_model(minilm)
+    (encoding,) = tokenizer.encode(["a good film"], 512)
+    by_text = client.embeddings.create(model=M, input="a good film", dimensions=16).data[0].embedding
+    by_ids = client.embeddings.create(model=M, input=list(encoding.ids), dimensions=16).data[0].embedding
+    assert len(by_text) == 16
+    assert math.hypot(*by_text) == pytest.approx(1.0, abs=1e-5)
+    assert by_ids == pytest.approx(by_text, abs=1e-5)
+
+
+def test_concurrent_requests_get_their_own_answers(service: Service, sentences: list[str]) -> None:
+    def one(text: str) -> list[float]:
+        answer = httpx.post(f"{service.url}/v1/embeddings", json={"model": M, "input": text}, timeout=60)
+        return list(answer.json()["data"][0]["embedding"])
+
+    alone = [one(text) for text in sentences[:24]]
+    with concurrent.futures.ThreadPoolExecutor(12) as pool:
+        together = list(pool.map(one, sentences[:24]))
+    for first, second in zip(alone, together, strict=True):
+        assert float(np.dot(first, second)) > 0.999
+
+
+def test_truncation_is_reported(service: Service) -> None:
+    fields = {"model": M, "input": ["short", "word " * 900], "truncate": True}
+    data = httpx.post(f"{service.url}/v1/tokenize", json=fields).json()["data"]
+    assert [item["truncated"] for item in data] == [False, True]
+    assert len(data[1]["ids"]) == 512
+
+
+def test_attention_json_is_a_distribution_and_selects_layers(service: Service) -> None:
+    fields = {"model": M, "input": "The film was good", "layers": [5, 1], "heads": [3]}
+    answer = httpx.post(f"{service.url}/v1/attention", json=fields).json()
+    weights = np.array(answer["weights"])
+    assert answer["shape"] == list(weights.shape) == [2, 1, 6, 6]
+    assert answer["layers"] == [1, 5]
+    assert weights.sum(-1) == pytest.approx(1.0, abs=1e-3)
+    whole = httpx.post(f"{service.url}/v1/attention", json={"model": M, "input": "The film was good"}).json()
+    assert np.array(whole["weights"])[[1, 5], 3] == pytest.approx(weights[:, 0], abs=2e-2)
+
+
+@pytest.mark.parametrize("query", ["layers=2&heads=3", "layers=all&heads=all", "layers=0&heads=0,1,2"])
+def test_attention_png_by_link(service: Service, query: str) -> None:
+    link = f"{service.url}/v1/attention?model={M}&input=The film was 好看&{query}"
+    answer = httpx.get(link, headers={"accept": "image/png"})
+    assert answer.headers["content-type"] == "image/png"
+    image = np.asarray(Image.open(io.BytesIO(answer.content)).convert("RGB"))
+    assert len(np.unique(image.reshape(-1, 3), axis=0)) > 20, "tiles in many colours"
+    assert answer.content == httpx.get(link, headers={"accept": "image/png"}).content
+
+
+def test_the_font_has_a_glyph_for_every_character_of_chinese_and_latin_text() -> None:
+    font = ImageFont.truetype(font_path(), 16)
+    missing = font.getmask("\U000ffffe").getbbox(), bytes(font.getmask("\U000ffffe"))
+    for character in "电影好看漢字龍仮名かなカナ한글Añé€…·“”abcXYZ0189[]#":
+        mask = font.getmask(character)
+        assert (mask.getbbox(), bytes(mask)) != missing, character
+
+
+def test_metrics_are_clean_preset_and_the_same_from_both_workers(service: Service) -> None:
+    text = httpx.get(f"{service.url}/metrics").text
+    check = subprocess.run(["promtool", "check", "metrics"], input=text, text=True, capture_output=True)
+    assert check.returncode == 0, check.stdout + check.stderr
+    for series in (
+        'vitrine_requests_total{method="POST",route="/v1/classify",status="200"}',
+        'vitrine_batch_rows_bucket{le="1.0",operation="attention"}',
+        'vitrine_queue_wait_seconds_count{operation="embed"}',
+        'vitrine_queue_depth{lane="fast"} 0.0',
+        'vitrine_jobs{state="running"}',
+        "vitrine_training_loss",
+        'vitrine_model_loads_total{outcome="failure"} 0.0',
+    ):
+        assert series in text, series
+
+    def counted() -> float:
+        lines = httpx.get(f"{service.url}/metrics").text.splitlines()
+        wanted = 'vitrine_requests_total{method="POST",route="/v1/tokenize",status="200"}'
+        return next(float(line.split()[-1]) for line in lines if line.startswith(wanted))
+
+    before = counted()
+    for _ in range(40):  # a new connection each: both workers take some
+        httpx.post(f"{service.url}/v1/tokenize", json={"model": M, "input": "x"})
+    assert {counted() for _ in range(12)} == {before + 40}
+
+
+def test_two_workers_are_alive_and_one_job_worker_serves_both(service: Service) -> None:
+    assert len(service.worker_pids()) == 1
+
+
+def test_docs_and_page_come_from_this_machine_alone(service: Service) -> None:
+    for path in ("/", "/docs"):
+        page = httpx.get(service.url + path)
+        assert page.status_code == 200
+        assert "//cdn" not in page.text
+        assert "default-src 'none'" in page.headers["content-security-policy"]
+    for path in ("/docs-assets/swagger-ui-bundle.js", "/docs-assets/swagger-ui.css", "/ui/main.js", "/fonts/cjk.otf"):
+        assert httpx.get(service.url + path).status_code == 200, path
+    routes = httpx.get(f"{service.url}/openapi.json").json()["paths"]
+    assert {"/v1/classify", "/v1/attention", "/v1/fine_tuning/jobs/{job_id}/cancel"} <= set(routes)

@@ -1,0 +1,139 @@
+"""The job store under races, dead workers and repeated requests; time is a fake clock."""
+
+from pathlib import Path
+
+import pytest
+
+from service.errors import Busy, Conflict, InvalidRequest, NotFound
+from service.jobs.store import DEMO_PRIORITY, Job, JobStore, new_id
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+
+    def __call__(self) -> float:
+        self.now += 0.001
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def store(tmp_path: Path, clock: Clock) -> JobStore:
+    return JobStore(tmp_path / "store.sqlite", clock)
+
+
+def add_job(store: JobStore, priority: int = 0, checked: bool = True, key: str | None = None) -> Job:
+    file_id = new_id("file")
+    store.add_file(file_id, "rows.jsonl", 10, "fine-tune")
+    if checked:
+        store.set_file_checked(file_id, [], [], ["a", "b"], 10)
+    job = Job(id=new_id("ftjob"), model="m", training_file=file_id, seed=0, hyperparameters={}, priority=priority, request_key=key)
+    return store.create_job(job, 100, 600.0 if key else None)
+
+
+def test_highest_priority_first_then_oldest(store: JobStore) -> None:
+    demo, first, second = add_job(store, DEMO_PRIORITY), add_job(store), add_job(store)
+    assert [store.queue_position(job) for job in (demo, first, second)] == [3, 1, 2]
+    claimed = [store.claim_job("w", 10) for _ in range(3)]
+    assert [job.id for job in claimed if job] == [first.id, second.id, demo.id]
+    assert store.claim_job("w", 10) is None
+
+
+def test_a_leased_job_is_claimed_again_only_when_its_worker_fell_silent(store: JobStore, clock: Clock) -> None:
+    job = add_job(store)
+    assert store.claim_job("first", 10) is not None
+    assert store.claim_job("second", 10) is None
+    clock.now += 8
+    assert store.heartbeat(job.id, "first", 10)
+    clock.now += 8
+    assert store.claim_job("second", 10) is None, "the heartbeat extended the lease"
+    clock.now += 3
+    taken = store.claim_job("second", 10)
+    assert taken is not None
+    assert taken.attempts == 2
+    assert not store.heartbeat(job.id, "first", 10)
+    assert not store.succeed(job.id, "first", "ft:x", {}, 1), "the first worker may not end it any more"
+    assert store.succeed(job.id, "second", "ft:x", {}, 1)
+    messages = [event.message for event in store.list_events(job.id, None, 10)[0]]
+    assert any("died" in message for message in messages)
+
+
+def test_repeated_events_count_once_and_page_newest_first(store: JobStore) -> None:
+    job = add_job(store)
+    for step in (10, 20, 10, 20, 30):
+        store.add_event(job.id, f"step:{step}", f"step {step}", "metrics", step=step)
+    page, more = store.list_events(job.id, None, 2)
+    assert [event.data["step"] for event in page] == [30, 20]
+    assert more
+    rest, more = store.list_events(job.id, page[-1].id, 10)
+    assert [event.message for event in rest] == ["step 10", "Created fine-tuning job"]
+    assert not more
+
+
+def test_cancel_takes_the_job_from_its_worker_and_only_once(store: JobStore) -> None:
+    job = add_job(store)
+    store.claim_job("w", 10)
+    assert store.cancel_job(job.id).status == "cancelled"
+    assert not store.set_progress(job.id, "w", progress={})
+    with pytest.raises(Conflict, match="has cancelled"):
+        store.cancel_job(job.id)
+
+
+def test_an_automatic_retry_makes_no_second_job(store: JobStore) -> None:
+    first = add_job(store, key="same")
+    assert add_job(store, key="same").id == first.id
+    assert add_job(store, key="other").id != first.id
+
+
+def test_known_faults_are_refused_with_all_their_words(store: JobStore) -> None:
+    store.add_file("file-bad", "rows.jsonl", 10, "fine-tune")
+    store.set_file_checked("file-bad", ["line 2: no 'label'", "line 9: not JSON"], [], [], 0)
+    job = Job(id="ftjob-1", model="m", training_file="file-bad", seed=0, hyperparameters={}, priority=0)
+    with pytest.raises(InvalidRequest, match=r"line 2.*line 9"):
+        store.create_job(job, 100, None)
+    with pytest.raises(NotFound):
+        store.job("ftjob-1")
+
+
+def test_unseen_validation_labels_are_refused(store: JobStore) -> None:
+    for name, labels in (("file-t", ["a", "b"]), ("file-v", ["a", "z"])):
+        store.add_file(name, name, 1, "fine-tune")
+        store.set_file_checked(name, [], [], labels, 4)
+    job = Job(id="ftjob-1", model="m", training_file="file-t", validation_file="file-v", seed=0, hyperparameters={}, priority=0)
+    with pytest.raises(InvalidRequest, match="'z'"):
+        store.create_job(job, 100, None)
+
+
+def test_a_full_queue_and_a_file_in_use(store: JobStore) -> None:
+    job = add_job(store)
+    with pytest.raises(Conflict, match="cancel the job first"):
+        store.delete_file(job.training_file)
+    other = Job(id="ftjob-2", model="m", training_file=job.training_file, seed=0, hyperparameters={}, priority=0)
+    with pytest.raises(Busy, match="the limit is 1"):
+        store.create_job(other, 1, None)
+    store.cancel_job(job.id)
+    store.delete_file(job.training_file)
+
+
+def test_requeued_job_keeps_its_place_and_attempts(store: JobStore) -> None:
+    demo = add_job(store, DEMO_PRIORITY)
+    store.claim_job("w", 10)
+    assert not store.outranked(DEMO_PRIORITY)
+    add_job(store)
+    assert store.outranked(DEMO_PRIORITY)
+    assert store.requeue(demo.id, "w")
+    assert store.job(demo.id).status == "queued"
+    assert store.job(demo.id).attempts == 0
+
+
+def test_everything_is_there_after_a_reopen(store: JobStore, tmp_path: Path) -> None:
+    job = add_job(store)
+    store.close()
+    again = JobStore(tmp_path / "store.sqlite")
+    assert again.job(job.id).status == "queued"
+    assert again.figures()[0]["queued"] == 1
