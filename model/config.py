@@ -43,10 +43,13 @@ class TransformerConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.width % self.num_heads:
             raise ValueError(
-                f"width {self.width} is not a multiple of num_heads {self.num_heads}; choose a head count that divides it"
+                f"width {self.width} is not a multiple of num_heads {self.num_heads}; "
+                "choose a head count that divides it"
             )
         if self.positions == "sinusoidal" and self.width % 2:
-            raise ValueError(f"width {self.width} is odd; sinusoidal positions pair sines with cosines, use an even width")
+            raise ValueError(
+                f"width {self.width} is odd; sinusoidal positions pair sines with cosines, use an even width"
+            )
         if not 0.0 <= self.dropout < 1.0:
             raise ValueError(f"dropout is {self.dropout}; it must be at least 0 and below 1")
         if not 0 <= self.pad_id < self.vocab_size:

@@ -96,7 +96,9 @@ def config_from_bert(fields: dict[str, Any]) -> TransformerConfig:
     if fields.get("model_type") != "bert":
         raise ValueError(f"model_type is {fields.get('model_type')!r}; only 'bert' checkpoints can be read")
     if fields.get("position_embedding_type", "absolute") != "absolute":
-        raise ValueError(f"position_embedding_type {fields['position_embedding_type']!r} is not supported; use 'absolute'")
+        raise ValueError(
+            f"position_embedding_type {fields['position_embedding_type']!r} is not supported; use 'absolute'"
+        )
     if fields.get("hidden_act", "gelu") not in ("gelu", "relu"):
         raise ValueError(f"hidden_act {fields['hidden_act']!r} is not supported; use 'gelu' or 'relu'")
     return TransformerConfig(

@@ -63,7 +63,7 @@ def create_app(settings: Settings) -> tuple[FastAPI, ASGIApp]:
     app.add_exception_handler(HTTPException, _http_error)
     for module in (inference, explain, files, jobs, models, system):
         for route in module.router.routes:
-            for method in sorted(route.methods) if isinstance(route, APIRoute) else ():
+            for method in sorted(route.methods or ()) if isinstance(route, APIRoute) else ():
                 parts.metrics.preset_route(route.path, method)
     return app, Gate(app, settings, parts.metrics)
 
@@ -138,7 +138,9 @@ async def _validation_error(_: Request, error: Exception) -> JSONResponse:
     for item in found[:10]:
         path = ".".join(str(part) for part in item["loc"] if part not in ("body", "query", "path"))
         message = str(item["msg"]).removeprefix("Value error, ")
-        given = "" if item["type"] in ("missing", "json_invalid", "value_error") else f" (got {item.get('input')!r:.80})"
+        given = (
+            "" if item["type"] in ("missing", "json_invalid", "value_error") else f" (got {item.get('input')!r:.80})"
+        )
         messages.append(f"{path}: {message}{given}" if path else f"the body: {message}{given}")
     location = [str(part) for part in found[0]["loc"] if part not in ("body", "query", "path")]
     param = location[0] if location and found[0]["type"] != "json_invalid" else None

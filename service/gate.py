@@ -12,7 +12,16 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import INTERNAL_BODY, InvalidRequest, NotAllowed, ServiceError, TooLarge, body_of, headers_of, status_of
+from service.errors import (
+    INTERNAL_BODY,
+    InvalidRequest,
+    NotAllowed,
+    ServiceError,
+    TooLarge,
+    body_of,
+    headers_of,
+    status_of,
+)
 from service.jobs.store import new_id
 from service.metrics import Metrics
 from service.settings import Settings
@@ -53,7 +62,9 @@ class Gate:
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers["x-request-id"] = request_id
-                headers["content-security-policy"] = DOCS_POLICY if scope["path"] == "/docs" else CONTENT_SECURITY_POLICY
+                headers["content-security-policy"] = (
+                    DOCS_POLICY if scope["path"] == "/docs" else CONTENT_SECURITY_POLICY
+                )
                 for name, value in SECURITY_HEADERS.items():
                     headers[name] = value
             await send(message)
@@ -139,4 +150,8 @@ def _route(scope: Scope) -> str:
 
 
 def _method(scope: Scope) -> str:
-    return str(scope["method"]) if scope["method"] in ("GET", "POST", "DELETE", "HEAD", "PUT", "PATCH", "OPTIONS") else "other"
+    return (
+        str(scope["method"])
+        if scope["method"] in ("GET", "POST", "DELETE", "HEAD", "PUT", "PATCH", "OPTIONS")
+        else "other"
+    )

@@ -22,7 +22,7 @@ class Front:
         await (gate if scope["type"] == "http" else self.bentoml)(scope, receive, send)
 
 
-class FrontedService(Service):  # type: ignore[type-arg, misc]
+class FrontedService(Service):  # type: ignore[misc]
     """A BentoML service whose only middleware is ours.
 
     BentoML's timeout (it cannot be switched off, only raised) answers with a body of its own and cuts uploads of

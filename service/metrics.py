@@ -28,7 +28,11 @@ class Metrics:
             "vitrine_requests", "Requests answered", ["route", "method", "status"], registry=self.registry
         )
         self._request_seconds = Histogram(
-            "vitrine_request_duration_seconds", "Time to the last byte", ["route"], buckets=SECONDS, registry=self.registry
+            "vitrine_request_duration_seconds",
+            "Time to the last byte",
+            ["route"],
+            buckets=SECONDS,
+            registry=self.registry,
         )
         self._tokens = Counter("vitrine_tokens", "Real tokens computed", ["operation"], registry=self.registry)
         self._padded_tokens = Counter(
@@ -38,17 +42,31 @@ class Metrics:
             "vitrine_batch_rows", "Texts in one forward pass", ["operation"], buckets=ROWS, registry=self.registry
         )
         self._forward_seconds = Histogram(
-            "vitrine_forward_duration_seconds", "One forward pass", ["operation"], buckets=SECONDS, registry=self.registry
+            "vitrine_forward_duration_seconds",
+            "One forward pass",
+            ["operation"],
+            buckets=SECONDS,
+            registry=self.registry,
         )
         self._queue_depth = Gauge(
             "vitrine_queue_depth", "Texts waiting", ["lane"], registry=self.registry, multiprocess_mode="livesum"
         )
         self._queue_wait = Histogram(
-            "vitrine_queue_wait_seconds", "Wait before the forward pass", ["operation"], buckets=SECONDS, registry=self.registry
+            "vitrine_queue_wait_seconds",
+            "Wait before the forward pass",
+            ["operation"],
+            buckets=SECONDS,
+            registry=self.registry,
         )
         self._model_loads = Counter("vitrine_model_loads", "Models loaded", ["outcome"], registry=self.registry)
         for operation in OPERATIONS:
-            for metric in (self._tokens, self._padded_tokens, self._batch_rows, self._forward_seconds, self._queue_wait):
+            for metric in (
+                self._tokens,
+                self._padded_tokens,
+                self._batch_rows,
+                self._forward_seconds,
+                self._queue_wait,
+            ):
                 metric.labels(operation)
         for lane in LANES:
             self._queue_depth.labels(lane).set(0)
@@ -88,10 +106,10 @@ class Metrics:
             shared.register(_OrderedMultiProcess(CollectorRegistry()))
         else:
             shared = self.registry
-        return generate_latest(shared) + generate_latest(jobs)
+        return bytes(generate_latest(shared) + generate_latest(jobs))
 
 
-class _OrderedMultiProcess(MultiProcessCollector):
+class _OrderedMultiProcess(MultiProcessCollector):  # type: ignore[misc]
     """Histogram samples in the order the format asks for: buckets, then count and sum of the same labels."""
 
     def collect(self) -> Iterator[Metric]:

@@ -47,7 +47,9 @@ class ModelStore:
         folder.mkdir(parents=True, exist_ok=True)
         self._store = BentoModelStore(folder)
 
-    def publish(self, folder: Path, model_id: str, tag: str, base_model: str | None, metrics: dict[str, Any] | None) -> None:
+    def publish(
+        self, folder: Path, model_id: str, tag: str, base_model: str | None, metrics: dict[str, Any] | None
+    ) -> None:
         """Copies a model folder into the store under `tag`; a second call with the same tag changes nothing."""
         if self._get(tag) is not None:
             return
@@ -94,14 +96,16 @@ class ModelStore:
             owned_by="vitrine",
             base_model=str(base_model) if base_model else None,
             config=load_config(folder),
-            metrics=metadata.get("metrics") or None,  # type: ignore[arg-type]
+            metrics=metadata.get("metrics") or None,
         )
 
 
 class Registry:
     """Models in memory, the least recently used dropped first. Loading is off the event loop and once a model."""
 
-    def __init__(self, store: ModelStore, metrics: Metrics, device: torch.device, bfloat16: bool, max_resident: int) -> None:
+    def __init__(
+        self, store: ModelStore, metrics: Metrics, device: torch.device, bfloat16: bool, max_resident: int
+    ) -> None:
         self.store = store
         self.bfloat16 = bfloat16
         self._metrics = metrics
@@ -162,7 +166,7 @@ def _warm_up(loaded: LoadedModel, tokenizer: Tokenizer) -> None:
     """The first forward pass pays for memory and kernels; no request should."""
     encodings = tokenizer.encode(["warm-up"] * 8, loaded.model.config.max_positions)
     for operation in ("classify", "embed") if loaded.labels else ("embed",):
-        run(loaded, operation, encodings)  # type: ignore[arg-type]
+        run(loaded, operation, encodings)
 
 
 def pick_device(setting: str) -> torch.device:

@@ -71,7 +71,9 @@ def _labelled_heatmap(weights: npt.NDArray[np.float32], tokens: Sequence[str], c
     image = Image.new("RGB", (width, top + side + 84), PAPER)
     draw = ImageDraw.Draw(image)
     draw.text((16, 12), caption, INK, font(17))
-    draw.text((16, 36), "row: the token that looks · column: the token it looks at · each row sums to 1", FAINT, font(12))
+    draw.text(
+        (16, 36), "row: the token that looks · column: the token it looks at · each row sums to 1", FAINT, font(12)
+    )
     image.paste(_tile(weights, cell), (margin, top))
     for index, label in enumerate(labels):
         middle = index * cell + cell // 2
@@ -107,4 +109,6 @@ def _legend(image: Image.Image, draw: ImageDraw.ImageDraw, x: int, y: int) -> No
     bar = np.repeat(color_table()[None, :, :], 12, axis=0)
     image.paste(Image.fromarray(bar), (x, y))
     draw.text((x, y + 16), "0", FAINT, font(12))
-    draw.text((x + 256, y + 16), "1 (attention weight)", FAINT, font(12), anchor="ma" if image.width > x + 340 else "ra")
+    draw.text(
+        (x + 256, y + 16), "1 (attention weight)", FAINT, font(12), anchor="ma" if image.width > x + 340 else "ra"
+    )

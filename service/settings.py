@@ -35,7 +35,9 @@ class Settings(BaseSettings):
     max_resident_models: int = Field(default=8, ge=1, description="models kept in memory; the least used leaves first")
     max_queued_jobs: int = Field(default=1_000, ge=1, description="jobs waiting before a new one gets 429")
     run_worker: bool = Field(default=True, description="start and supervise a job worker process beside the service")
-    lease_seconds: float = Field(default=15.0, gt=0.5, description="a job whose worker is silent this long is taken over")
+    lease_seconds: float = Field(
+        default=15.0, gt=0.5, description="a job whose worker is silent this long is taken over"
+    )
     demo_job: bool = Field(default=True, description="queue a demonstration job at the first start")
     training_threads: int = Field(default=0, ge=0, description="threads of a training job; 0 takes all cores")
 

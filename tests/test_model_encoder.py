@@ -94,7 +94,9 @@ def test_paths_agree_and_padding_is_inert_on_any_config(
         fused, traced = encoder(padded), encoder.trace(padded).hidden[-1]
         assert (fused - traced)[real].abs().max() < 1e-5
         for row, length in enumerate(lengths):
-            single = Batch(ids[row : row + 1, :length], torch.zeros(1, length, dtype=torch.int64), real[row : row + 1, :length])
+            single = Batch(
+                ids[row : row + 1, :length], torch.zeros(1, length, dtype=torch.int64), real[row : row + 1, :length]
+            )
             assert (encoder(single)[0] - fused[row, :length]).abs().max() < 1e-5
 
 

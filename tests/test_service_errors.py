@@ -84,7 +84,9 @@ TABLE: list[tuple[str, tuple[str, str, dict[str, Any]], int, str]] = [
 
 
 @pytest.mark.parametrize(("name", "request_", "status", "words"), TABLE, ids=[row[0] for row in TABLE])
-def test_bad_input(service: Service, name: str, request_: tuple[str, str, dict[str, Any]], status: int, words: str) -> None:
+def test_bad_input(
+    service: Service, name: str, request_: tuple[str, str, dict[str, Any]], status: int, words: str
+) -> None:
     method, path, options = request_
     answer = httpx.request(method, service.url + path, timeout=30, **options)
     assert answer.status_code == status, answer.text[:500]

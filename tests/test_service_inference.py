@@ -26,7 +26,9 @@ def client(service: Service) -> openai.OpenAI:
     return openai.OpenAI(base_url=f"{service.url}/v1", api_key="none")
 
 
-def test_embeddings_equal_the_model_in_both_encodings(client: openai.OpenAI, minilm: Path, sentences: list[str]) -> None:
+def test_embeddings_equal_the_model_in_both_encodings(
+    client: openai.OpenAI, minilm: Path, sentences: list[str]
+) -> None:
     model, tokenizer = load_model(minilm)
     with torch.inference_mode():
         expected = model.embed(pad(tokenizer.encode(sentences, 512), 0)).numpy()

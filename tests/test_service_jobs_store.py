@@ -32,7 +32,15 @@ def add_job(store: JobStore, priority: int = 0, checked: bool = True, key: str |
     store.add_file(file_id, "rows.jsonl", 10, "fine-tune")
     if checked:
         store.set_file_checked(file_id, [], [], ["a", "b"], 10)
-    job = Job(id=new_id("ftjob"), model="m", training_file=file_id, seed=0, hyperparameters={}, priority=priority, request_key=key)
+    job = Job(
+        id=new_id("ftjob"),
+        model="m",
+        training_file=file_id,
+        seed=0,
+        hyperparameters={},
+        priority=priority,
+        request_key=key,
+    )
     return store.create_job(job, 100, 600.0 if key else None)
 
 
@@ -104,7 +112,15 @@ def test_unseen_validation_labels_are_refused(store: JobStore) -> None:
     for name, labels in (("file-t", ["a", "b"]), ("file-v", ["a", "z"])):
         store.add_file(name, name, 1, "fine-tune")
         store.set_file_checked(name, [], [], labels, 4)
-    job = Job(id="ftjob-1", model="m", training_file="file-t", validation_file="file-v", seed=0, hyperparameters={}, priority=0)
+    job = Job(
+        id="ftjob-1",
+        model="m",
+        training_file="file-t",
+        validation_file="file-v",
+        seed=0,
+        hyperparameters={},
+        priority=0,
+    )
     with pytest.raises(InvalidRequest, match="'z'"):
         store.create_job(job, 100, None)
 

@@ -8,8 +8,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
 
 from model.weights import read_tensors
 from tests.conftest import Rows, write_jsonl
@@ -20,7 +18,7 @@ from training.data import DataFaults, check_training, check_validation, load_exa
 from training.evaluate import score
 from training.finetune import finetune, load_data, read_manifest
 from training.optim import learning_rate_at
-from training.trainer import Evaluated, Progress, Started, TrainingEvent
+from training.trainer import Progress, Started, TrainingEvent
 
 GOOD = '{"text": "fine", "label": "a"}\n'
 CPU = torch.device("cpu")
@@ -83,7 +81,9 @@ def test_automatic_split_is_stratified_and_loses_nothing(tmp_path: Path) -> None
     assert validation.labels.count("common") == 19
 
 
-@given(lengths=st.lists(st.integers(1, 200), min_size=1, max_size=300), size=st.integers(1, 40), epoch=st.integers(0, 3))
+@given(
+    lengths=st.lists(st.integers(1, 200), min_size=1, max_size=300), size=st.integers(1, 40), epoch=st.integers(0, 3)
+)
 def test_epoch_batches_hold_every_row_once_and_repeat_exactly(lengths: list[int], size: int, epoch: int) -> None:
     batches = epoch_batches(lengths, size, seed=7, epoch=epoch)
     assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
@@ -161,18 +161,3 @@ def test_catalogue_splits_are_disjoint_and_of_known_size(cache: Path, tmp_path: 
     assert {name: len(rows) for name, rows in splits.items()} == {"train": 8454, "validation": 1057, "test": 1057}
     paths = write_splits("movie-sentiment", cache, tmp_path)
     assert json.loads(paths[0].read_text(encoding="utf-8").splitlines()[0]) == splits["train"][0]
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_tuned_model_beats_tfidf_by_seven_points(minilm: Path, cache: Path, tmp_path: Path) -> None:
-    splits = movie_sentiment(cache)
-    train, _, test = write_splits("movie-sentiment", cache, tmp_path)
-    tfidf = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2)
-    baseline = LogisticRegression(C=4, max_iter=1000).fit(tfidf.fit_transform(splits["train"]["text"]), splits["train"]["label"])
-    baseline_accuracy = baseline.score(tfidf.transform(splits["test"]["text"]), splits["test"]["label"])
-    recipe = Recipe(num_epochs=2)
-    data = load_data(train, test, recipe)
-    (tmp_path / "run").mkdir()
-    evaluations = [e for e in finetune(minilm, data, recipe, tmp_path / "run", CPU) if isinstance(e, Evaluated)]
-    assert evaluations[-1].evaluation.accuracy >= baseline_accuracy + 0.07

@@ -51,9 +51,7 @@ def save_checkpoint(folder: Path, model: TextModel, optimizer: torch.optim.Optim
     shutil.rmtree(previous, ignore_errors=True)
 
 
-def load_checkpoint(
-    folder: Path, model: TextModel, optimizer: torch.optim.Optimizer, run_key: str
-) -> Position | None:
+def load_checkpoint(folder: Path, model: TextModel, optimizer: torch.optim.Optimizer, run_key: str) -> Position | None:
     """Restores model, optimiser and random state in place; None when there is nothing to resume for this run."""
     previous = folder.with_name(f".{folder.name}.old")
     if not folder.exists() and previous.exists():  # killed between the two renames

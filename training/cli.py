@@ -17,7 +17,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     """Adds `data` and `finetune` to the command line."""
     data = commands.add_parser("data", help="write a catalogue data set as JSONL files")
     data.add_argument("name", choices=sorted(DATASETS))
-    data.add_argument("--output", type=Path, default=Path("."), help="folder for the files (default: here)")
+    data.add_argument("--output", type=Path, default=Path(), help="folder for the files (default: here)")
     data.set_defaults(run=lambda arguments: run_data(arguments, home))
 
     tune = commands.add_parser("finetune", help="fine-tune a base model on a labelled file, in this process")

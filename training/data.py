@@ -157,7 +157,9 @@ def _parse_csv(text: str, faults: list[Fault]) -> Iterator[tuple[int, dict[str, 
                     faults.append(Fault(1, f"the header is {header[:10]}; a CSV needs the columns 'text' and 'label'"))
                     return
             elif len(fields) != len(header):
-                faults.append(Fault(line, f"{len(fields)} fields, the header has {len(header)}; quote texts with commas"))
+                faults.append(
+                    Fault(line, f"{len(fields)} fields, the header has {len(header)}; quote texts with commas")
+                )
             else:
                 yield line, dict(zip(header, fields, strict=True))
     except StopIteration:

@@ -1,4 +1,4 @@
-"""From a base model and a labelled file to a tuned model folder: the one path of the command line and the job worker."""
+"""From a base model and a labelled file to a tuned model folder. Called by the command line and the job worker."""
 
 import hashlib
 import json

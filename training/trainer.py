@@ -95,7 +95,9 @@ class Trainer:
         torch.manual_seed(self.recipe.seed)
         optimizer = make_optimizer(self.model, self.recipe)
         position = load_checkpoint(self.checkpoint, self.model, optimizer, self.run_key)
-        step, tokens_seen, loss_sum = (position.step, position.tokens_seen, position.loss_sum) if position else (0, 0, 0.0)
+        step, tokens_seen, loss_sum = (
+            (position.step, position.tokens_seen, position.loss_sum) if position else (0, 0, 0.0)
+        )
         dtype = "bfloat16" if self.bfloat16 else "float32"
         yield Started(step, self.total_steps, len(self.lengths), len(self.validation.targets), dtype)
         since, tokens_since = time.perf_counter(), 0
@@ -139,10 +141,11 @@ class Trainer:
         value = float(loss.detach())
         if not math.isfinite(value):
             raise NonFiniteLoss(
-                f"the loss became {value} at learning rate {learning_rate:g}; lower learning_rate_multiplier or check the data"
+                f"the loss became {value} at learning rate {learning_rate:g}; "
+                "lower learning_rate_multiplier or check the data"
             )
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.max_gradient_norm)
         optimizer.step()
         return value

@@ -142,7 +142,7 @@ class Engine:
 
     def _answer(self, batch: list[Item], compute: Callable[[list[Item]], Sequence[Array]]) -> None:
         now = time.monotonic()
-        model, operation = batch[0].key
+        _, operation = batch[0].key
         for item in batch:
             self._metrics.queue_wait(operation, now - item.payload.since)
         try:

@@ -10,7 +10,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import JSON, Float, ForeignKey, Index, String, UniqueConstraint, create_engine, event, func, select, update
+from sqlalchemy import (
+    JSON,
+    Float,
+    ForeignKey,
+    Index,
+    String,
+    UniqueConstraint,
+    create_engine,
+    event,
+    func,
+    select,
+    update,
+)
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
@@ -122,7 +134,9 @@ class JobStore:
         with self._session.begin() as session:
             return _file(session, file_id, param)
 
-    def list_files(self, purpose: str | None, after: str | None, limit: int, descending: bool) -> tuple[list[File], bool]:
+    def list_files(
+        self, purpose: str | None, after: str | None, limit: int, descending: bool
+    ) -> tuple[list[File], bool]:
         with self._session.begin() as session:
             query = select(File)
             if purpose:

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from fastapi import APIRouter, Query, Request, Response
@@ -16,7 +16,9 @@ from service.schemas import AttentionRequest, AttentionResponse
 
 router = APIRouter(prefix="/v1", tags=["explain"])
 UNKNOWN_TOKEN = "[UNK]"
-PNG_RESPONSE = {200: {"content": {"image/png": {}}, "description": "JSON, or a PNG when Accept asks for image/png"}}
+PNG_RESPONSE: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"image/png": {}}, "description": "JSON, or a PNG when Accept asks for image/png"}
+}
 
 
 @router.post("/attention", response_model=AttentionResponse, responses=PNG_RESPONSE)

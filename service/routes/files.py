@@ -102,7 +102,7 @@ def shape(file: File) -> FileObject:
         created_at=int(file.created_at),
         filename=file.filename,
         purpose=file.purpose,
-        status=file.status,  # type: ignore[arg-type]
+        status=file.status,
         status_details="; ".join(problems) or None,
         num_rows=file.num_rows if file.status == "processed" else None,
         labels=file.labels if file.status == "processed" else None,

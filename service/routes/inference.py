@@ -46,9 +46,7 @@ async def classify(body: ClassifyRequest, parts: PartsOf) -> ClassifyResponse:
         scores = [Score(label=loaded.labels[label], score=round(float(row[label]), 6)) for label in order]
         best = scores[0]
         data.append(
-            Classification(
-                index=index, label=best.label, score=best.score, scores=scores, truncated=encoding.truncated
-            )
+            Classification(index=index, label=best.label, score=best.score, scores=scores, truncated=encoding.truncated)
         )
     return ClassifyResponse(model=body.model, data=data, usage=usage(encodings))
 
@@ -117,7 +115,9 @@ async def encode(
         )
     for index, text in enumerate(texts):
         if not (text if isinstance(text, str) else text[0]).strip():
-            raise InvalidRequest(f"input {index} is empty; send at least one character that is not white space", "input")
+            raise InvalidRequest(
+                f"input {index} is empty; send at least one character that is not white space", "input"
+            )
     limit = min(max_tokens or loaded.model.config.max_positions, loaded.model.config.max_positions)
     characters = sum(len(text) if isinstance(text, str) else len(text[0]) + len(text[1]) for text in texts)
     if characters <= INLINE_CHARACTERS:
@@ -164,6 +164,4 @@ def _from_ids(loaded: LoadedModel, ids: list[int], truncate: bool) -> Encoding:
         raise InvalidRequest(message, "input", "context_length_exceeded")
     kept = tuple(ids[:limit])
     count = len(kept)
-    return Encoding(
-        kept, ("",) * count, ((0, 0),) * count, (0,) * count, (False,) * count, len(ids) > limit, len(ids)
-    )
+    return Encoding(kept, ("",) * count, ((0, 0),) * count, (0,) * count, (False,) * count, len(ids) > limit, len(ids))

@@ -85,7 +85,7 @@ def shape(job: Job, jobs: JobStore) -> JobObject:
         estimated_finish=_estimated_finish(job),
         model=job.model,
         fine_tuned_model=job.fine_tuned_model,
-        status=job.status,  # type: ignore[arg-type]
+        status=job.status,
         error=JobError(**job.error) if job.error else None,
         hyperparameters=job.hyperparameters,
         method={"type": "supervised", "supervised": {"hyperparameters": job.hyperparameters}},
@@ -115,9 +115,9 @@ def _shape_event(event: Event) -> EventObject:
     return EventObject(
         id=event.id,
         created_at=int(event.created_at),
-        level=event.level,  # type: ignore[arg-type]
+        level=event.level,
         message=event.message,
-        type=event.type,  # type: ignore[arg-type]
+        type=event.type,
         data=event.data,
     )
 
@@ -130,7 +130,9 @@ def _hyperparameters(body: CreateJobRequest) -> Hyperparameters:
         raise InvalidRequest(f"method.type is {body.method.type!r}; only 'supervised' is supported", "method.type")
     if body.hyperparameters is not None and body.method.supervised is not None:
         raise InvalidRequest("hyperparameters stand both in method and beside it; keep one of them", "hyperparameters")
-    return body.method.supervised.hyperparameters if body.method.supervised else body.hyperparameters or Hyperparameters()
+    return (
+        body.method.supervised.hyperparameters if body.method.supervised else body.hyperparameters or Hyperparameters()
+    )
 
 
 def _resolve(given: Hyperparameters) -> dict[str, Any]:

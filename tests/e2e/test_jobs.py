@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -38,6 +39,35 @@ def wait_until(client: openai.OpenAI, job_id: str, states: set[str], seconds: fl
     )
 
 
+def upload_slowly(service: Service) -> tuple[bytes, int]:
+    """One upload over 72 seconds -> the raw answer and the file's size."""
+    row = b'{"text": "slow but sure", "label": "a"}\n'
+    head = b'--x\r\ncontent-disposition: form-data; name="purpose"\r\n\r\nfine-tune\r\n'
+    head += b'--x\r\ncontent-disposition: form-data; name="file"; filename="slow.jsonl"\r\n\r\n'
+    tail = b"--x--\r\n"
+    size = len(head) + 36 * len(row) + 2 + len(tail)
+    with socket.create_connection(("127.0.0.1", service.port), timeout=30) as connection:
+        connection.sendall(
+            f"POST /v1/files HTTP/1.1\r\nhost: 127.0.0.1:{service.port}\r\nconnection: close\r\n"
+            f"content-type: multipart/form-data; boundary=x\r\ncontent-length: {size}\r\n\r\n".encode()
+            + head
+        )
+        for _ in range(36):
+            time.sleep(2)
+            connection.sendall(row)
+        connection.sendall(b"\r\n" + tail)
+        answer = connection.makefile("rb").read()
+    return answer, 36 * len(row)
+
+
+@pytest.fixture(scope="module")
+def slow_upload(service: Service) -> Iterator["Future[tuple[bytes, int]]"]:
+    """Runs beside the other tests of this file; the last one looks at its answer."""
+    with ThreadPoolExecutor(1) as pool:
+        yield pool.submit(upload_slowly, service)
+
+
+@pytest.mark.usefixtures("slow_upload")
 def test_upload_tune_follow_classify(service: Service, movie_rows: Rows, tmp_path: Path) -> None:
     client = client_of(service)
     failures: list[int] = []
@@ -101,26 +131,6 @@ def test_cancel_stops_a_running_job_and_frees_its_file(service: Service, movie_r
     assert client.fine_tuning.jobs.retrieve(job_id).status == "cancelled"
 
 
-def test_an_upload_of_seventy_seconds_is_not_cut(service: Service) -> None:
-    row = b'{"text": "slow but sure", "label": "a"}\n'
-    head = b'--x\r\ncontent-disposition: form-data; name="purpose"\r\n\r\nfine-tune\r\n'
-    head += b'--x\r\ncontent-disposition: form-data; name="file"; filename="slow.jsonl"\r\n\r\n'
-    tail = b"--x--\r\n"
-    size = len(head) + 36 * len(row) + 2 + len(tail)
-    with socket.create_connection(("127.0.0.1", service.port), timeout=30) as connection:
-        connection.sendall(
-            f"POST /v1/files HTTP/1.1\r\nhost: 127.0.0.1:{service.port}\r\nconnection: close\r\n"
-            f"content-type: multipart/form-data; boundary=x\r\ncontent-length: {size}\r\n\r\n".encode() + head
-        )
-        for _ in range(36):
-            time.sleep(2)
-            connection.sendall(row)
-        connection.sendall(b"\r\n" + tail)
-        answer = connection.makefile("rb").read()
-    assert answer.startswith(b"HTTP/1.1 200"), answer[:300]
-    assert f'"bytes":{36 * len(row)}'.encode() in answer
-
-
 @pytest.fixture
 def fragile(tmp_path: Path, cache: Path) -> Iterator[Service]:
     """A service of its own, to be killed."""
@@ -129,7 +139,9 @@ def fragile(tmp_path: Path, cache: Path) -> Iterator[Service]:
     running.stop()
 
 
-def test_kill_9_of_the_worker_and_of_the_service_lose_nothing(fragile: Service, movie_rows: Rows, tmp_path: Path) -> None:
+def test_kill_9_of_the_worker_and_of_the_service_lose_nothing(
+    fragile: Service, movie_rows: Rows, tmp_path: Path
+) -> None:
     client = client_of(fragile)
     long_job = submit(client, write_jsonl(tmp_path / "rows.jsonl", movie_rows[:2400]), 2, "long")
     short_job = submit(client, write_jsonl(tmp_path / "few.jsonl", movie_rows[:96]), 1, "short")
@@ -151,7 +163,9 @@ def test_kill_9_of_the_worker_and_of_the_service_lose_nothing(fragile: Service, 
         wait_until(client, job_id, {"succeeded", "failed"}, 240)
         job = client.fine_tuning.jobs.retrieve(job_id)
         assert job.status == "succeeded", job.error
-        answer = httpx.post(f"{fragile.url}/v1/classify", json={"model": job.fine_tuned_model, "input": "good"}, timeout=60)
+        answer = httpx.post(
+            f"{fragile.url}/v1/classify", json={"model": job.fine_tuned_model, "input": "good"}, timeout=60
+        )
         assert answer.status_code == 200
     events = [*client.fine_tuning.jobs.list_events(long_job, limit=100)]
     assert events_before <= {event.id for event in events}, "no event is lost"
@@ -160,3 +174,9 @@ def test_kill_9_of_the_worker_and_of_the_service_lose_nothing(fragile: Service, 
     assert steps[0] == 2 * -(-int(2400 * 0.9) // 32)
     assert sum("died" in event.message for event in events) == 2
     assert len(client.files.list().data) == 2
+
+
+def test_an_upload_of_seventy_seconds_is_not_cut(slow_upload: "Future[tuple[bytes, int]]") -> None:
+    answer, size = slow_upload.result(timeout=120)
+    assert answer.startswith(b"HTTP/1.1 200"), answer[:300]
+    assert f'"bytes":{size}'.encode() in answer

@@ -30,7 +30,10 @@ def page(browser: Browser, service: Service) -> Iterator[Page]:
     problems: list[str] = []
     opened.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
     opened.on("pageerror", lambda error: problems.append(str(error)))
-    opened.on("request", lambda request: None if request.url.startswith((service.url, "blob:")) else problems.append(request.url))
+    opened.on(
+        "request",
+        lambda request: None if request.url.startswith((service.url, "blob:")) else problems.append(request.url),
+    )
     yield opened
     opened.close()
     assert not problems
@@ -61,7 +64,9 @@ def test_chinese_text_is_shown_with_its_characters(page: Page, service: Service)
 
 def test_tune_submits_a_job_and_leads_to_its_model(page: Page, service: Service, tmp_path: Path) -> None:
     rows = tmp_path / "mood.csv"
-    rows.write_text("text,label\n" + "".join(f"so {word},{label}\n" for word, label in [("glad", "up"), ("sad", "down")] * 20))
+    rows.write_text(
+        "text,label\n" + "".join(f"so {word},{label}\n" for word, label in [("glad", "up"), ("sad", "down")] * 20)
+    )
     page.goto(f"{service.url}/#/tune")
     page.locator("#file").set_input_files(rows)
     page.locator("#suffix").fill("mood")
