@@ -1,12 +1,19 @@
 """The BentoML service: our application behind its gate, and nothing else. Loaded by `bentoml serve` and `build`."""
 
+import os
+import signal
+import threading
+import time
 from typing import Any
 
-from bentoml import Service
+from bentoml import Service, on_startup
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.app import create_app
 from service.settings import Settings
+
+PARENT_POLL_SECONDS = 0.5
+SHUTDOWN_SECONDS = 10.0
 
 settings = Settings()
 application, gate = create_app(settings)
@@ -37,6 +44,19 @@ class FrontedService(Service):  # type: ignore[misc]
 
 class Frame:
     """What BentoML makes an instance of; the application carries everything, its lifespan included."""
+
+    @on_startup  # type: ignore[untyped-decorator]
+    def watch_parent(self) -> None:
+        """Ends this API process when BentoML's own process was killed: an orphan would hold the port."""
+        threading.Thread(target=_end_with, args=(os.getppid(),), name="vitrine-parent", daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(PARENT_POLL_SECONDS)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(SHUTDOWN_SECONDS)
+    os._exit(1)
 
 
 config: dict[str, Any] = {"workers": settings.api_workers, "metrics": {"enabled": False}}
