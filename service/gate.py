@@ -65,6 +65,7 @@ class Gate:
                 headers["content-security-policy"] = (
                     DOCS_POLICY if scope["path"] == "/docs" else CONTENT_SECURITY_POLICY
                 )
+                headers.setdefault("cache-control", "no-cache")  # an upgrade must not mix old and new page modules
                 for name, value in SECURITY_HEADERS.items():
                     headers[name] = value
             await send(message)

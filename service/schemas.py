@@ -240,6 +240,7 @@ class JobObject(BaseModel):
     estimated_finish: int | None
     model: str
     fine_tuned_model: str | None
+    user_provided_suffix: str | None
     organization_id: str = "vitrine"
     status: Literal["validating_files", "queued", "running", "succeeded", "failed", "cancelled"]
     error: JobError | None

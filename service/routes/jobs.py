@@ -85,6 +85,7 @@ def shape(job: Job, jobs: JobStore) -> JobObject:
         estimated_finish=_estimated_finish(job),
         model=job.model,
         fine_tuned_model=job.fine_tuned_model,
+        user_provided_suffix=job.suffix,
         status=job.status,
         error=JobError(**job.error) if job.error else None,
         hyperparameters=job.hyperparameters,

@@ -1,5 +1,6 @@
 """The page in a real browser: what it shows, and that it stays on this machine."""
 
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,46 +42,51 @@ def page(browser: Browser, service: Service) -> Iterator[Page]:
 
 def test_look_inside_follows_one_sentence(page: Page, service: Service) -> None:
     page.goto(f"{service.url}/#/look?model=minilm-l6&text=A+good+film&layer=2&head=7")
-    expect(page.locator("#tokens .token")).to_have_count(5)
-    expect(page.locator("#label")).to_contain_text("base model")
-    expect(page.locator("#attention [aria-label='Attention heatmap'] rect")).to_have_count(25)
-    expect(page.locator(".picker button.on")).to_have_text(["2", "7"])
-    page.locator(".heads button[aria-label='layer 4, head 1']").click()
-    expect(page.locator(".picker button.on")).to_have_text(["4", "1"])
-    assert "layer=4" in page.url
-    page.locator("[aria-label='Attention heatmap'] rect").first.hover()
-    expect(page.locator(".readout")).to_contain_text("looks at")
+    expect(page.locator("#look-tokens .token")).to_have_count(5)
+    expect(page.locator("#look-label")).to_contain_text("no classifier yet")
+    chosen = page.locator(".segment[aria-pressed=true]")
+    expect(chosen).to_have_text(["2", "7"])
+    expect(page.locator(".thumbnail-button")).to_have_count(72)
+    page.locator(".thumbnail-button[aria-label='Layer 4, head 1']").click()
+    expect(chosen).to_have_text(["4", "1"])
+    expect(page).to_have_url(re.compile("layer=4"))
+    page.locator(".attention-figures canvas").hover()
+    expect(page.locator(".attention .readout")).to_contain_text("→ to")
     page.reload()
-    expect(page.locator(".picker button.on")).to_have_text(["4", "1"])
+    expect(chosen).to_have_text(["4", "1"])
     with page.expect_download() as download:
-        page.get_by_text("Download PNG").click()
+        page.get_by_text("PNG of this head").click()
     assert Path(download.value.path()).read_bytes().startswith(b"\x89PNG")
 
 
 def test_chinese_text_is_shown_with_its_characters(page: Page, service: Service) -> None:
     page.goto(f"{service.url}/#/look?model=minilm-l6&text=电影好看")
-    expect(page.locator("#attention")).to_contain_text("电*")
+    expect(page.locator(".attention-figures svg")).to_contain_text("电*")
+    expect(page.locator("#look-tokens")).to_contain_text("not in this model's vocabulary")
 
 
 def test_tune_submits_a_job_and_leads_to_its_model(page: Page, service: Service, tmp_path: Path) -> None:
     rows = tmp_path / "mood.csv"
-    rows.write_text(
-        "text,label\n" + "".join(f"so {word},{label}\n" for word, label in [("glad", "up"), ("sad", "down")] * 20)
-    )
+    lines = [f"so {word},{label}\n" for word, label in [("glad", "up"), ("sad", "down")] * 20]
+    rows.write_text("text,label\n" + "".join(lines))
     page.goto(f"{service.url}/#/tune")
-    page.locator("#file").set_input_files(rows)
-    page.locator("#suffix").fill("mood")
-    page.get_by_text("Start tuning").click()
-    expect(page.locator("#job .badge")).to_have_text("succeeded", timeout=120_000)
-    expect(page.locator("table.confusion td")).to_have_count(4)
-    page.locator("#try").click()
-    expect(page.locator("#label .score")).to_have_count(2)
+    page.locator("#job-file").set_input_files(rows)
+    page.locator("#job-suffix").fill("mood")
+    page.locator("#job-submit").click()
+    expect(page.locator("#job-detail h2")).to_have_text("mood")
+    expect(page.locator("#job-detail .badge")).to_have_text("succeeded", timeout=120_000)
+    expect(page.locator("#job-detail table td")).to_have_count(4)
+    page.locator("#job-try").click()
+    expect(page.locator("#look-label .score")).to_have_count(2)
 
 
-def test_errors_are_shown_in_the_servers_words(page: Page, service: Service, tmp_path: Path) -> None:
+def test_faults_of_a_file_are_shown_in_the_servers_words(page: Page, service: Service, tmp_path: Path) -> None:
+    rows = tmp_path / "bad.jsonl"
+    rows.write_text('{"text": "", "label": "a"}\n')
     page.goto(f"{service.url}/#/tune")
-    page.get_by_text("Start tuning").click()
-    expect(page.locator("[role=alert]")).to_contain_text("choose a file first")
+    page.locator("#job-file").set_input_files(rows)
+    page.locator("#job-submit").click()
+    expect(page.locator("#view-tune .notice-error")).to_contain_text("line 1: 'text' is empty", timeout=30_000)
 
 
 def test_docs_open_without_any_other_host(page: Page, service: Service) -> None:

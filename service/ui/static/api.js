@@ -1,44 +1,82 @@
-// The HTTP API as functions; an error answer becomes an Error with the server's own words.
-async function call(path, options = {}) {
+// The HTTP calls of the page. Every failure becomes one ApiError with a message a person can act on: the server's
+// own message when it sent its error envelope, otherwise what went wrong on the way.
+
+export class ApiError extends Error {
+  constructor(message, status, code = null) {
+    super(message);
+    this.status = status; // 0: no answer came at all
+    this.code = code;
+  }
+}
+
+export const api = {
+  models: () => send("GET", "/v1/models"),
+  tokenize: (model, input, signal) => send("POST", "/v1/tokenize", { model, input }, signal),
+  classify: (model, input, signal) => send("POST", "/v1/classify", { model, input, truncate: true }, signal),
+  attention: (model, input, signal) =>
+    send("POST", "/v1/attention", { model, input, truncate: true, layers: "all", heads: "all" }, signal),
+  attentionImage,
+  uploadFile,
+  jobs: () => send("GET", "/v1/fine_tuning/jobs?limit=20"),
+  job: (id) => send("GET", `/v1/fine_tuning/jobs/${encodeURIComponent(id)}`),
+  createJob: (body) => send("POST", "/v1/fine_tuning/jobs", body),
+  cancelJob: (id) => send("POST", `/v1/fine_tuning/jobs/${encodeURIComponent(id)}/cancel`),
+  jobEvents,
+  isReady,
+};
+
+function jobEvents(id, limit, after) {
+  const query = new URLSearchParams(after ? { limit, after } : { limit });
+  return send("GET", `/v1/fine_tuning/jobs/${encodeURIComponent(id)}/events?${query}`);
+}
+
+function uploadFile(file) {
+  const form = new FormData();
+  form.append("purpose", "fine-tune");
+  form.append("file", file, file.name);
+  return send("POST", "/v1/files", form);
+}
+
+/** A PNG blob of some heads. The browser's own image request would ask for other types, hence fetch. */
+async function attentionImage(model, input, layer = null, head = null) {
+  const query = new URLSearchParams({ model, input, truncate: "true" });
+  if (layer !== null) query.set("layers", layer);
+  if (head !== null) query.set("heads", head);
+  const response = await answer(`/v1/attention?${query}`, { headers: { accept: "image/png" } });
+  return response.blob();
+}
+
+/** "ready", "loading" (it answers, the model is not there yet) or "down". */
+async function isReady() {
+  try {
+    const response = await fetch("/readyz", { cache: "no-store" });
+    return response.ok ? "ready" : "loading";
+  } catch {
+    return "down";
+  }
+}
+
+async function send(method, path, body = null, signal = null) {
+  const options = { method, signal, headers: { accept: "application/json" } };
+  if (body instanceof FormData) options.body = body;
+  else if (body !== null) {
+    options.body = JSON.stringify(body);
+    options.headers["content-type"] = "application/json";
+  }
+  const response = await answer(path, options);
+  return response.json();
+}
+
+async function answer(path, options) {
   let response;
   try {
     response = await fetch(path, options);
-  } catch {
-    throw new Error("the service does not answer; is it running?");
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new ApiError("The service does not answer. Check that it runs, then try again.", 0);
   }
-  if (!response.ok) {
-    const body = await response.json().catch(() => null);
-    throw new Error(body?.error?.message ?? `the service answered ${response.status}`);
-  }
-  return response;
-}
-
-async function post(path, body) {
-  const headers = { "content-type": "application/json", accept: "application/json" };
-  return (await call(path, { method: "POST", headers, body: JSON.stringify(body) })).json();
-}
-
-const get = async (path) => (await call(path)).json();
-const jobsPath = "/v1/fine_tuning/jobs";
-
-export const models = async () => (await get("/v1/models")).data;
-export const tokenize = async (model, input) => (await post("/v1/tokenize", { model, input, truncate: true })).data[0];
-export const classify = async (model, input) => (await post("/v1/classify", { model, input, truncate: true })).data[0];
-export const attention = (model, input) => post("/v1/attention", { model, input, truncate: true });
-export const jobs = async () => (await get(`${jobsPath}?limit=50`)).data;
-export const cancelJob = (id) => post(`${jobsPath}/${id}/cancel`, {});
-export const createJob = (body) => post(jobsPath, body);
-export const events = (id, after) => get(`${jobsPath}/${id}/events?limit=200${after ? `&after=${after}` : ""}`);
-export const ready = async () => (await fetch("/readyz")).ok;
-
-export async function upload(file) {
-  const form = new FormData();
-  form.append("purpose", "fine-tune");
-  form.append("file", file);
-  return (await call("/v1/files", { method: "POST", body: form })).json();
-}
-
-export async function attentionPicture(model, input, layer, head) {
-  const query = new URLSearchParams({ model, input, truncate: "true", layers: layer, heads: head });
-  return (await call(`/v1/attention?${query}`, { headers: { accept: "image/png" } })).blob();
+  if (response.ok) return response;
+  const envelope = await response.json().catch(() => null);
+  const detail = envelope?.error;
+  throw new ApiError(detail?.message ?? `The service answered with status ${response.status}.`, response.status, detail?.code);
 }

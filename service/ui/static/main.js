@@ -1,43 +1,41 @@
-// Which place is shown follows from the URL's hash, so that every view can be shared and survives a refresh.
-import { ready } from "/ui/api.js";
-import { element } from "/ui/dom.js";
-import * as look from "/ui/look.js";
-import * as tune from "/ui/tune.js";
+// Starts the page: which view the URL asks for, and the readiness light in the header.
 
-const PLACES = { look, tune };
-const READY_MILLISECONDS = 5000;
-let leave = null;
+import { api } from "./api.js";
+import { byId } from "./dom.js";
+import { TuneView } from "./jobs.js";
+import { LookView } from "./look.js";
+import { readRoute } from "./route.js";
 
-function go(name, parameters = {}, { quiet = false } = {}) {
-  const hash = `#/${name}?${new URLSearchParams(parameters)}`;
-  if (quiet) history.replaceState(null, "", hash);
-  else if (location.hash === hash) route();
-  else location.hash = hash;
-}
+const READY_SECONDS = 5;
+const READINESS = { ready: "ready", loading: "loading model", down: "not reachable" };
 
-async function route() {
-  const [path, query] = location.hash.replace(/^#\//, "").split("?");
-  const name = path in PLACES ? path : "look";
-  leave?.();
-  leave = null;
-  for (const link of document.querySelectorAll("nav a")) link.classList.toggle("here", link.dataset.place === name);
-  const place = document.getElementById("place");
-  try {
-    const stop = await PLACES[name].show(place, new URLSearchParams(query), go);
-    leave = typeof stop === "function" ? stop : null;
-  } catch (error) {
-    place.replaceChildren(element("p", { class: "error", role: "alert" }, error.message));
+const views = { look: new LookView(), tune: new TuneView() };
+
+function follow() {
+  const route = readRoute();
+  for (const name of Object.keys(views)) {
+    const shown = name === route.view;
+    byId(`view-${name}`).hidden = !shown;
+    if (shown) byId(`tab-${name}`).setAttribute("aria-current", "page");
+    else byId(`tab-${name}`).removeAttribute("aria-current");
+    if (!shown) views[name].leave?.();
   }
+  document.title = route.view === "tune" ? "Tune · Vitrine" : "Look inside · Vitrine";
+  views[route.view].enter(route);
 }
 
-async function checkReady() {
-  const dot = document.getElementById("ready");
-  const up = await ready().catch(() => null);
-  dot.className = `ready ${up ? "up" : up === null ? "down" : ""}`;
-  dot.lastChild.textContent = up ? "ready" : up === null ? "not reachable" : "loading models";
+async function watchReadiness() {
+  const state = await api.isReady();
+  byId("readiness").dataset.state = state;
+  if (byId("readiness-text").textContent !== READINESS[state]) byId("readiness-text").textContent = READINESS[state];
+  setTimeout(watchReadiness, (state === "ready" ? READY_SECONDS : 3) * 1000);
 }
 
-window.addEventListener("hashchange", route);
-route();
-checkReady();
-setInterval(checkReady, READY_MILLISECONDS);
+// A plain "#content" link would replace the route in the hash.
+byId("skip-link").addEventListener("click", (event) => {
+  event.preventDefault();
+  byId("content").focus();
+});
+window.addEventListener("hashchange", follow);
+follow();
+watchReadiness();
