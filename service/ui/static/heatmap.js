@@ -5,7 +5,6 @@ import { make } from "./dom.js";
 import { matrixImage, onThemeChange, themeColor } from "./palette.js";
 
 const MAX_CELL = 52;
-const FONT = '"Segoe UI", system-ui, -apple-system, "Noto Sans", "PingFang SC", "Microsoft YaHei", "Noto Sans CJK SC", "Noto Sans CJK TC", sans-serif';
 const LABEL_CHARACTERS = 12;
 
 export class Heatmap {
@@ -24,6 +23,7 @@ export class Heatmap {
     this.tokens = [];
     new ResizeObserver(() => this.draw()).observe(this.canvas);
     onThemeChange(() => this.draw());
+    document.fonts.addEventListener("loadingdone", () => this.draw()); // a canvas is not redrawn by itself
   }
 
   show(tokens, matrix, scale, description) {
@@ -36,7 +36,7 @@ export class Heatmap {
 
   measure(context, width) {
     const labels = this.tokens.map((token) => (token.length > LABEL_CHARACTERS ? `${token.slice(0, LABEL_CHARACTERS - 1)}…` : token));
-    context.font = `12px ${FONT}`;
+    context.font = `12px ${getComputedStyle(this.canvas).fontFamily}`;
     const widest = Math.max(...labels.map((label) => context.measureText(label).width));
     const margin = Math.min(Math.ceil(widest) + 10, Math.floor(width * 0.3));
     const cell = Math.min(MAX_CELL, (width - margin - 1) / labels.length);
@@ -111,7 +111,7 @@ export class Heatmap {
   }
 
   styleLabel(context, chosen, fontSize) {
-    context.font = `${chosen ? "700" : "400"} ${fontSize}px ${FONT}`;
+    context.font = `${chosen ? "700" : "400"} ${fontSize}px ${getComputedStyle(this.canvas).fontFamily}`;
     context.fillStyle = themeColor(chosen ? "ink" : "muted");
   }
 

@@ -9,6 +9,9 @@ import { readRoute } from "./route.js";
 const READY_SECONDS = 5;
 const READINESS = { ready: "ready", loading: "loading model", down: "not reachable" };
 
+// Before the views, whose canvases redraw on the same event.
+document.fonts.addEventListener("loadingdone", () => document.documentElement.classList.add("cjk-font"));
+
 const views = { look: new LookView(), tune: new TuneView() };
 
 function follow() {
