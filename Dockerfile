@@ -24,6 +24,7 @@ RUN apt-get update \
 COPY --from=build /opt/vitrine/venv /opt/vitrine/venv
 ENV PATH=/opt/vitrine/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
+    OMP_WAIT_POLICY=PASSIVE \
     VITRINE_HOME=/state
 USER 10001
 WORKDIR /state

@@ -78,6 +78,7 @@ def run_serve(settings: Settings, host: str, port: int) -> None:
     root = Path(__file__).parents[1]
     os.environ.setdefault("BENTOML_HOME", str(settings.bentoml_home))
     os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see DECISIONS.md
     os.environ["VITRINE_HOME"] = str(settings.home.absolute())
     print(f"\n  Vitrine: http://localhost:{port}/      API: http://localhost:{port}/docs\n", flush=True)
     command = [sys.executable, "-m", "bentoml", "serve", "service.main:Vitrine"]

@@ -6,6 +6,7 @@ the worker. The worker ends by itself when its owner's end of the pipe closes.
 
 import fcntl
 import logging
+import os
 import subprocess
 import sys
 import threading
@@ -57,7 +58,8 @@ class Supervisor:
     def _run_worker(self) -> float:
         """One worker from start to end -> seconds it lived, counted in half seconds."""
         command = [sys.executable, "-m", "service.jobs.worker"]
-        worker = subprocess.Popen(command, stdin=subprocess.PIPE, cwd=Path(__file__).parents[2])
+        environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}  # see DECISIONS.md
+        worker = subprocess.Popen(command, stdin=subprocess.PIPE, cwd=Path(__file__).parents[2], env=environment)
         assert worker.stdin is not None
         lived = 0.0
         while worker.poll() is None and not self._stop.wait(0.5):
