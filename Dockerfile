@@ -1,6 +1,7 @@
 # Vitrine for GPU hosts. State lies in the volume /state; the base model is fetched there at the first start.
 #   docker build -t vitrine .
 #   docker run --gpus all -p 127.0.0.1:3000:3000 -v vitrine-state:/state vitrine
+# The base image, not the larger runtime one: the torch wheel brings its own CUDA libraries.
 FROM nvidia/cuda:12.8.1-base-ubuntu24.04 AS build
 # hadolint ignore=DL3008
 RUN apt-get update \

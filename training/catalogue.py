@@ -62,7 +62,7 @@ def _check_hash(path: Path, expected: str) -> None:
 def _download(package: Package, folder: Path) -> Path:
     """The package's archive, through the ordinary package client."""
     form = ["--no-binary", ":all:"] if package.source else ["--only-binary", ":all:"]
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-build-isolation"]
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
     command += [*form, "--dest", str(folder), f"{package.name}=={package.version}"]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
