@@ -105,7 +105,7 @@ async def _lifespan(parts: Parts) -> AsyncIterator[None]:
 
 
 async def _prewarm(parts: Parts) -> None:
-    """Loads the default model at start, then each newly tuned one, so that its first request finds it warm."""
+    """Keeps memory in step with the store: the default model at start, then each newly tuned one, no deleted one."""
     seen: set[str] = set()
     first = True
     while True:
@@ -117,6 +117,7 @@ async def _prewarm(parts: Parts) -> None:
                 seen.add(name)
                 await parts.registry.get(name)
             first = False
+            await parts.registry.drop_deleted()
         except NotFound as error:
             if first:
                 log.warning("%s; run 'vitrine setup' to fetch the default model", error)

@@ -139,6 +139,14 @@ class Registry:
     def drop(self, model_id: str) -> None:
         self._resident.pop(model_id, None)
 
+    async def drop_deleted(self) -> None:
+        """Forgets models that another process deleted from the store."""
+        before = self.resident
+        stored = {card.id for card in await asyncio.to_thread(self.store.cards)}
+        for model_id in before:
+            if model_id not in stored:
+                self.drop(model_id)
+
     async def _load(self, model_id: str) -> LoadedModel:
         card = await asyncio.to_thread(self.store.find, model_id)
         try:

@@ -18,7 +18,7 @@ from training.data import DataFaults, check_training, check_validation, load_exa
 from training.evaluate import score
 from training.finetune import finetune, load_data, read_manifest
 from training.optim import learning_rate_at
-from training.trainer import Progress, Started, TrainingEvent
+from training.trainer import Evaluated, Progress, Started, TrainingEvent
 
 GOOD = '{"text": "fine", "label": "a"}\n'
 CPU = torch.device("cpu")
@@ -125,12 +125,14 @@ def test_interrupted_run_ends_with_the_same_weights_and_events(minilm: Path, mov
     recipe = Recipe(num_epochs=2, batch_size=16, checkpoint_steps=5, max_length=32)
     data = load_data(file, None, recipe)
 
-    def run(output: Path, stop_at: int | None) -> list[TrainingEvent]:
+    def run(output: Path, stop_at: int | None, until: type | None = None) -> list[TrainingEvent]:
         output.mkdir(exist_ok=True)
         events: list[TrainingEvent] = []
         for event in finetune(minilm, data, recipe, output, CPU):
             events.append(event)
             if stop_at is not None and isinstance(event, Progress) and event.step >= stop_at:
+                break
+            if until is not None and isinstance(event, until):
                 break
         return events
 
@@ -139,6 +141,11 @@ def test_interrupted_run_ends_with_the_same_weights_and_events(minilm: Path, mov
     rest = run(tmp_path / "cut", None)
     assert isinstance(rest[0], Started)
     assert rest[0].step == 5, "continues from the last checkpoint before step 10"
+    at_epoch_end = run(tmp_path / "epoch", None, until=Evaluated)
+    resumed = run(tmp_path / "epoch", None)
+    scored = [event.step for event in resumed if isinstance(event, Evaluated)]
+    assert scored == [event.step for event in whole if isinstance(event, Evaluated)], "no score is lost"
+    assert isinstance(at_epoch_end[-1], Evaluated)
     first, second = (read_tensors(tmp_path / name / "model" / "model.safetensors") for name in ("whole", "cut"))
     assert all(torch.equal(first[name], second[name]) for name in first)
     key = lambda events: [(e.step, e.train_loss) for e in events if isinstance(e, Progress)]  # noqa: E731

@@ -100,6 +100,10 @@ class Trainer:
         )
         dtype = "bfloat16" if self.bfloat16 else "float32"
         yield Started(step, self.total_steps, len(self.lengths), len(self.validation.targets), dtype)
+        if (
+            position is not None and step % self.steps_per_epoch == 0
+        ):  # killed between an epoch's last step and its scores
+            yield Evaluated(step, self._evaluate())
         since, tokens_since = time.perf_counter(), 0
         while step < self.total_steps:
             epoch, offset = divmod(step, self.steps_per_epoch)
@@ -123,8 +127,6 @@ class Trainer:
                     save_checkpoint(self.checkpoint, self.model, optimizer, here)
             yield Evaluated(step, self._evaluate())
             since, tokens_since = time.perf_counter(), 0
-        if position is not None and position.step == self.total_steps:  # killed after the last step
-            yield Evaluated(step, self._evaluate())
 
     def _evaluate(self) -> Evaluation:
         return evaluate(self.model, self.validation.encodings, self.validation.targets, self._autocast())

@@ -136,6 +136,8 @@ class Worker:
         tokens = tokens or int((job.progress or {}).get("tokens_seen", 0))
         if self.store.succeed(job.id, self.name, model_id, manifest["metrics"], tokens):
             shutil.rmtree(output / "checkpoint", ignore_errors=True)
+        elif self.store.job(job.id).status == "cancelled":  # while its model was being published
+            self.models.delete(model_id)
 
     def _report(self, job: Job, event: TrainingEvent) -> bool:
         """Stores one training event; False when this worker must let the job go."""

@@ -1,0 +1,118 @@
+"""The engine at its bounds: a full queue, a broken batch, a late answer, a client that left, a stop."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from model.tokenizer import Encoding
+from service.engine import engine as engine_module
+from service.engine.engine import Engine
+from service.engine.runner import LoadedModel
+from service.errors import Busy, TimedOut, Unavailable
+from service.metrics import Metrics
+
+MODEL = LoadedModel("m", None, None, "float32")  # type: ignore[arg-type] # the runner is replaced below
+
+
+def encoding(tokens: int) -> Encoding:
+    ids = tuple(range(tokens))
+    return Encoding(ids, ("",) * tokens, ((0, 0),) * tokens, (0,) * tokens, (False,) * tokens, False, tokens)
+
+
+class Gatekeeper:
+    """Stands for the model: waits until opened, then answers each text with its length."""
+
+    def __init__(self) -> None:
+        self.open = threading.Event()
+        self.entered = threading.Event()
+        self.batches: list[int] = []
+
+    def __call__(self, _: Any, __: str, encodings: list[Encoding]) -> Any:
+        self.entered.set()
+        assert self.open.wait(10)
+        self.batches.append(len(encodings))
+        if any(len(item.ids) == 13 for item in encodings):
+            raise ValueError("unlucky")
+        return np.array([[float(len(item.ids))] for item in encodings], dtype=np.float32)
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Gatekeeper:
+    keeper = Gatekeeper()
+    monkeypatch.setattr(engine_module, "run", keeper)
+    return keeper
+
+
+@pytest.fixture
+def engine(gate: Gatekeeper) -> Iterator[Engine]:
+    running = Engine(Metrics(), max_queue_tokens=100, max_batch_tokens=64, max_attention_queue=1, timeout_seconds=1.0)
+    running.start()
+    yield running
+    gate.open.set()
+    running.stop()
+
+
+def test_a_full_queue_is_429_for_one_text_and_for_many(engine: Engine, gate: Gatekeeper) -> None:
+    async def scenario() -> None:
+        running = asyncio.create_task(engine.submit(MODEL, "embed", [encoding(5)]))
+        await asyncio.to_thread(gate.entered.wait, 5)  # the device is busy: what comes now waits
+        waiting = asyncio.create_task(engine.submit(MODEL, "embed", [encoding(50)]))
+        await asyncio.sleep(0)
+        for texts in ([encoding(51)], [encoding(26), encoding(25)]):
+            with pytest.raises(Busy, match="51 tokens do not fit beside the 50 waiting; the queue holds 100") as caught:
+                await engine.submit(MODEL, "embed", texts)
+            assert caught.value.retry_after_seconds
+        gate.open.set()
+        assert [row[0] for row in [*await running, *await waiting]] == [5.0, 50.0]
+
+    asyncio.run(scenario())
+
+
+def test_a_broken_batch_reaches_every_waiter_and_the_engine_lives_on(engine: Engine, gate: Gatekeeper) -> None:
+    async def scenario() -> None:
+        gate.open.set()
+        with pytest.raises(ValueError, match="unlucky"):
+            await engine.submit(MODEL, "embed", [encoding(13), encoding(12)])
+        assert (await engine.submit(MODEL, "embed", [encoding(7)]))[0][0] == 7.0
+
+    asyncio.run(scenario())
+
+
+def test_a_late_answer_is_504_and_its_waiting_texts_cost_nothing(engine: Engine, gate: Gatekeeper) -> None:
+    async def scenario() -> None:
+        running = asyncio.create_task(engine.submit(MODEL, "embed", [encoding(5)]))
+        await asyncio.to_thread(gate.entered.wait, 5)
+        late = asyncio.create_task(engine.submit(MODEL, "embed", [encoding(6)]))
+        for task in (running, late):
+            with pytest.raises(TimedOut, match="no answer within 1 s"):
+                await task
+        gate.open.set()
+        assert (await engine.submit(MODEL, "embed", [encoding(8)]))[0][0] == 8.0
+
+    asyncio.run(scenario())
+    assert gate.batches == [1, 1], "the text that timed out while it waited was never computed"
+
+
+def test_a_stop_answers_those_who_wait(gate: Gatekeeper) -> None:
+    async def scenario() -> None:
+        engine = Engine(Metrics(), 100, 64, 1, timeout_seconds=10.0)
+        engine.start()
+        running = asyncio.create_task(engine.submit(MODEL, "embed", [encoding(5)]))
+        await asyncio.to_thread(gate.entered.wait, 5)
+        waiting = asyncio.create_task(engine.submit(MODEL, "embed", [encoding(6)]))
+        await asyncio.sleep(0)
+        stopping = asyncio.create_task(asyncio.to_thread(engine.stop))
+        await asyncio.sleep(0.1)
+        gate.open.set()
+        await stopping
+        assert (await running)[0][0] == 5.0
+        with pytest.raises(Unavailable):
+            await waiting
+        with pytest.raises(Unavailable):
+            await engine.submit(MODEL, "embed", [encoding(6)])
+
+    asyncio.run(scenario())
