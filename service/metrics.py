@@ -6,10 +6,12 @@ added up at each scrape. Jobs are read from the store at scrape time, so that an
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 
+import psutil
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 OPERATIONS = ("classify", "embed", "attention")
 LANES = ("fast", "attention")
@@ -102,11 +104,20 @@ class Metrics:
         jobs = CollectorRegistry()
         jobs.register(_JobCollector(job_figures))
         if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+            _forget_dead_processes(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]))
             shared = CollectorRegistry()
             shared.register(_OrderedMultiProcess(CollectorRegistry()))
         else:
             shared = self.registry
         return bytes(generate_latest(shared) + generate_latest(jobs))
+
+
+def _forget_dead_processes(folder: Path) -> None:
+    """A killed process waits for nothing: its gauges must not count on. Its counters stay."""
+    for file in folder.glob("gauge_live*_*.db"):
+        process = int(file.stem.rsplit("_", 1)[1])
+        if not psutil.pid_exists(process):
+            mark_process_dead(process, str(folder))
 
 
 class _OrderedMultiProcess(MultiProcessCollector):  # type: ignore[misc]

@@ -113,6 +113,10 @@ def test_upload_tune_follow_classify(service: Service, movie_rows: Rows, tmp_pat
     attention = httpx.post(f"{service.url}/v1/attention", json={"model": name, "input": "good"}).json()
     assert attention["shape"] == [6, 12, 3, 3]
     assert client.models.delete(name).deleted
+    body = {"model": name, "input": "good"}
+    wait_for(  # gone from both API workers
+        lambda: {httpx.post(f"{service.url}/v1/classify", json=body).status_code for _ in range(12)} == {404}, 10
+    )
     with pytest.raises(openai.NotFoundError):
         client.models.retrieve(name)
 
