@@ -11,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: serve test check format load bento setup clean
+.PHONY: serve test check format load bento setup clean chinese-encoder
 
 serve: $(VENV)/serve.done  ## install, fetch the base model, start at http://localhost:3000
 	@$(BIN)/vitrine setup
@@ -36,6 +36,13 @@ format: $(VENV)/test.done
 load: $(VENV)/test.done  ## bounded load test against a running service
 	$(BIN)/locust --headless --locustfile tests/load/locustfile.py --host http://localhost:$(PORT) \
 	  --users $(LOAD_USERS) --spawn-rate 4 --run-time $(LOAD_SECONDS)s --only-summary
+
+chinese-encoder: $(VENV)/serve.done  ## pre-train the Chinese encoder and put it into the store (half an hour on two cores)
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/vitrine pretrain chinese-encoder
+
+bench-%: $(VENV)/serve.done  ## bench-chinese-encoder, -writer, -segmenter: train, measure, write benchmarks/results
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/vitrine pretrain $*
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.bench_$(subst -,_,$*) --home $(VITRINE_HOME)
 
 bento: $(VENV)/serve.done  ## a bento of the service with its base model
 	@$(BIN)/vitrine setup

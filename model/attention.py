@@ -2,7 +2,8 @@
 
 Two paths over the same weights and masks: the fused one is fast and gives no probabilities; the probability
 path writes the formula out and returns them. A test holds them equal.
-Shapes: B batch, T tokens, H heads, D width, K head width (D = H * K).
+Shapes: B batch, T tokens that ask, S tokens that are asked (S = T in self-attention), H heads, D width,
+K head width (D = H * K).
 """
 
 import math
@@ -11,56 +12,84 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model.cache import LayerCache
+
 
 def scaled_dot_product_attention(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, dropout: float = 0.0
 ) -> tuple[Tensor, Tensor]:
     """softmax(Q K^T / sqrt(d_k)) V, formula (1) of the paper, as written there.
 
-    query, key, value: [B, H, T, K]. mask: bool, broadcastable to [B, H, T, T], True = may attend; every row
-    needs at least one True. Returns the mixed values [B, H, T, K] and the probabilities [B, H, T, T] in float32,
+    query: [B, H, T, K]; key, value: [B, H, S, K]. mask: bool, broadcastable to [B, H, T, S], True = may attend; every
+    row needs at least one True. Returns the mixed values [B, H, T, K] and the probabilities [B, H, T, S] in float32,
     whose rows sum to 1 (before dropout).
     """
-    scores = query @ key.transpose(-2, -1) / math.sqrt(query.size(-1))  # [B, H, T, T]
+    scores = query @ key.transpose(-2, -1) / math.sqrt(query.size(-1))  # [B, H, T, S]
     if mask is not None:
         scores = scores.masked_fill(~mask, float("-inf"))
-    probabilities = torch.softmax(scores.float(), dim=-1)  # [B, H, T, T]
+    probabilities = torch.softmax(scores.float(), dim=-1)  # [B, H, T, S]
     return F.dropout(probabilities, dropout).to(value.dtype) @ value, probabilities
 
 
 class MultiHeadAttention(nn.Module):
     """MultiHead(Q, K, V) = Concat(head_1, ..., head_h) W^O with head_i = Attention(Q W_i^Q, K W_i^K, V W_i^V).
 
-    The three input projections live in one matrix of shape [3D, D] (query rows first, then key, then value):
-    one larger product instead of three is measurably faster and the same arithmetic.
+    Self-attention asks its own tokens; cross-attention asks `memory`, the encoder's output. The matrices that read the
+    same input are one (query rows first, then key, then value): one larger product instead of three is measurably
+    faster and the same arithmetic.
     """
 
-    def __init__(self, width: int, num_heads: int, dropout: float) -> None:
+    def __init__(self, width: int, num_heads: int, dropout: float, cross: bool = False) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.dropout = dropout
-        self.qkv = nn.Linear(width, 3 * width)
-        self.output = nn.Linear(width, width)
+        self.cross = cross
+        if cross:
+            self.query = nn.Linear(width, width)  # W^Q, [D, D]
+            self.key_value = nn.Linear(width, 2 * width)  # W^K and W^V, [2D, D]
+        else:
+            self.qkv = nn.Linear(width, 3 * width)  # W^Q, W^K and W^V, [3D, D]
+        self.output = nn.Linear(width, width)  # W^O, [D, D]
 
-    def _heads(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        batch, tokens, width = hidden.shape
-        qkv = self.qkv(hidden).view(batch, tokens, 3, self.num_heads, width // self.num_heads)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each [B, H, T, K]
+    def _split(self, projected: Tensor, parts: int) -> tuple[Tensor, ...]:
+        """[B, T, parts * D] -> `parts` tensors [B, H, T, K]."""
+        batch, tokens, width = projected.shape
+        heads = projected.view(batch, tokens, parts, self.num_heads, width // parts // self.num_heads)
+        return heads.permute(2, 0, 3, 1, 4).unbind(0)
+
+    def _project(
+        self, hidden: Tensor, memory: Tensor | None, cache: LayerCache | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        if not self.cross:
+            query, key, value = self._split(self.qkv(hidden), 3)
+            return (query, key, value) if cache is None else (query, *cache.extend(key, value))
+        (query,) = self._split(self.query(hidden), 1)
+        if cache is not None and cache.memory is not None:
+            return query, *cache.memory
+        assert memory is not None, "cross-attention needs the encoder's output"
+        key, value = self._split(self.key_value(memory), 2)
+        if cache is not None:
+            cache.memory = (key, value)
         return query, key, value
 
     def _join(self, mixed: Tensor) -> Tensor:
         joined: Tensor = self.output(mixed.transpose(1, 2).flatten(2))  # [B, H, T, K] -> [B, T, D]
         return joined
 
-    def forward(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
-        """Fused path. hidden [B, T, D]; mask bool [B, 1, 1 or T, T], True = may attend. Returns [B, T, D]."""
-        query, key, value = self._heads(hidden)
+    def forward(
+        self, hidden: Tensor, mask: Tensor | None, memory: Tensor | None = None, cache: LayerCache | None = None
+    ) -> Tensor:
+        """Fused path. hidden [B, T, D]; memory [B, S, D] for cross-attention; mask bool [B, 1, 1 or T, S], True = may
+        attend. With a cache, S counts the tokens it holds, the new ones included. Returns [B, T, D]."""
+        query, key, value = self._project(hidden, memory, cache)
         dropout = self.dropout if self.training else 0.0
         return self._join(F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout))
 
-    def forward_with_probabilities(self, hidden: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Probability path, same inputs. Returns [B, T, D] and the probabilities [B, H, T, T]."""
-        query, key, value = self._heads(hidden)
+    def forward_with_probabilities(
+        self, hidden: Tensor, mask: Tensor | None, memory: Tensor | None = None, cache: LayerCache | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Probability path, same inputs. Returns [B, T, D] and the probabilities [B, H, T, S]."""
+        query, key, value = self._project(hidden, memory, cache)
         dropout = self.dropout if self.training else 0.0
         mixed, probabilities = scaled_dot_product_attention(query, key, value, mask, dropout)
         return self._join(mixed), probabilities

@@ -1,9 +1,9 @@
-"""Padded batches of token ids, shared by training and serving, so that both see the same model input.
+"""Batches of token ids, padded or packed, shared by training and serving, so that both see the same model input.
 
 Shapes: B batch, T tokens.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,11 +14,18 @@ from model.tokenizer import Encoding
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows of token ids padded on the right to the longest row."""
+    """Rows of token ids. A padded row holds one document, a packed row several that never see each other."""
 
     ids: Tensor  # [B, T] int64
-    segments: Tensor  # [B, T] int64
-    real: Tensor  # [B, T] bool, True = a real token, False = padding
+    segments: Tensor  # [B, T] int64, BERT's token types
+    positions: Tensor  # [B, T] int64, counted from 0 in each document
+    documents: Tensor  # [B, T] int64: 0 = padding, 1 = a row's first document, 2 = its second, ...
+    packed: bool = False  # whether a row may hold more than one document
+
+    @property
+    def real(self) -> Tensor:
+        """[B, T] bool, True = a real token, False = padding."""
+        return self.documents > 0
 
     @property
     def num_tokens(self) -> int:
@@ -29,28 +36,94 @@ class Batch:
     def padding_share(self) -> float:
         return 1.0 - float(self.real.sum()) / self.ids.numel()
 
-    def attention_mask(self) -> Tensor | None:
-        """Key mask bool [B, 1, 1, T], True = may attend; None when no row has padding (the faster kernel)."""
-        if bool(self.real.all()):
-            return None
-        return self.real[:, None, None, :]
+    def attention_mask(self, causal: bool = False) -> Tensor | None:
+        """Bool mask, True = may attend: [B, 1, 1, T] for padding, [B, 1, T, T] when packed or causal.
+
+        None when every token may attend to every token. No row of the mask is all False: padding sees padding.
+        """
+        if self.packed:
+            mask = (self.documents[:, None, :, None] == self.documents[:, None, None, :]).contiguous()
+            return mask & _not_later(self.ids.size(1), self.ids.device) if causal else mask
+        if causal:  # padding stands on the right, later than every real token
+            return _not_later(self.ids.size(1), self.ids.device)
+        real = self.real
+        return None if bool(real.all()) else real[:, None, None, :]
 
     def to(self, device: torch.device) -> "Batch":
-        return Batch(self.ids.to(device), self.segments.to(device), self.real.to(device))
+        return Batch(
+            self.ids.to(device),
+            self.segments.to(device),
+            self.positions.to(device),
+            self.documents.to(device),
+            self.packed,
+        )
+
+
+def _not_later(tokens: int, device: torch.device) -> Tensor:
+    """[1, 1, T, T] bool: token i may attend to token j when j <= i."""
+    return torch.ones(tokens, tokens, dtype=torch.bool, device=device).tril()[None, None]
 
 
 def pad(encodings: Sequence[Encoding], pad_id: int) -> Batch:
-    """Encodings of different lengths -> one Batch of the longest length."""
+    """Encodings of different lengths -> one Batch of the longest length, padded on the right."""
     longest = max(len(encoding.ids) for encoding in encodings)
     ids = torch.full((len(encodings), longest), pad_id, dtype=torch.int64)
     segments = torch.zeros((len(encodings), longest), dtype=torch.int64)
-    real = torch.zeros((len(encodings), longest), dtype=torch.bool)
+    documents = torch.zeros((len(encodings), longest), dtype=torch.int64)
     for row, encoding in enumerate(encodings):
         length = len(encoding.ids)
         ids[row, :length] = torch.tensor(encoding.ids)
-        segments[row, :length] = torch.tensor(encoding.segments)
-        real[row, :length] = True
-    return Batch(ids, segments, real)
+        if any(encoding.segments):
+            segments[row, :length] = torch.tensor(encoding.segments)
+        documents[row, :length] = 1
+    positions = torch.arange(longest).expand(len(encodings), longest)
+    return Batch(ids, segments, positions, documents)
+
+
+def pad_ids(rows: Sequence[Sequence[int]], pad_id: int) -> Batch:
+    """The same for bare token ids."""
+    return pad([Encoding.of_ids(row) for row in rows], pad_id)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a packed document lies: tokens [start, end) of `row`."""
+
+    row: int
+    start: int
+    end: int
+
+
+def pack(encodings: Sequence[Encoding], pad_id: int, row_tokens: int) -> tuple[Batch, list[Place]]:
+    """Encodings -> a Batch of rows of `row_tokens`, and where each encoding lies, in order.
+
+    Next fit: a row is filled until the next document does not fit. Raises ValueError for a document longer than a row.
+    """
+    places: list[Place] = []
+    row = end = 0
+    for encoding in encodings:
+        length = len(encoding.ids)
+        if length > row_tokens:
+            raise ValueError(f"a document of {length} tokens does not fit a row of {row_tokens}; cut it first")
+        if end + length > row_tokens:
+            row, end = row + 1, 0
+        places.append(Place(row, end, end + length))
+        end += length
+    shape = (row + 1, row_tokens)
+    ids = torch.full(shape, pad_id, dtype=torch.int64)
+    segments, positions, documents = (torch.zeros(shape, dtype=torch.int64) for _ in range(3))
+    for place, encoding in zip(places, encodings, strict=True):
+        where = (place.row, slice(place.start, place.end))
+        ids[where] = torch.tensor(encoding.ids)
+        segments[where] = torch.tensor(encoding.segments)
+        positions[where] = torch.arange(place.end - place.start)
+        documents[where] = documents[place.row].max() + 1
+    return Batch(ids, segments, positions, documents, packed=True), places
+
+
+def unpack(rows: Tensor, places: Iterable[Place]) -> list[Tensor]:
+    """rows [B, T, ...] of a packed batch -> one tensor [tokens, ...] a document."""
+    return [rows[place.row, place.start : place.end] for place in places]
 
 
 def length_sorted_batches(lengths: Sequence[int], max_batch_tokens: int, max_rows: int) -> list[list[int]]:

@@ -1,6 +1,6 @@
-"""From hidden states to answers: mean-pooled embeddings and sequence classification. Used by training and serving.
+"""From hidden states to answers: text vectors, classes, tags, tokens. Used by training and serving.
 
-Shapes: B batch, T tokens, D width, C classes.
+Shapes: B batch, T tokens, D width, C classes, V vocabulary, M chosen positions.
 """
 
 import torch
@@ -9,7 +9,10 @@ from torch import Tensor, nn
 
 from model.batch import Batch
 from model.config import TransformerConfig
-from model.transformer import Encoder
+from model.layers import ACTIVATIONS
+from model.transformer import Decoder, Encoder, EncoderDecoder, Trace
+
+Stack = Encoder | Decoder | EncoderDecoder
 
 
 def mean_pool(hidden: Tensor, real: Tensor) -> Tensor:
@@ -18,55 +21,155 @@ def mean_pool(hidden: Tensor, real: Tensor) -> Tensor:
     return (hidden.float() * weight).sum(dim=1) / weight.sum(dim=1).clamp_min(1.0)
 
 
-class ClassificationHead(nn.Module):
-    """Dropout, then one linear layer over the mean-pooled text vector -> logits."""
+def pool(hidden: Tensor, real: Tensor, kind: str) -> Tensor:
+    """One vector a text -> float32 [B, D]: the mean of its tokens, its first ([CLS] of BERT) or its last (GPT-2)."""
+    if kind == "mean":
+        return mean_pool(hidden, real)
+    if kind == "first":
+        return hidden[:, 0].float()
+    last = real.sum(dim=1) - 1  # [B]
+    return hidden[torch.arange(len(hidden), device=hidden.device), last].float()
 
-    def __init__(self, width: int, num_labels: int, dropout: float) -> None:
+
+class Pooler(nn.Module):
+    """A dense layer over the text vector, which Hugging Face's classifiers have: tanh in BERT, ReLU in DistilBERT."""
+
+    def __init__(self, width: int, activation: str) -> None:
+        super().__init__()
+        self.dense = nn.Linear(width, width)
+        self.activation = torch.tanh if activation == "tanh" else F.relu
+
+    def forward(self, vector: Tensor) -> Tensor:
+        """[B, D] -> [B, D]."""
+        return self.activation(self.dense(vector))
+
+
+class ClassificationHead(nn.Module):
+    """Dropout, then one linear layer -> logits: over text vectors, or over every token vector for tagging."""
+
+    def __init__(self, width: int, num_outputs: int, dropout: float, bias: bool = True) -> None:
         super().__init__()
         self.dropout = nn.Dropout(dropout)
-        self.linear = nn.Linear(width, num_labels)
+        self.linear = nn.Linear(width, num_outputs, bias=bias)
 
-    def forward(self, pooled: Tensor) -> Tensor:
-        """pooled [B, D] -> logits [B, C]."""
-        logits: Tensor = self.linear(self.dropout(pooled))
+    def forward(self, vectors: Tensor) -> Tensor:
+        """vectors [..., D] -> logits [..., C]."""
+        logits: Tensor = self.linear(self.dropout(vectors))
         return logits
 
 
+class LanguageModelHead(nn.Module):
+    """Scores for every token of the vocabulary: the token embedding used backwards (Press and Wolf 2017).
+
+    A masked language model first transforms the hidden state (dense, activation, LayerNorm) and adds a bias, as BERT
+    does; a causal one does neither, as GPT-2.
+    """
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        masked = config.task == "masked_lm"
+        self.dense = nn.Linear(config.width, config.width) if masked else None
+        self.norm = nn.LayerNorm(config.width, eps=config.norm_epsilon) if masked else None
+        self.bias = nn.Parameter(torch.zeros(config.vocab_size)) if masked else None
+        self.output = None if config.tied_embeddings else nn.Linear(config.width, config.vocab_size, bias=False)
+        self.activation = ACTIVATIONS[config.activation]
+
+    def forward(self, hidden: Tensor, embedding: Tensor) -> Tensor:
+        """hidden [..., D] and the token embedding [V, D] -> logits [..., V] in float32 (bf16 under autocast)."""
+        if self.dense is not None and self.norm is not None:
+            hidden = self.norm(self.activation(self.dense(hidden.to(self.dense.weight.dtype))))
+        matrix = embedding if self.output is None else self.output.weight
+        logits = F.linear(hidden.to(matrix.dtype), matrix)
+        return logits if self.bias is None else logits.float() + self.bias
+
+
 class TextModel(nn.Module):
-    """An encoder with the head its config asks for: always embeddings, and a classifier when it has labels."""
+    """A stack with the head its config asks for. Every encoder and decoder also gives embeddings."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.config = config
-        self.encoder = Encoder(config)
+        if config.architecture == "encoder":
+            self.encoder = Encoder(config)
+        elif config.architecture == "decoder":
+            self.decoder = Decoder(config)
+        else:
+            self.transformer = EncoderDecoder(config)
+        self.pooler = None if config.pooler == "none" else Pooler(config.width, config.pooler)
         self.classifier = (
-            ClassificationHead(config.width, len(config.labels), config.dropout) if config.labels else None
+            ClassificationHead(config.width, config.num_outputs, config.dropout, config.classifier_bias)
+            if config.num_outputs
+            else None
         )
+        speaks = config.task in ("masked_lm", "causal_lm", "seq2seq")
+        self.language_model = LanguageModelHead(config) if speaks else None
         self.apply(_initialise)
+        if config.architecture == "encoder_decoder" and config.scale_embeddings:
+            nn.init.normal_(self.stack.embeddings.token.weight, std=config.width**-0.5)  # unit variance once scaled
+
+    @property
+    def stack(self) -> Stack:
+        """The Transformer under the head."""
+        if self.config.architecture == "encoder":
+            return self.encoder
+        return self.decoder if self.config.architecture == "decoder" else self.transformer
+
+    @property
+    def body(self) -> Encoder:
+        """The same, of a model that reads one text: not an encoder-decoder."""
+        stack = self.stack
+        if isinstance(stack, EncoderDecoder):
+            raise ValueError("an encoder-decoder has no single stack; it writes text, see /v1/completions")
+        return stack
 
     def pooled(self, batch: Batch) -> Tensor:
         """Text vectors [B, D] in float32, not normalised."""
-        return mean_pool(self.encoder(batch), batch.real)
+        return pool(self.body(batch), batch.real, self.config.pooling)
 
     def embed(self, batch: Batch) -> Tensor:
         """Text vectors of unit length [B, D], in float32: cosine similarity is their dot product."""
         return F.normalize(self.pooled(batch).float(), dim=-1)
 
     def classify(self, batch: Batch) -> Tensor:
-        """Logits [B, C] in float32 from the mean-pooled text vector."""
-        if self.classifier is None:
+        """Logits [B, C] in float32 from the text vector; one number a text for regression."""
+        return self.classify_pooled(self.pooled(batch))
+
+    def classify_pooled(self, vectors: Tensor) -> Tensor:
+        """The head alone: text vectors [B, D] -> logits [B, C] in float32."""
+        if self.classifier is None or self.config.task == "tagging":
             raise ValueError("this model has no classification head; fine-tune it on labelled text first")
-        logits: Tensor = self.classifier(self.pooled(batch))
+        vectors = vectors if self.pooler is None else self.pooler(vectors)
+        logits: Tensor = self.classifier(vectors)
         return logits.float()
+
+    def tag(self, batch: Batch) -> Tensor:
+        """Logits [B, T, C] in float32, one row a token."""
+        return self.tag_hidden(self.body(batch))
+
+    def tag_hidden(self, hidden: Tensor) -> Tensor:
+        """The head alone: token vectors [B, T, D] -> logits [B, T, C] in float32."""
+        if self.classifier is None or self.config.task != "tagging":
+            raise ValueError("this model has no tagging head; fine-tune it on rows of tokens and tags first")
+        logits: Tensor = self.classifier(hidden.to(self.classifier.linear.weight.dtype))
+        return logits.float()
+
+    def vocabulary_logits(self, hidden: Tensor) -> Tensor:
+        """hidden [M, D] of chosen positions -> logits [M, V]: what token stands there, or comes next."""
+        if self.language_model is None:
+            raise ValueError("this model has no language-model head; use a masked or causal language model")
+        logits: Tensor = self.language_model(hidden, self.stack.embeddings.token.weight)
+        return logits
+
+    def trace(self, batch: Batch) -> Trace:
+        """Everything the probability path sees of one batch."""
+        return self.body.trace(batch)
 
 
 def _initialise(module: nn.Module) -> None:
-    """BERT's initialisation: normal with deviation 0.02, biases zero, the padding vector zero."""
+    """BERT's and GPT-2's initialisation: normal with deviation 0.02, biases zero."""
     if isinstance(module, nn.Linear):
         nn.init.normal_(module.weight, std=0.02)
-        nn.init.zeros_(module.bias)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
     elif isinstance(module, nn.Embedding):
         nn.init.normal_(module.weight, std=0.02)
-        if module.padding_idx is not None:
-            with torch.no_grad():
-                module.weight[module.padding_idx].zero_()

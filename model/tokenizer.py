@@ -1,12 +1,20 @@
-"""Text to token ids with character offsets, by the `tokenizers` library. Used by training and serving alike."""
+"""Text to token ids with character offsets, by the `tokenizers` library. Used by training and serving alike.
 
-from collections.abc import Sequence
+Two kinds are trained here: WordPiece (BERT) for encoders, byte-level BPE (GPT-2) for what writes text.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import tokenizers
+from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers.decoders import DecodeStream
 
 TOKENIZER_FILE = "tokenizer.json"
+PAD, UNKNOWN, CLS, SEP, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"  # ids 0 to 4 of a WordPiece trained here
+END_OF_TEXT = "<|endoftext|>"  # id 0 of a byte-level BPE trained here; GPT-2's name for the same
+BEGIN, END = "<s>", "</s>"  # ids 1 and 2 of one for an encoder-decoder
 
 
 @dataclass(frozen=True)
@@ -18,8 +26,17 @@ class Encoding:
     offsets: tuple[tuple[int, int], ...]  # [start, end) in characters of the text; (0, 0) for special tokens
     segments: tuple[int, ...]  # 0 for the first text, 1 for the second
     special: tuple[bool, ...]  # True for tokens that stand for no text, such as [CLS]
+    words: tuple[int, ...]  # number of the word a token belongs to, as the tokenizer splits text; -1 for special tokens
     truncated: bool
     full_length: int  # tokens before truncation
+
+    @classmethod
+    def of_ids(cls, ids: Sequence[int], full_length: int | None = None) -> "Encoding":
+        """Bare token ids, of which no text is known."""
+        count = len(ids)
+        full = full_length or count
+        blank = (("",) * count, ((0, 0),) * count, (0,) * count, (False,) * count, (-1,) * count)
+        return cls(tuple(ids), *blank, truncated=full > count, full_length=full)
 
 
 class Tokenizer:
@@ -41,37 +58,84 @@ class Tokenizer:
     def vocab_size(self) -> int:
         return self._inner.get_vocab_size()
 
-    def encode(self, texts: Sequence[str | tuple[str, str]], max_length: int) -> list[Encoding]:
+    def id_of(self, token: str) -> int | None:
+        """A token's id; None when the vocabulary lacks it."""
+        number: int | None = self._inner.token_to_id(token)
+        return number
+
+    def token_of(self, number: int) -> str:
+        """An id's token; empty when the vocabulary lacks it (some models have more rows than tokens)."""
+        return self._inner.id_to_token(number) or ""
+
+    @property
+    def mask_token(self) -> str | None:
+        """What stands for a hidden token: [MASK] in BERT's vocabularies, <mask> in RoBERTa's."""
+        return next((token for token in (MASK, "<mask>") if self.id_of(token) is not None), None)
+
+    @property
+    def unknown_id(self) -> int | None:
+        """What stands for text outside the vocabulary; None for byte-level tokenizers, which have no such text."""
+        return next((number for token in (UNKNOWN, "<unk>") if (number := self.id_of(token)) is not None), None)
+
+    def unknown_rate(self, texts: Sequence[str]) -> float:
+        """Share of the tokens that stand for text outside the vocabulary."""
+        encodings = self.encode(list(texts), 2**30, special_tokens=False)
+        unknown = self.unknown_id
+        total = sum(len(encoding.ids) for encoding in encodings)
+        return sum(encoding.ids.count(unknown) for encoding in encodings if unknown is not None) / max(1, total)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of these tokens, special tokens left out."""
+        text: str = self._inner.decode(list(ids), skip_special_tokens=True)
+        return text
+
+    def decode_stream(self) -> "TextStream":
+        return TextStream(self._inner)
+
+    def encode(
+        self, texts: Sequence[str | tuple[str, str]], max_length: int, special_tokens: bool = True
+    ) -> list[Encoding]:
         """Texts, or pairs of texts, -> encodings of at most max_length tokens, special tokens included.
 
         Too long a single text loses tokens at its end, a pair loses them from its longer text, one by one;
-        `truncated` and `full_length` tell.
+        `truncated` and `full_length` tell. Without `special_tokens` the text's own tokens come alone.
         """
-        encoded = self._inner.encode_batch(list(texts))
+        encoded = self._inner.encode_batch(list(texts), add_special_tokens=special_tokens)
+        return [self._finish(item, max_length) for item in encoded]
+
+    def encode_words(self, sentences: Sequence[Sequence[str]], max_length: int) -> list[Encoding]:
+        """Sentences as lists of words -> encodings whose `words` number the words given."""
+        encoded = self._inner.encode_batch([list(words) for words in sentences], is_pretokenized=True)
         return [self._finish(item, max_length) for item in encoded]
 
     def _finish(self, item: tokenizers.Encoding, max_length: int) -> Encoding:
-        full_length = len(item.ids)
-        kept = list(range(full_length))
-        if full_length > max_length:
-            kept = _truncate(item.special_tokens_mask, item.type_ids, max_length)
+        """The library builds a new list at each access of a property, so each is asked for once."""
+        ids, tokens, offsets, segments = item.ids, item.tokens, item.offsets, item.type_ids
+        special = [bool(flag) for flag in item.special_tokens_mask]
+        words = [-1 if word is None else word for word in item.word_ids]
+        full_length = len(ids)
+        kept = _truncate(special, item.sequence_ids, max_length) if full_length > max_length else range(full_length)
         return Encoding(
-            ids=tuple(item.ids[i] for i in kept),
-            tokens=tuple(item.tokens[i] for i in kept),
-            offsets=tuple(item.offsets[i] for i in kept),
-            segments=tuple(item.type_ids[i] for i in kept),
-            special=tuple(bool(item.special_tokens_mask[i]) for i in kept),
+            ids=tuple(ids[index] for index in kept),
+            tokens=tuple(tokens[index] for index in kept),
+            offsets=tuple(offsets[index] for index in kept),
+            segments=tuple(segments[index] for index in kept),
+            special=tuple(special[index] for index in kept),
+            words=tuple(words[index] for index in kept),
             truncated=full_length > max_length,
             full_length=full_length,
         )
 
 
-def _truncate(special: Sequence[int], segments: Sequence[int], max_length: int) -> list[int]:
-    """Indices to keep: all special tokens, and of each text its first tokens, the longer text cut first."""
-    by_segment = {0: [], 1: []} if any(segments) else {0: []}  # type: dict[int, list[int]]
-    for index, (is_special, segment) in enumerate(zip(special, segments, strict=True)):
+def _truncate(special: Sequence[int], texts: Sequence[int | None], max_length: int) -> list[int]:
+    """Indices to keep: all special tokens, and of each text its first tokens, the longer text cut first.
+
+    `texts` tells which text a token is of; token types don't, in RoBERTa both texts of a pair have type 0.
+    """
+    by_segment = {0: [], 1: []} if any(texts) else {0: []}  # type: dict[int, list[int]]
+    for index, (is_special, text) in enumerate(zip(special, texts, strict=True)):
         if not is_special:
-            by_segment[segment].append(index)
+            by_segment[text or 0].append(index)
     room = max(0, max_length - sum(special))
     if len(by_segment) == 1:
         quota = {0: room}
@@ -83,3 +147,70 @@ def _truncate(special: Sequence[int], segments: Sequence[int], max_length: int) 
     for segment, indices in by_segment.items():
         kept += indices[: quota[segment]]
     return sorted(kept)
+
+
+class TextStream:
+    """Tokens to text as they come: a character is given out when its last byte has arrived."""
+
+    def __init__(self, inner: tokenizers.Tokenizer) -> None:
+        self._inner = inner
+        self._stream = DecodeStream(skip_special_tokens=True)
+
+    def push(self, number: int) -> str:
+        """The text that became complete with this token; often empty within a Chinese character."""
+        return self._stream.step(self._inner, number) or ""
+
+
+def train_wordpiece(texts: Iterable[str], vocab_size: int, lowercase: bool = True) -> Tokenizer:
+    """WordPiece (Schuster and Nakajima 2012) as BERT uses it, trained on these texts.
+
+    Text is put in Unicode's compatibility form first (full-width letters and digits become plain ones), control
+    characters are dropped, and every Chinese character is a word of its own.
+    """
+    inner = tokenizers.Tokenizer(models.WordPiece(unk_token=UNKNOWN))
+    inner.normalizer = normalizers.Sequence(
+        [
+            normalizers.NFKC(),
+            normalizers.BertNormalizer(clean_text=True, handle_chinese_chars=True, lowercase=lowercase),
+        ]
+    )
+    inner.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    inner.decoder = decoders.WordPiece()
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=vocab_size, special_tokens=[PAD, UNKNOWN, CLS, SEP, MASK], show_progress=False
+    )
+    inner.train_from_iterator(_non_empty(texts), trainer)
+    inner.post_processor = processors.TemplateProcessing(
+        single=f"{CLS} $A {SEP}", pair=f"{CLS} $A {SEP} $B:1 {SEP}:1", special_tokens=[(CLS, 2), (SEP, 3)]
+    )
+    return Tokenizer(inner)
+
+
+def train_byte_bpe(
+    texts: Iterable[str], vocab_size: int, encoder_decoder: bool = False, split_characters: bool = False
+) -> Tokenizer:
+    """Byte-level BPE (Radford et al. 2019): any text can be written, none is unknown.
+
+    A causal model's vocabulary begins with <|endoftext|>; an encoder-decoder's with [PAD], <s> and </s>. With
+    `split_characters` no token spans two Chinese characters, which a model that cuts text between them needs.
+    """
+    special = [PAD, BEGIN, END] if encoder_decoder else [END_OF_TEXT]
+    inner = tokenizers.Tokenizer(models.BPE())
+    inner.normalizer = normalizers.NFC()
+    bytes_of_words = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    hanzi = pre_tokenizers.Split(Regex(r"\p{Han}"), "isolated")
+    inner.pre_tokenizer = pre_tokenizers.Sequence([hanzi, bytes_of_words]) if split_characters else bytes_of_words
+    inner.decoder = decoders.ByteLevel()
+    inner.post_processor = processors.ByteLevel(trim_offsets=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    inner.train_from_iterator(_non_empty(texts), trainer)
+    return Tokenizer(inner)
+
+
+def _non_empty(texts: Iterable[str]) -> Iterator[str]:
+    return (text for text in texts if text.strip())

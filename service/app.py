@@ -32,7 +32,7 @@ from service.jobs.store import JobStore
 from service.jobs.supervisor import Supervisor
 from service.metrics import Metrics
 from service.registry import ModelStore, Registry, pick_device
-from service.routes import explain, files, inference, jobs, models, system
+from service.routes import completions, explain, files, inference, jobs, models, system
 from service.schemas import ErrorBody
 from service.settings import Settings
 
@@ -53,7 +53,7 @@ def create_app(settings: Settings) -> tuple[FastAPI, ASGIApp]:
         lifespan=lambda _: _lifespan(parts),
     )
     app.state.parts = parts
-    for module in (inference, explain, files, jobs, models):
+    for module in (inference, completions, explain, files, jobs, models):
         app.include_router(module.router, responses=ERROR_RESPONSES)
     app.include_router(system.router)
     system.mount_assets(app)
@@ -61,7 +61,7 @@ def create_app(settings: Settings) -> tuple[FastAPI, ASGIApp]:
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(ValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
-    for module in (inference, explain, files, jobs, models, system):
+    for module in (inference, completions, explain, files, jobs, models, system):
         for route in module.router.routes:
             for method in sorted(route.methods or ()) if isinstance(route, APIRoute) else ():
                 parts.metrics.preset_route(route.path, method)
@@ -80,6 +80,7 @@ def build_parts(settings: Settings) -> Parts:
         settings.max_queue_tokens,
         settings.max_batch_tokens,
         settings.max_attention_queue,
+        settings.max_writing_queue,
         settings.request_timeout_seconds,
     )
     return Parts(settings, metrics, registry, engine, JobStore(settings.database), FileStorage(settings.files))

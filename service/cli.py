@@ -6,11 +6,13 @@ import shutil
 import sys
 from pathlib import Path
 
+from model.weights import WEIGHTS_FILE
+from service import diagram_cli, models_cli
 from service.jobs import worker
 from service.jobs.store import DEMO_PRIORITY, Job, JobStore, new_id
 from service.registry import ModelStore
 from service.settings import Settings
-from training.catalogue import MINILM_SHA256, fetch_minilm, write_splits
+from training.catalogue import MINILM_SHA256, fetch_minilm, sha256_of, write_splits
 from training.cli import add_commands
 
 DEMO_DATA = "movie-sentiment"
@@ -29,12 +31,25 @@ def main() -> None:
     serve.set_defaults(run=lambda arguments: run_serve(settings, arguments.host, arguments.port))
     alone = commands.add_parser("worker", help="run a job worker alone, on a host that shares the state folder")
     alone.set_defaults(run=lambda _: worker.main())
-    add_commands(commands, settings.home.absolute())
+    add_commands(commands, settings.home.absolute(), lambda name, folder: publish(settings, name, folder))
+    models_cli.add_commands(commands, settings)
+    diagram_cli.add_commands(commands, settings)
     arguments = parser.parse_args()
     try:
         arguments.run(arguments)
     except (ValueError, RuntimeError, OSError) as error:
         sys.exit(f"vitrine: {error}")
+
+
+def publish(settings: Settings, name: str, folder: Path) -> str:
+    """Puts a pre-trained model into the store as a base; another one of the same name takes its place."""
+    store = ModelStore(settings.bentoml_home)
+    tag = f"{name}:{sha256_of(folder / WEIGHTS_FILE)[:12]}"
+    for card in store.cards():
+        if card.id == name and card.tag != tag:
+            store.delete(name)
+    store.publish(folder, name, tag, None, None)
+    return f"in the model store as {name!r}; GET /v1/models lists it"
 
 
 def run_setup(settings: Settings) -> None:

@@ -5,6 +5,7 @@ Any process finds a model that another one published: a name that is not in memo
 
 import asyncio
 import shutil
+import weakref
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +17,9 @@ from bentoml.exceptions import NotFound as BentoNotFound
 from bentoml.models import Model as StoredModel
 
 from model.config import TransformerConfig
-from model.tokenizer import Tokenizer
+from model.lora import AdapterBank, is_adapter_folder, load_adapter, load_adapter_config
 from model.weights import load_config, load_model
-from service.engine.runner import LoadedModel, run
+from service.engine.runner import LoadedModel, Operation, run
 from service.errors import NotFound
 from service.metrics import Metrics
 
@@ -35,6 +36,7 @@ class ModelCard:
     base_model: str | None
     config: TransformerConfig
     metrics: dict[str, Any] | None
+    adapter: bool  # a LoRA adapter, served over its base model
 
 
 class ModelStore:
@@ -88,6 +90,7 @@ class ModelStore:
             return None
         folder = Path(model.path)
         base_model = metadata.get("base_model")
+        adapter = is_adapter_folder(folder)
         return ModelCard(
             id=str(metadata["vitrine_id"]),
             tag=str(model.tag),
@@ -95,8 +98,9 @@ class ModelStore:
             created_at=int(model.info.creation_time.timestamp()),
             owned_by="vitrine",
             base_model=str(base_model) if base_model else None,
-            config=load_config(folder),
+            config=load_adapter_config(folder)[1] if adapter else load_config(folder),
             metrics=metadata.get("metrics") or None,
+            adapter=adapter,
         )
 
 
@@ -149,32 +153,70 @@ class Registry:
 
     async def _load(self, model_id: str) -> LoadedModel:
         card = await asyncio.to_thread(self.store.find, model_id)
+        base = await self.get(load_adapter_config(card.folder)[0]) if card.adapter else None
         try:
-            loaded = await asyncio.to_thread(self._read, card)
+            loaded = await asyncio.to_thread(self._read, card, base)
         except Exception:
             self._metrics.model_load("failure")
             raise
         self._metrics.model_load("success")
         self._resident[model_id] = loaded
+        self._make_room()
+        return loaded
+
+    def _make_room(self) -> None:
+        """Drops the least recently used models; a base stays as long as an adapter over it does."""
         while len(self._resident) > self._max_resident:
-            self._resident.popitem(last=False)
+            bases = {loaded.base_id for loaded in self._resident.values() if loaded.slot}
+            for model_id in self._resident:
+                if model_id not in bases:
+                    self.drop(model_id)
+                    break
+
+    def _read(self, card: ModelCard, base: LoadedModel | None) -> LoadedModel:
+        if base is None:
+            model, tokenizer = load_model(card.folder)
+            if self.bfloat16:
+                model.stack.to(torch.bfloat16)  # heads stay in float32: they are small, and rounding shows there
+            bank = AdapterBank(model.to(self._device))
+            loaded = LoadedModel(card.id, card.config, bank, tokenizer, self.dtype, card.id)
+        else:
+            slot = base.bank.add(load_adapter(card.folder))
+            loaded = LoadedModel(card.id, card.config, base.bank, base.tokenizer, self.dtype, base.id, slot)
+            weakref.finalize(loaded, base.bank.remove, slot)  # when no request holds it any more
+        _warm_up(loaded)
         return loaded
 
-    def _read(self, card: ModelCard) -> LoadedModel:
-        model, tokenizer = load_model(card.folder)
-        if self.bfloat16:
-            model.encoder.to(torch.bfloat16)  # heads stay in float32: they are small, and rounding shows there
-        model.to(self._device)
-        loaded = LoadedModel(card.id, model, tokenizer, self.dtype)
-        _warm_up(loaded, tokenizer)
-        return loaded
 
-
-def _warm_up(loaded: LoadedModel, tokenizer: Tokenizer) -> None:
+def _warm_up(loaded: LoadedModel) -> None:
     """The first forward pass pays for memory and kernels; no request should."""
-    encodings = tokenizer.encode(["warm-up"] * 8, loaded.model.config.max_positions)
-    for operation in ("classify", "embed") if loaded.labels else ("embed",):
-        run(loaded, operation, encodings)
+    encodings = loaded.tokenizer.encode(["warm-up"] * 8, loaded.config.max_positions)
+    for operation in operations_of(loaded.config):
+        if operation != "fill_mask":
+            run([loaded] * 8, operation, encodings)
+
+
+def operations_of(config: TransformerConfig) -> list[Operation]:
+    """What a model of this kind can answer in the fast lane."""
+    if config.architecture == "encoder_decoder":
+        return []
+    by_task: dict[str, list[Operation]] = {"tagging": ["tag"], "masked_lm": ["fill_mask"]}
+    if config.task in ("classification", "multi_label", "regression"):
+        return ["embed", "classify"]
+    return ["embed", *by_task.get(config.task, [])]
+
+
+def routes_of(config: TransformerConfig) -> list[str]:
+    """The routes that answer for a model of this kind, for `/v1/models`."""
+    names: dict[Operation, str] = {
+        "embed": "/v1/embeddings", "classify": "/v1/classify", "tag": "/v1/tag", "fill_mask": "/v1/fill-mask"
+    }  # fmt: skip
+    routes = [names[operation] for operation in operations_of(config)]
+    if config.task in ("causal_lm", "seq2seq"):
+        routes.append("/v1/completions")
+    if config.architecture != "encoder_decoder":
+        routes.append("/v1/attention")
+    return [*routes, "/v1/tokenize"]
 
 
 def pick_device(setting: str) -> torch.device:

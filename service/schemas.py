@@ -30,7 +30,8 @@ def _one_or_many_or_ids(value: Any) -> Any:
     return _one_or_many(value)
 
 
-Texts = Annotated[StrictStr | list[StrictStr | tuple[StrictStr, StrictStr]], BeforeValidator(_one_or_many)]
+Pair = Annotated[tuple[StrictStr, StrictStr], Field(strict=False)]  # JSON has lists where we have tuples
+Texts = Annotated[StrictStr | list[StrictStr | Pair], BeforeValidator(_one_or_many)]
 TextsOrIds = Annotated[
     StrictStr | list[StrictStr] | list[StrictInt] | list[list[StrictInt]], BeforeValidator(_one_or_many_or_ids)
 ]
@@ -65,9 +66,52 @@ class TokenizeRequest(TextRequest):
     pass
 
 
+class TagRequest(TextRequest):
+    aggregation: Literal["auto", "token", "word", "span"] = "auto"
+
+
+class FillMaskRequest(TextRequest):
+    top_k: int = Field(default=5, ge=1, le=100)
+
+
+def _prompts(value: Any) -> Any:
+    """Turns the many messages of a failed union into one that says what is wanted."""
+    ids = isinstance(value, list) and value and all(type(item) is int for item in value)
+    rows = isinstance(value, list) and value and all(isinstance(item, list) for item in value)
+    texts = isinstance(value, list) and value and all(isinstance(item, str) for item in value)
+    if rows and all(row and all(type(item) is int for item in row) for row in value):
+        return value
+    if isinstance(value, str) or ids or texts:
+        return value
+    raise ValueError("send a string, a list of strings, a list of token ids, or a list of lists of them; none empty")
+
+
+class StreamOptions(Request):
+    include_usage: bool = False
+
+
+class CompletionRequest(Request):
+    model: str
+    prompt: Annotated[StrictStr | list[StrictStr] | list[StrictInt] | list[list[StrictInt]], BeforeValidator(_prompts)]
+    max_tokens: int = Field(default=16, ge=1)
+    temperature: Annotated[float, Field(ge=0, le=2, strict=False)] = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1, strict=False)] = 1.0
+    top_k: int = Field(default=0, ge=0, description="only the k likeliest tokens; 0 takes all")
+    n: int = Field(default=1, ge=1, le=32)
+    best_of: int | None = Field(default=None, ge=1, le=1, description="only 1; use num_beams for a wider search")
+    num_beams: int = Field(default=1, ge=1, le=16, description="width of a beam search; 1 samples")
+    stop: StrictStr | list[StrictStr] | None = None
+    seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = None
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
+    echo: bool = False
+    user: str | None = None
+
+
 class AttentionRequest(Request):
     model: str
-    input: StrictStr | tuple[StrictStr, StrictStr]
+    input: StrictStr | Pair
     layers: list[int] | Literal["all"] = "all"
     heads: list[int] | Literal["all"] = "all"
     method: Literal["raw"] = "raw"
@@ -93,11 +137,96 @@ class Classification(BaseModel):
     truncated: bool
 
 
+class Regression(BaseModel):
+    """What /v1/classify gives for a model that was trained on numbers."""
+
+    object: Literal["regression"] = "regression"
+    index: int
+    score: float
+    truncated: bool
+
+
 class ClassifyResponse(BaseModel):
     object: Literal["list"] = "list"
     model: str
-    data: list[Classification]
+    data: list[Classification] | list[Regression]
     usage: Usage
+
+
+class Tag(BaseModel):
+    label: str
+    score: float
+    start: int
+    end: int
+    text: str
+    segment: int = Field(default=0, description="0 for the first text of a pair, 1 for the second")
+
+
+class Tagged(BaseModel):
+    index: int
+    tags: list[Tag]
+    truncated: bool
+
+
+class TagResponse(BaseModel):
+    object: Literal["list"] = "list"
+    model: str
+    data: list[Tagged]
+    usage: Usage
+
+
+class Candidate(BaseModel):
+    token: str
+    id: int
+    score: float
+
+
+class Mask(BaseModel):
+    start: int
+    end: int
+    candidates: list[Candidate]
+
+
+class FilledMasks(BaseModel):
+    index: int
+    masks: list[Mask]
+    truncated: bool
+
+
+class FillMaskResponse(BaseModel):
+    object: Literal["list"] = "list"
+    model: str
+    data: list[FilledMasks]
+    usage: Usage
+
+
+class CompletionUsage(BaseModel):
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class Logprobs(BaseModel):
+    tokens: list[str]
+    token_logprobs: list[float]
+    top_logprobs: list[dict[str, float]]
+    text_offset: list[int]
+
+
+class Completion(BaseModel):
+    index: int
+    text: str
+    logprobs: Logprobs | None
+    finish_reason: Literal["stop", "length"] | None
+
+
+class CompletionResponse(BaseModel):
+    id: str
+    object: Literal["text_completion"] = "text_completion"
+    created: int
+    model: str
+    choices: list[Completion]
+    usage: CompletionUsage | None
 
 
 class Embedding(BaseModel):
@@ -151,6 +280,9 @@ class ModelObject(BaseModel):
     created: int
     owned_by: str
     task: str
+    architecture: str
+    routes: list[str]
+    adapter: bool
     labels: list[str] | None
     num_layers: int
     num_heads: int
@@ -224,6 +356,7 @@ class CreateJobRequest(Request):
         default=None, max_length=16
     )
     priority: Annotated[int, Field(ge=-100, le=100)] = 0
+    adapter: Literal["lora", "full", "auto"] = "auto"
 
 
 class JobError(BaseModel):

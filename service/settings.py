@@ -31,7 +31,10 @@ class Settings(BaseSettings):
     max_file_bytes: int = Field(default=512 * 2**20, ge=1024, description="size of an uploaded file")
     max_attention_tokens: int = Field(default=128, ge=8, le=512, description="tokens of a text in /v1/attention")
     max_attention_queue: int = Field(default=16, ge=1, description="attention requests waiting before 429")
-    request_timeout_seconds: float = Field(default=60.0, gt=0, description="wait for a prediction before 504")
+    max_writing_queue: int = Field(default=256, ge=1, description="texts waiting to be written before 429")
+    request_timeout_seconds: float = Field(
+        default=60.0, gt=0, description="wait for a prediction, or for the next token of a text, before 504"
+    )
     max_resident_models: int = Field(default=8, ge=1, description="models kept in memory; the least used leaves first")
     max_queued_jobs: int = Field(default=1_000, ge=1, description="jobs waiting before a new one gets 429")
     run_worker: bool = Field(default=True, description="start and supervise a job worker process beside the service")

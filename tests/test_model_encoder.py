@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.attention import MultiHeadAttention, scaled_dot_product_attention
-from model.batch import Batch, length_sorted_batches, pad
+from model.batch import Batch, length_sorted_batches, pad, pad_ids
 from model.config import TransformerConfig
 from model.explain.attention import AttentionError, raw_attention
 from model.heads import TextModel
 from model.positions import sinusoidal_table
 from model.tokenizer import Tokenizer
-from model.weights import from_bert_names, load_model, save_model
+from model.weights import load_model, save_model
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def test_hidden_states_equal_transformers(loaded: tuple[TextModel, Tokenizer], b
             token_type_ids=batch.segments,
             output_hidden_states=True,
         )
-        ours = loaded[0].encoder.trace(batch).hidden
+        ours = loaded[0].trace(batch).hidden
     assert len(ours) == len(output.hidden_states) == 7
     for mine, theirs in zip(ours, output.hidden_states, strict=True):
         assert (mine - theirs)[batch.real].abs().max() < 1e-4
@@ -52,7 +52,7 @@ def test_token_ids_equal_transformers(loaded: tuple[TextModel, Tokenizer], sente
 
 def test_fused_path_equals_probability_path(loaded: tuple[TextModel, Tokenizer], batch: Batch) -> None:
     with torch.inference_mode():
-        fused, traced = loaded[0].encoder(batch), loaded[0].encoder.trace(batch)
+        fused, traced = loaded[0].encoder(batch), loaded[0].trace(batch)
     assert (fused - traced.hidden[-1])[batch.real].abs().max() < 1e-5
     for weights in traced.probabilities:
         assert (weights.sum(-1) - 1).abs().max() < 1e-5
@@ -86,18 +86,13 @@ def test_paths_agree_and_padding_is_inert_on_any_config(
         feed_forward_width=16, max_positions=16, positions=positions, activation=activation,  # type: ignore[arg-type]
     )  # fmt: skip
     encoder = TextModel(config).eval().encoder
-    longest = max(lengths)
-    ids = torch.randint(1, 50, (len(lengths), longest))
-    real = torch.arange(longest)[None, :] < torch.tensor(lengths)[:, None]
-    padded = Batch(ids, torch.zeros_like(ids), real)
+    rows = [torch.randint(1, 50, (length,)).tolist() for length in lengths]
+    padded = pad_ids(rows, pad_id=0)
     with torch.inference_mode():
         fused, traced = encoder(padded), encoder.trace(padded).hidden[-1]
-        assert (fused - traced)[real].abs().max() < 1e-5
-        for row, length in enumerate(lengths):
-            single = Batch(
-                ids[row : row + 1, :length], torch.zeros(1, length, dtype=torch.int64), real[row : row + 1, :length]
-            )
-            assert (encoder(single)[0] - fused[row, :length]).abs().max() < 1e-5
+        assert (fused - traced)[padded.real].abs().max() < 1e-5
+        for index, row in enumerate(rows):
+            assert (encoder(pad_ids([row], 0))[0] - fused[index, : len(row)]).abs().max() < 1e-5
 
 
 def test_attention_is_the_formula_of_the_paper() -> None:
@@ -138,18 +133,13 @@ def test_sinusoidal_table_is_the_formula() -> None:
 
 def test_saved_model_loads_to_the_same_weights(loaded: tuple[TextModel, Tokenizer], tmp_path: Path) -> None:
     model, tokenizer = loaded
-    labelled = TextModel(model.config.with_labels(("no", "yes")))
+    labelled = TextModel(model.config.with_task("classification", ("no", "yes")))
     labelled.encoder.load_state_dict(model.encoder.state_dict())
     save_model(labelled, tokenizer, tmp_path)
     again, _ = load_model(tmp_path)
     assert again.config == labelled.config
     for name, tensor in labelled.state_dict().items():
         assert torch.equal(tensor, again.state_dict()[name]), name
-
-
-def test_unknown_tensor_name_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"decoder\.layer.*has no place in a BERT encoder"):
-        from_bert_names({"decoder.layer.0.weight": torch.zeros(1)})
 
 
 def test_non_finite_attention_is_an_error_not_a_picture(loaded: tuple[TextModel, Tokenizer]) -> None:

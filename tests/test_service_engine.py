@@ -15,12 +15,12 @@ from service.engine.runner import LoadedModel
 from service.errors import Busy, TimedOut, Unavailable
 from service.metrics import Metrics
 
-MODEL = LoadedModel("m", None, None, "float32")  # type: ignore[arg-type] # the runner is replaced below
+MODEL = LoadedModel("m", None, None, None, "float32", "m")  # type: ignore[arg-type] # the runner is replaced below
 
 
 def encoding(tokens: int) -> Encoding:
     ids = tuple(range(tokens))
-    return Encoding(ids, ("",) * tokens, ((0, 0),) * tokens, (0,) * tokens, (False,) * tokens, False, tokens)
+    return Encoding.of_ids(ids)
 
 
 class Gatekeeper:
@@ -49,7 +49,7 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Gatekeeper:
 
 @pytest.fixture
 def engine(gate: Gatekeeper) -> Iterator[Engine]:
-    running = Engine(Metrics(), max_queue_tokens=100, max_batch_tokens=64, max_attention_queue=1, timeout_seconds=1.0)
+    running = Engine(Metrics(), max_queue_tokens=100, max_batch_tokens=64, max_attention_queue=1, max_writing_queue=4, timeout_seconds=1.0)
     running.start()
     yield running
     gate.open.set()
@@ -99,7 +99,7 @@ def test_a_late_answer_is_504_and_its_waiting_texts_cost_nothing(engine: Engine,
 
 def test_a_stop_answers_those_who_wait(gate: Gatekeeper) -> None:
     async def scenario() -> None:
-        engine = Engine(Metrics(), 100, 64, 1, timeout_seconds=10.0)
+        engine = Engine(Metrics(), 100, 64, 1, 4, timeout_seconds=10.0)
         engine.start()
         running = asyncio.create_task(engine.submit(MODEL, "embed", [encoding(5)]))
         await asyncio.to_thread(gate.entered.wait, 5)

@@ -74,7 +74,7 @@ def test_a_leased_job_is_claimed_again_only_when_its_worker_fell_silent(store: J
 def test_repeated_events_count_once_and_page_newest_first(store: JobStore) -> None:
     job = add_job(store)
     for step in (10, 20, 10, 20, 30):
-        store.add_event(job.id, f"step:{step}", f"step {step}", "metrics", step=step)
+        store.add_event(job.id, f"step:{step}", f"step {step}", metrics={"step": step})
     page, more = store.list_events(job.id, None, 2)
     assert [event.data["step"] for event in page] == [30, 20]
     assert more

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from model.heads import TextModel
-from model.weights import load_tensors, read_tensors, write_tensors
+from model.weights import read_tensors, write_tensors
 
 STATE_FILE = "state.json"
 
@@ -34,7 +34,7 @@ def save_checkpoint(folder: Path, model: TextModel, optimizer: torch.optim.Optim
     temporary = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    write_tensors(temporary / "model.safetensors", dict(model.state_dict()))
+    write_tensors(temporary / "model.safetensors", _trained(model))
     tensors: dict[str, Tensor] = {"rng": torch.get_rng_state()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"{index}.{name}": value for name, value in state.items()}
@@ -61,7 +61,10 @@ def load_checkpoint(folder: Path, model: TextModel, optimizer: torch.optim.Optim
     position = Position(**json.loads((folder / STATE_FILE).read_text(encoding="utf-8")))
     if position.run_key != run_key:
         return None
-    load_tensors(model, read_tensors(folder / "model.safetensors"))
+    saved = read_tensors(folder / "model.safetensors")
+    with torch.no_grad():
+        for name, parameter in _trained(model).items():
+            parameter.copy_(saved[name])
     tensors = read_tensors(folder / "optimizer.safetensors")
     torch.set_rng_state(tensors.pop("rng"))
     states: dict[int, dict[str, Tensor]] = {}
@@ -70,3 +73,8 @@ def load_checkpoint(folder: Path, model: TextModel, optimizer: torch.optim.Optim
         states.setdefault(int(index), {})[field] = tensor
     optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
     return position
+
+
+def _trained(model: TextModel) -> dict[str, Tensor]:
+    """The parameters that change: all of them, or a LoRA run's adapters and head."""
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}

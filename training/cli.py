@@ -1,20 +1,28 @@
-"""The training commands of `vitrine`: fetch data, fine-tune in this process with a progress bar."""
+"""The training commands of `vitrine`: fetch data, pre-train, fine-tune in this process with a progress bar."""
 
 import argparse
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
+from model.config import PRESETS, TransformerConfig
+from model.tokenizer import END_OF_TEXT, Tokenizer, train_byte_bpe, train_wordpiece
 from model.weights import is_model_folder
 from training.catalogue import DATASETS, fetch_minilm, write_splits
-from training.config import Recipe
+from training.config import PretrainRecipe, Recipe
+from training.corpus import read_documents
 from training.finetune import finetune, load_data
-from training.trainer import Evaluated, Progress, Started, TrainingEvent
+from training.pretrain import Texts, prepare, pretrain
+from training.recipes import RECIPES
+from training.trainer import Evaluated, Noted, Progress, Started, TrainingEvent
+
+Publish = Callable[[str, Path], str]  # a finished model's name and folder -> what to tell the user
 
 
-def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", home: Path) -> None:
-    """Adds `data` and `finetune` to the command line."""
+def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", home: Path, publish: Publish) -> None:
+    """Adds `data`, `pretrain` and `finetune` to the command line."""
     data = commands.add_parser("data", help="write a catalogue data set as JSONL files")
     data.add_argument("name", choices=sorted(DATASETS))
     data.add_argument("--output", type=Path, default=Path(), help="folder for the files (default: here)")
@@ -29,8 +37,27 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     tune.add_argument("--batch-size", type=int, default=Recipe.batch_size)
     tune.add_argument("--learning-rate", type=float, default=Recipe.learning_rate)
     tune.add_argument("--max-length", type=int, default=Recipe.max_length)
+    tune.add_argument("--adapter", choices=("full", "lora"), default=Recipe.adapter)
+    tune.add_argument("--lora-rank", type=int, default=Recipe.lora_rank)
     tune.add_argument("--seed", type=int, default=Recipe.seed)
     tune.set_defaults(run=lambda arguments: run_finetune(arguments, home))
+
+    names = ", ".join(f"{named.name} ({named.summary})" for named in RECIPES.values())
+    pre = commands.add_parser("pretrain", help="train a Transformer on running text, from random weights")
+    pre.add_argument("name", nargs="?", choices=sorted(RECIPES), help=f"a model of this project: {names}")
+    pre.add_argument("--data", type=Path, help="your own text: .txt with a document a line, or .jsonl with 'text'")
+    pre.add_argument("--validation", type=Path, help="held-out text of the same kind; needed with --data")
+    pre.add_argument("--task", choices=("masked_lm", "causal_lm"), default="masked_lm")
+    pre.add_argument("--preset", choices=sorted(PRESETS), help="shape of the model (default: a small one of its task)")
+    pre.add_argument("--vocabulary", type=int, default=8_000, help="tokens to train the tokenizer to")
+    pre.add_argument("--epochs", type=int, default=PretrainRecipe.num_epochs)
+    pre.add_argument("--batch-rows", type=int, default=PretrainRecipe.batch_rows)
+    pre.add_argument("--row-tokens", type=int, default=PretrainRecipe.row_tokens)
+    pre.add_argument("--learning-rate", type=float, default=PretrainRecipe.learning_rate)
+    pre.add_argument("--seed", type=int, default=PretrainRecipe.seed)
+    pre.add_argument("--output", type=Path, help="folder for the run (default: in the state folder)")
+    pre.add_argument("--publish", metavar="NAME", help="put the model into the store under this name")
+    pre.set_defaults(run=lambda arguments: run_pretrain(arguments, home, publish))
 
 
 def run_data(arguments: argparse.Namespace, home: Path) -> None:
@@ -45,22 +72,87 @@ def run_finetune(arguments: argparse.Namespace, home: Path) -> None:
         learning_rate=arguments.learning_rate,
         max_length=arguments.max_length,
         seed=arguments.seed,
+        adapter=arguments.adapter,
+        lora_rank=arguments.lora_rank,
     )
     base = fetch_minilm(home / "cache") if arguments.base == "minilm-l6" else Path(arguments.base)
     if not is_model_folder(base):
         raise ValueError(f"base {arguments.base!r} is neither 'minilm-l6' nor a folder with a model")
     data = load_data(arguments.data, arguments.validation, recipe)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     arguments.output.mkdir(parents=True, exist_ok=True)
-    with tqdm(unit="step") as bar:
-        for event in finetune(base, data, recipe, arguments.output, device):
-            show(event, bar)
+    show_all(finetune(base, data, recipe, arguments.output, _device(), arguments.base))
     print(f"tuned model: {arguments.output / 'model'}")
+
+
+def run_pretrain(arguments: argparse.Namespace, home: Path, publish: Publish) -> None:
+    """A model of ours by name, or one of the user's own text."""
+    if (arguments.name is None) == (arguments.data is None):
+        raise ValueError("name a model of this project, or give your own text with --data and --validation")
+    name = arguments.publish or arguments.name
+    output = arguments.output or home / "pretraining" / (name or arguments.data.stem)
+    output.mkdir(parents=True, exist_ok=True)
+    if arguments.name is not None:
+        show_all(RECIPES[arguments.name].run(home / "cache", output, _device()))
+    else:
+        _pretrain_on_own_text(arguments, output)
+    print(f"pre-trained model: {output / 'model'}")
+    if name is not None:
+        print(publish(name, output / "model"))
+
+
+def _pretrain_on_own_text(arguments: argparse.Namespace, output: Path) -> None:
+    if arguments.validation is None:
+        raise ValueError("--validation is missing; hold out some documents of the text in a second file")
+    recipe = PretrainRecipe(
+        num_epochs=arguments.epochs,
+        batch_rows=arguments.batch_rows,
+        row_tokens=arguments.row_tokens,
+        learning_rate=arguments.learning_rate,
+        seed=arguments.seed,
+    )
+
+    def make_tokenizer(texts: Texts) -> Tokenizer:
+        train = train_wordpiece if arguments.task == "masked_lm" else train_byte_bpe
+        return train(texts(), arguments.vocabulary)
+
+    corpora = prepare(
+        lambda: read_documents(arguments.data), lambda: read_documents(arguments.validation), make_tokenizer, output
+    )
+    config = own_config(arguments.task, arguments.preset, corpora.tokenizer, recipe.row_tokens)
+    show_all(pretrain(config, corpora, recipe, output, _device()))
+
+
+def own_config(task: str, preset: str | None, tokenizer: Tokenizer, row_tokens: int) -> TransformerConfig:
+    """A preset's shape, or a small one, with this tokenizer's vocabulary."""
+    end = tokenizer.id_of(END_OF_TEXT)
+    small = {"width": 256, "num_layers": 4, "num_heads": 4, "feed_forward_width": 1024, "dropout": 0.1}
+    shape = small if preset is None else _shape_of(PRESETS[preset])
+    longest = max(row_tokens, int(shape.get("max_positions", 512)))
+    common: dict[str, object] = {**shape, "vocab_size": tokenizer.vocab_size, "task": task, "max_positions": longest}
+    if task == "masked_lm":
+        bert = {"num_segments": 2, "norm_epsilon": 1e-12, "norm_embeddings": True}
+        return TransformerConfig.from_dict({**bert, **common, "architecture": "encoder"})
+    gpt = {"activation": "gelu_tanh", "norm_first": True, "bos_id": end, "eos_id": end}
+    return TransformerConfig.from_dict({**common, **gpt, "architecture": "decoder"})
+
+
+def _shape_of(preset: TransformerConfig) -> dict[str, float]:
+    names = ("width", "num_layers", "num_heads", "feed_forward_width", "max_positions", "dropout")
+    return {name: getattr(preset, name) for name in names}
+
+
+def show_all(events: Iterable[TrainingEvent]) -> None:
+    """A run on the terminal, with its progress bar."""
+    with tqdm(unit="step") as bar:
+        for event in events:
+            show(event, bar)
 
 
 def show(event: TrainingEvent, bar: "tqdm[None]") -> None:
     """One event on the terminal."""
-    if isinstance(event, Started):
+    if isinstance(event, Noted):
+        bar.write(f"note: {event.message}")
+    elif isinstance(event, Started):
         bar.total = event.total_steps
         bar.write(f"{event.num_train} training rows, {event.num_validation} validation rows, {event.dtype}")
         if event.step:
@@ -70,8 +162,8 @@ def show(event: TrainingEvent, bar: "tqdm[None]") -> None:
         bar.set_postfix_str(f"loss {event.train_loss:.3f}, {event.tokens_per_second:,.0f} tokens/s")
         bar.update(event.step - bar.n)
     elif isinstance(event, Evaluated):
-        scores = event.evaluation
-        bar.write(
-            f"step {event.step}: accuracy {scores.accuracy:.3f}, macro F1 {scores.macro_f1:.3f}, "
-            f"loss {scores.loss:.3f} (majority baseline {scores.majority_baseline:.3f})"
-        )
+        bar.write(f"step {event.step}: {event.evaluation.summary()}")
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,14 +1,41 @@
-"""What a fine-tuning run is asked to do: one frozen recipe, shared by the command line and the job worker."""
+"""What a run is asked to do: frozen recipes, shared by the command line, the job worker and the benchmarks."""
 
 from dataclasses import dataclass
+from typing import Literal
+
+from model.config import Pooler, Pooling
 
 MAX_EPOCHS = 50
 MAX_BATCH_SIZE = 256
+Schedule = Literal["linear", "cosine"]
+AdapterKind = Literal["full", "lora"]
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """How weights are changed, whatever is learned. Raises ValueError with value, limit and remedy."""
+
+    num_epochs: int
+    learning_rate: float  # peak, reached after the warm-up
+    warmup_share: float = 0.1  # of all steps
+    schedule: Schedule = "linear"  # how the learning rate falls after the warm-up
+    weight_decay: float = 0.01
+    second_moment_decay: float = 0.999  # Adam's beta 2
+    max_gradient_norm: float = 1.0
+    seed: int = 0
+    checkpoint_steps: int = 50  # steps between resumable checkpoints
+    bfloat16: bool | None = None  # None: where the processor has it
+
+    def __post_init__(self) -> None:
+        if self.num_epochs < 1:
+            raise ValueError(f"n_epochs is {self.num_epochs}; choose at least 1")
+        if not 0.0 < self.learning_rate <= 1.0:
+            raise ValueError(f"learning_rate is {self.learning_rate}; choose a value above 0 and at most 1")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Hyperparameters of one run. Raises ValueError with value, limit and remedy."""
+    """Hyperparameters of one fine-tuning run. Raises ValueError with value, limit and remedy."""
 
     num_epochs: int = 3
     batch_size: int = 32  # rows
@@ -21,15 +48,75 @@ class Recipe:
     validation_share: float = 0.1  # of the training rows, when no validation data is given
     checkpoint_steps: int = 50  # steps between resumable checkpoints
     bfloat16: bool | None = None  # None: where the processor has it
+    pooling: Pooling | None = None  # None: as Hugging Face's classifier of the same layout does
+    pooler: Pooler | None = None
+    adapter: AdapterKind = "full"  # "lora" trains low-rank adapters and the head, the base stays as it is
+    lora_rank: int = 8
+    lora_alpha: float = 16.0
 
     def __post_init__(self) -> None:
         if not 1 <= self.num_epochs <= MAX_EPOCHS:
             raise ValueError(f"n_epochs is {self.num_epochs}; choose from 1 to {MAX_EPOCHS}")
         if not 1 <= self.batch_size <= MAX_BATCH_SIZE:
             raise ValueError(f"batch_size is {self.batch_size}; choose from 1 to {MAX_BATCH_SIZE}")
-        if not 0.0 < self.learning_rate <= 1.0:
-            raise ValueError(f"learning_rate is {self.learning_rate}; choose a value above 0 and at most 1")
         if not 0.0 < self.validation_share < 1.0:
             raise ValueError(f"validation_share is {self.validation_share}; choose a value between 0 and 1")
         if self.max_length < 4:
             raise ValueError(f"max_length is {self.max_length}; at least 4 tokens are needed")
+        if not 1 <= self.lora_rank <= 256:
+            raise ValueError(f"lora_rank is {self.lora_rank}; choose from 1 to 256")
+        _ = self.optimisation  # checks the rest
+
+    @property
+    def optimisation(self) -> Optimisation:
+        return Optimisation(
+            num_epochs=self.num_epochs,
+            learning_rate=self.learning_rate,
+            warmup_share=self.warmup_share,
+            weight_decay=self.weight_decay,
+            max_gradient_norm=self.max_gradient_norm,
+            seed=self.seed,
+            checkpoint_steps=self.checkpoint_steps,
+            bfloat16=self.bfloat16,
+        )
+
+
+@dataclass(frozen=True)
+class PretrainRecipe:
+    """Hyperparameters of one pre-training run: packed rows of real text, no labels."""
+
+    num_epochs: int = 3
+    batch_rows: int = 32
+    row_tokens: int = 128  # packed documents lie in rows of this length; longer documents are cut into pieces
+    learning_rate: float = 1e-3
+    warmup_share: float = 0.05
+    weight_decay: float = 0.05
+    second_moment_decay: float = 0.98
+    dropout: float = 0.0  # while pre-training: few epochs leave little to overfit, and it costs a fifth of the time
+    mask_share: float = 0.3  # of the tokens, for a masked language model (Wettig et al. 2023: 15% is too little)
+    seed: int = 0
+    checkpoint_steps: int = 200
+    bfloat16: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.row_tokens < 8 or self.batch_rows < 1:
+            raise ValueError(
+                f"row_tokens is {self.row_tokens} and batch_rows {self.batch_rows}; at least 8 and 1 are needed"
+            )
+        if not 0.0 < self.mask_share < 1.0:
+            raise ValueError(f"mask_share is {self.mask_share}; choose a value between 0 and 1")
+        _ = self.optimisation
+
+    @property
+    def optimisation(self) -> Optimisation:
+        return Optimisation(
+            num_epochs=self.num_epochs,
+            learning_rate=self.learning_rate,
+            warmup_share=self.warmup_share,
+            schedule="cosine",
+            weight_decay=self.weight_decay,
+            second_moment_decay=self.second_moment_decay,
+            seed=self.seed,
+            checkpoint_steps=self.checkpoint_steps,
+            bfloat16=self.bfloat16,
+        )

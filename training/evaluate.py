@@ -1,9 +1,10 @@
-"""How good a classifier is on held-out rows. Used by `trainer.py`; the metrics are scikit-learn's."""
+"""How good a model is on held-out rows. Used by `objectives.py`; a classifier's metrics are scikit-learn's."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -16,9 +17,25 @@ from model.tokenizer import Encoding
 EVALUATION_BATCH_TOKENS = 4096
 
 
+class Scores(Protocol):
+    """What every evaluation has."""
+
+    @property
+    def loss(self) -> float:
+        """Mean cross-entropy, nats."""
+
+    def summary(self) -> str:
+        """One line for a reader."""
+
+    def figures(self) -> dict[str, float]:
+        """The numbers that are followed over time, by name."""
+
+    def to_dict(self) -> dict[str, Any]: ...
+
+
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores over one set of rows."""
+    """A classifier's scores over one set of rows."""
 
     num_examples: int
     loss: float  # mean cross-entropy, nats
@@ -28,16 +45,63 @@ class Evaluation:
     labels: tuple[str, ...]
     confusion: tuple[tuple[int, ...], ...]  # rows: true label, columns: predicted label
 
+    def summary(self) -> str:
+        return (
+            f"accuracy {self.accuracy:.3f}, macro F1 {self.macro_f1:.3f}, loss {self.loss:.3f} "
+            f"(majority baseline {self.majority_baseline:.3f})"
+        )
+
+    def figures(self) -> dict[str, float]:
+        return {"loss": self.loss, "accuracy": self.accuracy, "macro_f1": self.macro_f1}
+
     def to_dict(self) -> dict[str, Any]:
         fields = asdict(self)
         labels, counts = list(fields.pop("labels")), [list(row) for row in fields.pop("confusion")]
         return {**fields, "confusion_matrix": {"labels": labels, "counts": counts}}
 
 
-def evaluate(
-    model: TextModel, encodings: Sequence[Encoding], targets: Sequence[int], autocast: torch.autocast | None = None
-) -> Evaluation:
-    """Runs the model over all rows, in length-sorted batches. Leaves it in evaluation mode."""
+@dataclass(frozen=True)
+class LanguageScores:
+    """A language model's scores over predicted tokens: the next, or the hidden ones."""
+
+    loss: float  # mean cross-entropy, nats a predicted token
+    accuracy: float
+    num_tokens: int  # predicted
+
+    @property
+    def perplexity(self) -> float:
+        return math.exp(min(self.loss, 700.0))
+
+    def summary(self) -> str:
+        return f"loss {self.loss:.3f}, perplexity {self.perplexity:.2f}, tokens right {self.accuracy:.3f}"
+
+    def figures(self) -> dict[str, float]:
+        return {"loss": self.loss, "accuracy": self.accuracy, "perplexity": self.perplexity}
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "perplexity": self.perplexity}
+
+
+class LanguageCounter:
+    """Adds up a language model's predictions, batch by batch."""
+
+    def __init__(self) -> None:
+        self._nats = 0.0
+        self._right = self._tokens = 0
+
+    def add(self, logits: torch.Tensor, targets: torch.Tensor) -> None:
+        """logits [M, V], targets [M]."""
+        self._nats += float(F.cross_entropy(logits.float(), targets, reduction="sum"))
+        self._right += int((logits.argmax(dim=-1) == targets).sum())
+        self._tokens += len(targets)
+
+    def scores(self) -> LanguageScores:
+        tokens = max(1, self._tokens)
+        return LanguageScores(self._nats / tokens, self._right / tokens, self._tokens)
+
+
+def evaluate(model: TextModel, encodings: Sequence[Encoding], targets: Sequence[int]) -> Evaluation:
+    """Runs a classifier over all rows, in length-sorted batches. Leaves it in evaluation mode."""
     model.eval()
     device = next(model.parameters()).device
     logits = torch.empty(len(encodings), len(model.config.labels))  # [N, C]
@@ -45,11 +109,7 @@ def evaluate(
     with torch.inference_mode():
         for indices in length_sorted_batches(lengths, EVALUATION_BATCH_TOKENS, max_rows=256):
             batch = pad([encodings[index] for index in indices], model.config.pad_id).to(device)
-            if autocast is None:
-                logits[indices] = model.classify(batch).cpu()
-            else:
-                with autocast:
-                    logits[indices] = model.classify(batch).cpu()
+            logits[indices] = model.classify(batch).cpu()
     return score(logits, targets, model.config.labels)
 
 

@@ -1,4 +1,4 @@
-"""One training loop that yields events; it prints and stores nothing but checkpoints.
+"""One training loop for every objective. It yields events; it prints and stores nothing but checkpoints.
 
 The command line prints the events, the job worker stores them, tests assert on them.
 """
@@ -8,29 +8,36 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
-import torch.nn.functional as F
+from torch import Tensor
 
-from model.batch import pad
 from model.capability import has_bfloat16
 from model.heads import TextModel
-from model.tokenizer import Encoding
 from training.checkpoints import Position, load_checkpoint, save_checkpoint
-from training.collate import epoch_batches
-from training.config import Recipe
-from training.evaluate import Evaluation, evaluate
+from training.config import Optimisation
+from training.evaluate import Scores
 from training.optim import learning_rate_at, make_optimizer
 
 PROGRESS_STEPS = 10  # steps between progress events
 
 
-@dataclass(frozen=True)
-class Rows:
-    """Encoded rows and their classes, index by index."""
+class Objective(Protocol):
+    """What is learned: which rows make a step, and how wrong the model is on them. See `objectives.py`."""
 
-    encodings: Sequence[Encoding]
-    targets: Sequence[int]
+    model: TextModel
+    num_train: int  # rows or documents, for the reader
+    num_validation: int
+
+    def steps(self, epoch: int) -> Sequence[Sequence[int]]:
+        """The row indices of each step: a pure function, of the same length for every epoch."""
+
+    def loss(self, rows: Sequence[int], step: int) -> tuple[Tensor, int]:
+        """Mean loss of these rows (a scalar), and the real tokens they have. Called under autocast."""
+
+    def evaluate(self) -> Scores:
+        """Scores on held-out rows. Called under autocast, in evaluation mode, without gradients."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +63,17 @@ class Progress:
 @dataclass(frozen=True)
 class Evaluated:
     step: int
-    evaluation: Evaluation
+    evaluation: Scores
 
 
-TrainingEvent = Started | Progress | Evaluated
+@dataclass(frozen=True)
+class Noted:
+    """Something the user should know before the run goes on."""
+
+    message: str
+
+
+TrainingEvent = Started | Progress | Evaluated | Noted
 
 
 class NonFiniteLoss(RuntimeError):
@@ -67,22 +81,19 @@ class NonFiniteLoss(RuntimeError):
 
 
 class Trainer:
-    """Tunes `model` in place on `train`. One instance runs once."""
+    """Trains the objective's model in place. One instance runs once."""
 
-    def __init__(
-        self, model: TextModel, recipe: Recipe, train: Rows, validation: Rows, checkpoint: Path, run_key: str
-    ) -> None:
-        self.model = model
-        self.recipe = recipe
-        self.train = train
-        self.validation = validation
+    def __init__(self, objective: Objective, optimisation: Optimisation, checkpoint: Path, run_key: str) -> None:
+        self.objective = objective
+        self.model = objective.model
+        self.optimisation = optimisation
         self.checkpoint = checkpoint
         self.run_key = run_key
-        self.device = next(model.parameters()).device
-        self.bfloat16 = has_bfloat16(self.device) if recipe.bfloat16 is None else recipe.bfloat16
-        self.lengths = [len(encoding.ids) for encoding in train.encodings]
-        self.steps_per_epoch = math.ceil(len(self.lengths) / recipe.batch_size)
-        self.total_steps = self.steps_per_epoch * recipe.num_epochs
+        self.device = next(self.model.parameters()).device
+        wanted = optimisation.bfloat16
+        self.bfloat16 = has_bfloat16(self.device) if wanted is None else wanted
+        self.steps_per_epoch = len(objective.steps(0))
+        self.total_steps = self.steps_per_epoch * optimisation.num_epochs
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16)
@@ -92,27 +103,24 @@ class Trainer:
 
         Closing the iterator (a cancelled job) stops at once and keeps the last checkpoint.
         """
-        torch.manual_seed(self.recipe.seed)
-        optimizer = make_optimizer(self.model, self.recipe)
+        torch.manual_seed(self.optimisation.seed)
+        optimizer = make_optimizer(self.model, self.optimisation)
         position = load_checkpoint(self.checkpoint, self.model, optimizer, self.run_key)
         step, tokens_seen, loss_sum = (
             (position.step, position.tokens_seen, position.loss_sum) if position else (0, 0, 0.0)
         )
         dtype = "bfloat16" if self.bfloat16 else "float32"
-        yield Started(step, self.total_steps, len(self.lengths), len(self.validation.targets), dtype)
-        if (
-            position is not None and step % self.steps_per_epoch == 0
-        ):  # killed between an epoch's last step and its scores
+        yield Started(step, self.total_steps, self.objective.num_train, self.objective.num_validation, dtype)
+        if position is not None and step % self.steps_per_epoch == 0:  # killed between an epoch's end and its scores
             yield Evaluated(step, self._evaluate())
         since, tokens_since = time.perf_counter(), 0
         while step < self.total_steps:
             epoch, offset = divmod(step, self.steps_per_epoch)
-            batches = epoch_batches(self.lengths, self.recipe.batch_size, self.recipe.seed, epoch)
-            for indices in batches[offset:]:
-                learning_rate = learning_rate_at(step, self.total_steps, self.recipe)
-                loss_sum += self._step(indices, optimizer, learning_rate)
+            for rows in self.objective.steps(epoch)[offset:]:
+                learning_rate = learning_rate_at(step, self.total_steps, self.optimisation)
+                loss, tokens = self._step(rows, step, optimizer, learning_rate)
                 step += 1
-                tokens = sum(self.lengths[index] for index in indices)
+                loss_sum += loss
                 tokens_seen += tokens
                 tokens_since += tokens
                 if step % PROGRESS_STEPS == 0 or step == self.total_steps:
@@ -122,24 +130,25 @@ class Trainer:
                     mean_loss = loss_sum / in_window
                     yield Progress(step, self.total_steps, epochs_done, mean_loss, learning_rate, rate, tokens_seen)
                     since, tokens_since, loss_sum = time.perf_counter(), 0, 0.0
-                if step % self.recipe.checkpoint_steps == 0 or step % self.steps_per_epoch == 0:
+                if step % self.optimisation.checkpoint_steps == 0 or step % self.steps_per_epoch == 0:
                     here = Position(step, tokens_seen, loss_sum, self.run_key)
                     save_checkpoint(self.checkpoint, self.model, optimizer, here)
             yield Evaluated(step, self._evaluate())
             since, tokens_since = time.perf_counter(), 0
 
-    def _evaluate(self) -> Evaluation:
-        return evaluate(self.model, self.validation.encodings, self.validation.targets, self._autocast())
+    def _evaluate(self) -> Scores:
+        self.model.eval()
+        with torch.inference_mode(), self._autocast():
+            return self.objective.evaluate()
 
-    def _step(self, indices: list[int], optimizer: torch.optim.AdamW, learning_rate: float) -> float:
+    def _step(
+        self, rows: Sequence[int], step: int, optimizer: torch.optim.AdamW, learning_rate: float
+    ) -> tuple[float, int]:
         self.model.train()
         for group in optimizer.param_groups:
             group["lr"] = learning_rate
-        batch = pad([self.train.encodings[index] for index in indices], self.model.config.pad_id).to(self.device)
-        targets = torch.tensor([self.train.targets[index] for index in indices], device=self.device)
         with self._autocast():
-            logits = self.model.classify(batch)
-        loss = F.cross_entropy(logits, targets)
+            loss, tokens = self.objective.loss(rows, step)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise NonFiniteLoss(
@@ -148,6 +157,7 @@ class Trainer:
             )
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.max_gradient_norm)
+        trained: list[Any] = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        torch.nn.utils.clip_grad_norm_(trained, self.optimisation.max_gradient_norm)
         optimizer.step()
-        return value
+        return value, tokens

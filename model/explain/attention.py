@@ -21,7 +21,7 @@ def raw_attention(model: TextModel, encoding: Encoding) -> Tensor:
     """Attention probabilities of every layer and head for one text -> float32 [L, H, T, T], rows sum to 1."""
     device = next(model.parameters()).device
     with torch.inference_mode():
-        trace = model.encoder.trace(pad([encoding], model.config.pad_id).to(device))
+        trace = model.trace(pad([encoding], model.config.pad_id).to(device))
     stacked = torch.stack([weights[0] for weights in trace.probabilities]).float().cpu()  # [L, H, T, T]
     tokens = len(encoding.ids)
     expected = (model.config.num_layers, model.config.num_heads, tokens, tokens)

@@ -1,19 +1,21 @@
 """The engine: coroutines submit texts, one thread owns the device and answers in batches.
 
-Two lanes: fast requests (classify, embed) in a token-bounded queue, attention requests in a short list of
-their own that gets a turn after each fast batch. The event loop never runs model code.
+Three lanes take turns: fast requests (classify, embed, tag, fill a mask) in a token-bounded queue, attention requests
+in a short list of their own, and texts being written, one token a turn. The event loop never runs model code.
 """
 
 import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from model.tokenizer import Encoding
 from service.engine.queue import Item, QueueFull, TokenQueue
 from service.engine.runner import Array, LoadedModel, Operation, attend, run
+from service.engine.writer import Order, Writer, Written
 from service.errors import Busy, TimedOut, Unavailable
 from service.metrics import Metrics
 
@@ -22,7 +24,7 @@ from service.metrics import Metrics
 class _Waiting:
     loaded: LoadedModel
     encoding: Encoding
-    reply: "asyncio.Future[Array]"
+    reply: "asyncio.Future[Any]"
     loop: asyncio.AbstractEventLoop
     since: float  # time.monotonic() at submission
 
@@ -36,14 +38,17 @@ class Engine:
         max_queue_tokens: int,
         max_batch_tokens: int,
         max_attention_queue: int,
+        max_writing_queue: int,
         timeout_seconds: float,
     ) -> None:
         self._metrics = metrics
         self._max_batch_tokens = max_batch_tokens
         self._max_attention_queue = max_attention_queue
+        self._max_writing_queue = max_writing_queue
         self._timeout_seconds = timeout_seconds
         self._queue = TokenQueue(max_queue_tokens)
         self._attention: deque[Item] = deque()
+        self._writer = Writer(metrics, max_batch_tokens)
         self._wake = threading.Condition()
         self._stopping = False
         self._thread = threading.Thread(target=self._loop, name="vitrine-device", daemon=True)
@@ -58,7 +63,7 @@ class Engine:
             self._wake.notify_all()
         self._thread.join(timeout=30)
 
-    async def submit(self, loaded: LoadedModel, operation: Operation, encodings: Sequence[Encoding]) -> list[Array]:
+    async def submit(self, loaded: LoadedModel, operation: Operation, encodings: Sequence[Encoding]) -> list[Any]:
         """One row of results for each encoding, in order.
 
         Raises Busy when the queue is full, TimedOut when the answer takes too long, and what the model raised.
@@ -93,18 +98,53 @@ class Engine:
             self._attention.append(item)
             self._note_depth()
             self._wake.notify()
-        return (await self._wait([item]))[0]
+        array: Array = (await self._wait([item]))[0]
+        return array
+
+    async def write(self, orders: Sequence[Order]) -> AsyncIterator[Written]:
+        """Texts being written, as they grow: each order's tokens one by one, the last with its finish reason.
+
+        Raises Busy when too many wait, TimedOut when no token comes in time. A caller that stops asking (a client
+        that left, a stop text that was found) takes its orders out.
+        """
+        with self._wake:
+            self._check_running()
+            if self._writer.waiting + len(orders) > self._max_writing_queue:
+                raise Busy(
+                    f"{len(orders)} texts to write do not fit beside the {self._writer.waiting} waiting; the queue "
+                    f"holds {self._max_writing_queue}; send fewer or try again later",
+                    retry_after_seconds=2,
+                )
+            self._writer.put(orders)
+            self._note_depth()
+            self._wake.notify()
+        left = len(orders)
+        try:
+            while left:
+                async with asyncio.timeout(self._timeout_seconds):
+                    written = await orders[0].replies.get()  # one queue for all orders of a request
+                if isinstance(written, Exception):
+                    raise written
+                left -= written.finish_reason is not None
+                yield written
+        except TimeoutError:
+            raise TimedOut(
+                f"no token within {self._timeout_seconds:g} s; send fewer texts or try again later"
+            ) from None
+        finally:
+            for order in orders:
+                order.cancelled = True  # no effect on those already finished
 
     def _item(self, loaded: LoadedModel, operation: str, encoding: Encoding) -> Item:
         loop = asyncio.get_running_loop()
         waiting = _Waiting(loaded, encoding, loop.create_future(), loop, time.monotonic())
-        return Item((loaded.id, operation), len(encoding.ids), waiting)
+        return Item((loaded.base_id, operation), len(encoding.ids), waiting)
 
     def _check_running(self) -> None:
         if self._stopping or not self._thread.is_alive():
             raise Unavailable("the service is stopping; try again in a moment", retry_after_seconds=5)
 
-    async def _wait(self, items: list[Item]) -> list[Array]:
+    async def _wait(self, items: list[Item]) -> list[Any]:
         futures = [item.payload.reply for item in items]
         try:
             async with asyncio.timeout(self._timeout_seconds):
@@ -120,27 +160,34 @@ class Engine:
     def _note_depth(self) -> None:
         self._metrics.queue_depth("fast", len(self._queue))
         self._metrics.queue_depth("attention", len(self._attention))
+        self._metrics.queue_depth("write", self._writer.waiting)
 
     def _loop(self) -> None:
         while True:
             with self._wake:
-                while not (self._stopping or self._attention or len(self._queue)):
+                while not (self._stopping or self._attention or len(self._queue) or self._writer.busy):
                     self._wake.wait()
                 if self._stopping:
                     leftover = [*self._queue.drain(), *self._attention]
+                    orders = self._writer.drain()
                     self._attention.clear()
                     self._note_depth()
                     break
                 batch = self._queue.next_batch(self._max_batch_tokens)
                 attention = self._attention.popleft() if self._attention else None
+                prompts = self._writer.take()
                 self._note_depth()
             if batch:
                 self._answer(batch, self._run_batch)
             if attention is not None and not attention.cancelled:
                 self._answer([attention], self._run_attention)
-        _fail(leftover, Unavailable("the service is stopping; try again in a moment", retry_after_seconds=5))
+            self._writer.turn(prompts)
+        stopping = Unavailable("the service is stopping; try again in a moment", retry_after_seconds=5)
+        _fail(leftover, stopping)
+        for order in orders:
+            order.fail(stopping)
 
-    def _answer(self, batch: list[Item], compute: Callable[[list[Item]], Sequence[Array]]) -> None:
+    def _answer(self, batch: list[Item], compute: Callable[[list[Item]], Sequence[Any]]) -> None:
         now = time.monotonic()
         _, operation = batch[0].key
         for item in batch:
@@ -156,20 +203,20 @@ class Engine:
         for item, row in zip(batch, results, strict=True):
             item.payload.loop.call_soon_threadsafe(_resolve, item.payload.reply, row)
 
-    def _run_batch(self, batch: list[Item]) -> Sequence[Array]:
-        operation: Operation = "classify" if batch[0].key[1] == "classify" else "embed"
-        return list(run(batch[0].payload.loaded, operation, [item.payload.encoding for item in batch]))
+    def _run_batch(self, batch: list[Item]) -> Sequence[Any]:
+        operation: Operation = batch[0].key[1]  # type: ignore[assignment]
+        return run([item.payload.loaded for item in batch], operation, [item.payload.encoding for item in batch])
 
     def _run_attention(self, batch: list[Item]) -> Sequence[Array]:
         return [attend(item.payload.loaded, item.payload.encoding) for item in batch]
 
 
-def _resolve(reply: "asyncio.Future[Array]", row: Array) -> None:
+def _resolve(reply: "asyncio.Future[Any]", row: Any) -> None:
     if not reply.done():
         reply.set_result(row)
 
 
-def _reject(reply: "asyncio.Future[Array]", error: Exception) -> None:
+def _reject(reply: "asyncio.Future[Any]", error: Exception) -> None:
     if not reply.done():
         reply.set_exception(error)
 

@@ -299,9 +299,13 @@ class JobStore:
             self._add_event(session, job_id, "failed", "error", message, "message", {"code": code})
         return True
 
-    def add_event(self, job_id: str, key: str, message: str, kind: str = "message", **data: Any) -> None:
+    def add_event(
+        self, job_id: str, key: str, message: str, level: str = "info", metrics: dict[str, Any] | None = None
+    ) -> None:
+        """One more event, or none when the job has one under this key. Figures make it a metrics event."""
+        kind = "message" if metrics is None else "metrics"
         with self._session.begin() as session:
-            self._add_event(session, job_id, key, "info", message, kind, data)
+            self._add_event(session, job_id, key, level, message, kind, metrics or {})
 
     def figures(self) -> tuple[dict[str, int], float, float]:
         """Jobs by state, and loss and tokens a second of the running job (0 when none runs)."""

@@ -24,7 +24,7 @@ from service.settings import Settings
 from training.config import Recipe
 from training.data import DataFaults, check_training, load_examples
 from training.finetune import MANIFEST_FILE, finetune, load_data, read_manifest
-from training.trainer import Evaluated, NonFiniteLoss, Progress, Started, TrainingEvent
+from training.trainer import Evaluated, NonFiniteLoss, Noted, Progress, Started, TrainingEvent
 
 POLL_SECONDS = 0.5
 BASE_LEARNING_RATE = 5e-5  # what a learning_rate_multiplier of 1 stands for
@@ -122,11 +122,12 @@ class Worker:
             return
         self.store.add_event(job.id, "validated", f"Files validated: {len(data.train.rows)} training rows")
         base = self.models.find(job.model)
+        others = {card.id: card.folder for card in self.models.cards() if card.base_model is None}
         output = self.settings.runs / job.id
         output.mkdir(parents=True, exist_ok=True)
         tokens = 0
         if not (output / MANIFEST_FILE).is_file():  # else a worker died between the manifest and the store
-            for event in finetune(base.folder, data, recipe, output, self.device):
+            for event in finetune(base.folder, data, recipe, output, self.device, job.model, others):
                 tokens = event.tokens_seen if isinstance(event, Progress) else tokens
                 if not self._report(job, event):
                     return
@@ -146,16 +147,18 @@ class Worker:
             self.store.add_event(job.id, "started", message)
             fields: dict[str, Any] = {"step": event.step, "total_steps": event.total_steps, "epoch": 0.0}
             return self.store.set_progress(job.id, self.name, progress={**(job.progress or {}), **fields})
+        if isinstance(event, Noted):
+            self.store.add_event(job.id, f"noted:{event.message}", event.message, level="warn")
+            return True
         if isinstance(event, Evaluated):
-            scores = event.evaluation
-            data = {"step": event.step, "valid_loss": scores.loss, "valid_accuracy": scores.accuracy}
-            data["valid_macro_f1"] = scores.macro_f1
-            message = f"Step {event.step}: validation loss {scores.loss:.4f}, accuracy {scores.accuracy:.4f}"
-            self.store.add_event(job.id, f"evaluated:{event.step}", message, "metrics", **data)
+            figures = event.evaluation.figures()
+            data = {"step": event.step} | {f"valid_{name}": value for name, value in figures.items()}
+            message = f"Step {event.step}: validation {event.evaluation.summary()}"
+            self.store.add_event(job.id, f"evaluated:{event.step}", message, metrics=data)
             return True
         data = dict(event.__dict__)
         message = f"Step {event.step}/{event.total_steps}: training loss {event.train_loss:.4f}"
-        self.store.add_event(job.id, f"step:{event.step}", message, "metrics", **data)
+        self.store.add_event(job.id, f"step:{event.step}", message, metrics=data)
         if not self.store.set_progress(job.id, self.name, progress=data, trained_tokens=event.tokens_seen):
             return False
         if self.store.outranked(job.priority):
@@ -172,6 +175,7 @@ def recipe_of(job: Job) -> Recipe:
         batch_size=job.hyperparameters["batch_size"],
         learning_rate=BASE_LEARNING_RATE * job.hyperparameters["learning_rate_multiplier"],
         seed=job.seed,
+        adapter=job.hyperparameters.get("adapter", "full"),
     )
 
 

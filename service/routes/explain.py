@@ -11,7 +11,7 @@ from model.tokenizer import Encoding
 from service.context import Parts, PartsOf
 from service.errors import InvalidRequest
 from service.render import attention_png
-from service.routes.inference import encode
+from service.routes.inference import check_can, encode
 from service.schemas import AttentionRequest, AttentionResponse
 
 router = APIRouter(prefix="/v1", tags=["explain"])
@@ -50,7 +50,8 @@ async def attention_by_link(
 
 async def _attention(body: AttentionRequest, request: Request, parts: Parts) -> Response | AttentionResponse:
     loaded = await parts.registry.get(body.model)
-    config = loaded.model.config
+    config = loaded.config
+    check_can(loaded, body.model, "embed", "an encoder or a causal decoder")
     layers = _within(body.layers, config.num_layers, "layers")
     heads = _within(body.heads, config.num_heads, "heads")
     limit = parts.settings.max_attention_tokens

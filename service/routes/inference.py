@@ -1,4 +1,4 @@
-"""`/v1/classify`, `/v1/embeddings`, `/v1/tokenize`: text in, answers out."""
+"""`/v1/classify`, `/v1/embeddings`, `/v1/tag`, `/v1/fill-mask`, `/v1/tokenize`: text in, answers out."""
 
 import asyncio
 import base64
@@ -9,16 +9,28 @@ from fastapi import APIRouter
 
 from model.tokenizer import Encoding
 from service.context import Parts, PartsOf
-from service.engine.runner import LoadedModel
+from service.engine.runner import LoadedModel, Operation
+from service.engine.tags import find_tags
 from service.errors import InvalidRequest, TooLarge
+from service.registry import operations_of
 from service.schemas import (
+    Candidate,
     Classification,
     ClassifyRequest,
     ClassifyResponse,
     Embedding,
     EmbeddingsRequest,
     EmbeddingsResponse,
+    FilledMasks,
+    FillMaskRequest,
+    FillMaskResponse,
+    Mask,
+    Regression,
     Score,
+    Tag,
+    Tagged,
+    TagRequest,
+    TagResponse,
     TokenizeRequest,
     TokenizeResponse,
     Tokens,
@@ -32,14 +44,18 @@ INLINE_CHARACTERS = 4_000  # shorter input is tokenized on the spot; a thread ho
 
 @router.post("/classify")
 async def classify(body: ClassifyRequest, parts: PartsOf) -> ClassifyResponse:
-    """Labels with scores for each text; the scores of one text sum to 1 (before top_k)."""
+    """Labels with scores for each text. The scores of one text sum to 1 (before top_k), but for a multi-label model,
+    whose labels are independent; a regression model gives one number."""
     loaded = await parts.registry.get(body.model)
-    if not loaded.labels:
-        raise InvalidRequest(
-            f"model {body.model!r} has no classification head; use a fine-tuned model, see GET /v1/models", "model"
-        )
+    check_can(loaded, body.model, "classify", "a classifier, for instance a fine-tuned model")
     encodings = await encode(parts, loaded, as_list(body.input), body.truncate)
     rows = await parts.engine.submit(loaded, "classify", encodings)
+    if loaded.config.task == "regression":
+        numbers = [
+            Regression(index=index, score=float(row[0]), truncated=encoding.truncated)
+            for index, (encoding, row) in enumerate(zip(encodings, rows, strict=True))
+        ]
+        return ClassifyResponse(model=body.model, data=numbers, usage=usage(encodings))
     data = []
     for index, (encoding, row) in enumerate(zip(encodings, rows, strict=True)):
         order = np.argsort(-row)[: body.top_k]
@@ -53,9 +69,10 @@ async def classify(body: ClassifyRequest, parts: PartsOf) -> ClassifyResponse:
 
 @router.post("/embeddings")
 async def embeddings(body: EmbeddingsRequest, parts: PartsOf) -> EmbeddingsResponse:
-    """Mean-pooled text vectors of unit length, as OpenAI's embeddings."""
+    """Text vectors of unit length, pooled as the model was trained to, as OpenAI's embeddings."""
     loaded = await parts.registry.get(body.model)
-    width = loaded.model.config.width
+    check_can(loaded, body.model, "embed", "an encoder")
+    width = loaded.config.width
     if body.dimensions is not None and body.dimensions > width:
         raise InvalidRequest(f"dimensions is {body.dimensions}; this model's vectors have {width}", "dimensions")
     if ids := _token_ids(body):
@@ -79,6 +96,70 @@ async def embeddings(body: EmbeddingsRequest, parts: PartsOf) -> EmbeddingsRespo
     return EmbeddingsResponse(model=body.model, data=data, usage=usage(encodings))
 
 
+@router.post("/tag")
+async def tag(body: TagRequest, parts: PartsOf) -> TagResponse:
+    """A label for every token, word or span of the text, with its place in characters."""
+    loaded = await parts.registry.get(body.model)
+    check_can(loaded, body.model, "tag", "a token classifier")
+    texts = as_list(body.input)
+    encodings = await encode(parts, loaded, texts, body.truncate)
+    rows = await parts.engine.submit(loaded, "tag", encodings)
+    data = [
+        Tagged(
+            index=index,
+            tags=[
+                Tag(
+                    label=found.label,
+                    score=round(found.score, 6),
+                    start=found.start,
+                    end=found.end,
+                    text=parts_of(text)[found.segment][found.start : found.end],
+                    segment=found.segment,
+                )
+                for found in find_tags(encoding, row, loaded.labels, body.aggregation)
+            ],
+            truncated=encoding.truncated,
+        )
+        for index, (text, encoding, row) in enumerate(zip(texts, encodings, rows, strict=True))
+    ]
+    return TagResponse(model=body.model, data=data, usage=usage(encodings))
+
+
+@router.post("/fill-mask")
+async def fill_mask(body: FillMaskRequest, parts: PartsOf) -> FillMaskResponse:
+    """The likeliest tokens at each mask. `[MASK]` stands for the model's own mask token, whatever that is."""
+    loaded = await parts.registry.get(body.model)
+    check_can(loaded, body.model, "fill_mask", "a masked language model")
+    mask = loaded.tokenizer.mask_token
+    if mask is None:
+        raise InvalidRequest(f"the tokenizer of {body.model!r} has no mask token; use another model", "model")
+    texts = [_own_mask(text, mask) for text in as_list(body.input)]
+    encodings = await encode(parts, loaded, texts, body.truncate)
+    mask_id = loaded.tokenizer.id_of(mask)
+    places = [[where for where, number in enumerate(encoding.ids) if number == mask_id] for encoding in encodings]
+    for index, masks in enumerate(places):
+        if not masks:
+            raise InvalidRequest(f"input {index} has no {mask}; put it where a token is to be found", "input")
+    rows = await parts.engine.submit(loaded, "fill_mask", encodings)
+    data = []
+    for index, (encoding, masks, found) in enumerate(zip(encodings, places, rows, strict=True)):
+        shown = [
+            Mask(
+                start=encoding.offsets[where][0],
+                end=encoding.offsets[where][1],
+                candidates=[
+                    Candidate(
+                        token=loaded.tokenizer.token_of(int(number)), id=int(number), score=round(float(score), 6)
+                    )
+                    for number, score in zip(ids[: body.top_k], scores[: body.top_k], strict=True)
+                ],
+            )
+            for where, ids, scores in zip(masks, found.ids, found.probabilities, strict=True)
+        ]
+        data.append(FilledMasks(index=index, masks=shown, truncated=encoding.truncated))
+    return FillMaskResponse(model=body.model, data=data, usage=usage(encodings))
+
+
 @router.post("/tokenize")
 async def tokenize(body: TokenizeRequest, parts: PartsOf) -> TokenizeResponse:
     """What the model reads: ids, tokens and where each stands in the text, in characters."""
@@ -96,6 +177,26 @@ async def tokenize(body: TokenizeRequest, parts: PartsOf) -> TokenizeResponse:
         for index, encoding in enumerate(encodings)
     ]
     return TokenizeResponse(model=body.model, data=data, usage=usage(encodings))
+
+
+def check_can(loaded: LoadedModel, model_id: str, operation: Operation, wanted: str) -> None:
+    """Raises InvalidRequest when this kind of model has no such answer."""
+    if operation not in operations_of(loaded.config):
+        raise InvalidRequest(
+            f"model {model_id!r} can't answer this: its task is {loaded.config.task!r}; use {wanted}, "
+            "see GET /v1/models",
+            "model",
+        )
+
+
+def parts_of(text: Text) -> tuple[str, ...]:
+    return (text,) if isinstance(text, str) else text
+
+
+def _own_mask(text: Text, mask: str) -> Text:
+    if isinstance(text, str):
+        return text.replace("[MASK]", mask)
+    return text[0].replace("[MASK]", mask), text[1].replace("[MASK]", mask)
 
 
 def as_list(given: Text | Sequence[Text]) -> list[Text]:
@@ -118,7 +219,7 @@ async def encode(
             raise InvalidRequest(
                 f"input {index} is empty; send at least one character that is not white space", "input"
             )
-    limit = min(max_tokens or loaded.model.config.max_positions, loaded.model.config.max_positions)
+    limit = min(max_tokens or loaded.config.max_positions, loaded.config.max_positions)
     characters = sum(len(text) if isinstance(text, str) else len(text[0]) + len(text[1]) for text in texts)
     if characters <= INLINE_CHARACTERS:
         encodings = loaded.tokenizer.encode(texts, limit)
@@ -156,12 +257,11 @@ def _token_ids(body: EmbeddingsRequest) -> list[list[int]]:
 
 
 def _from_ids(loaded: LoadedModel, ids: list[int], truncate: bool) -> Encoding:
-    limit, vocabulary = loaded.model.config.max_positions, loaded.model.config.vocab_size
+    limit, vocabulary = loaded.config.max_positions, loaded.config.vocab_size
     if bad := [number for number in ids if not 0 <= number < vocabulary]:
         raise InvalidRequest(f"token id {bad[0]} is outside the vocabulary of {vocabulary}", "input")
     if len(ids) > limit and not truncate:
         message = f"{len(ids)} token ids are more than {limit}; shorten the input or set truncate=true"
         raise InvalidRequest(message, "input", "context_length_exceeded")
     kept = tuple(ids[:limit])
-    count = len(kept)
-    return Encoding(kept, ("",) * count, ((0, 0),) * count, (0,) * count, (False,) * count, len(ids) > limit, len(ids))
+    return Encoding.of_ids(kept, full_length=len(ids))

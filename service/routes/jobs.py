@@ -28,6 +28,9 @@ AUTO = {"n_epochs": 3, "batch_size": 32, "learning_rate_multiplier": 1.0}  # wha
 async def create_job(body: CreateJobRequest, request: Request, parts: PartsOf) -> JobObject:
     """Queues a job; it survives any restart from here on."""
     card = await asyncio.to_thread(parts.registry.store.find, body.model)
+    if card.adapter or card.config.architecture == "encoder_decoder":
+        what = f"an adapter over {card.base_model!r}" if card.adapter else "an encoder-decoder"
+        raise InvalidRequest(f"model {body.model!r} is {what}; tune a base encoder or decoder instead", "model")
     job = Job(
         id=new_id("ftjob"),
         model=card.id,
@@ -35,7 +38,7 @@ async def create_job(body: CreateJobRequest, request: Request, parts: PartsOf) -
         validation_file=body.validation_file,
         suffix=body.suffix,
         seed=body.seed if body.seed is not None else 0,
-        hyperparameters=_resolve(_hyperparameters(body)),
+        hyperparameters=_resolve(_hyperparameters(body)) | {"adapter": _adapter(body)},
         meta=body.metadata or {},
         priority=body.priority,
         request_key=request_key(body.model_dump(mode="json")),
@@ -134,6 +137,11 @@ def _hyperparameters(body: CreateJobRequest) -> Hyperparameters:
     return (
         body.method.supervised.hyperparameters if body.method.supervised else body.hyperparameters or Hyperparameters()
     )
+
+
+def _adapter(body: CreateJobRequest) -> str:
+    """'auto' trains the whole model: it is the more accurate of the two, and small models fit."""
+    return "lora" if body.adapter == "lora" else "full"
 
 
 def _resolve(given: Hyperparameters) -> dict[str, Any]:

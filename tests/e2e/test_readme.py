@@ -35,7 +35,7 @@ def test_every_route_is_in_the_table(service: Service) -> None:
 
 def test_curl_lines_answer(service: Service, tmp_path: Path) -> None:
     lines = [line for line in README.splitlines() if line.startswith("curl ")]
-    assert len(lines) == 4
+    assert len(lines) == 5
     for line in lines:
         command = line.replace("localhost:3000", f"localhost:{service.port}").replace("curl ", "curl --fail ", 1)
         done = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, timeout=60)

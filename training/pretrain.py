@@ -1,0 +1,99 @@
+"""From running text to a pre-trained model: tokenizer, packed corpus, masked or causal language model.
+
+Called by the command line and the benchmarks. Every part is found again when an interrupted run is called again.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from model.config import TransformerConfig
+from model.heads import TextModel
+from model.tokenizer import CLS, END_OF_TEXT, MASK, PAD, SEP, UNKNOWN, Tokenizer
+from model.weights import load_tokenizer, save_model
+from training.config import PretrainRecipe
+from training.corpus import Corpus, PackedRows, build_corpus, open_corpus
+from training.finetune import write_manifest
+from training.objectives import CausalLanguageModel, MaskedLanguageModel
+from training.trainer import Evaluated, Trainer, TrainingEvent
+
+Texts = Callable[[], Iterable[str]]  # asked for a fresh stream each time it is read
+
+
+@dataclass(frozen=True)
+class Corpora:
+    """Tokenized training and validation text."""
+
+    tokenizer: Tokenizer
+    train: Corpus
+    validation: Corpus
+
+
+def prepare(train: Texts, validation: Texts, make_tokenizer: Callable[[Texts], Tokenizer], output: Path) -> Corpora:
+    """Trains (or loads) the tokenizer and streams both texts to token files in `output`; done once a folder."""
+    folder = output / "corpus"
+    done = folder / "done"
+    if not done.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        tokenizer = make_tokenizer(train)
+        tokenizer.save(folder)
+        build_corpus(train(), tokenizer, folder / "train")
+        build_corpus(validation(), tokenizer, folder / "validation")
+        done.touch()
+    return Corpora(load_tokenizer(folder), open_corpus(folder / "train"), open_corpus(folder / "validation"))
+
+
+def packed_rows(corpus: Corpus, tokenizer: Tokenizer, config: TransformerConfig, row_tokens: int) -> PackedRows:
+    """The corpus as rows of packed documents, wrapped as the model's task wants it."""
+    causal = config.task == "causal_lm"
+    edges = (END_OF_TEXT, END_OF_TEXT) if causal else (CLS, SEP)
+    prefix, suffix = (tokenizer.id_of(token) for token in edges)
+    if prefix is None or suffix is None:
+        raise ValueError(f"the tokenizer lacks {edges}; train one for task {config.task!r}")
+    return PackedRows(corpus, row_tokens, prefix, suffix, config.pad_id, causal)
+
+
+def pretrain(
+    config: TransformerConfig, corpora: Corpora, recipe: PretrainRecipe, output: Path, device: torch.device
+) -> Iterator[TrainingEvent]:
+    """Trains a model of this shape from random weights and leaves it in `output/model`; the manifest comes last.
+
+    An interrupted run continues from its last checkpoint when called again with the same arguments.
+    """
+    tokenizer = corpora.tokenizer
+    torch.manual_seed(recipe.seed)
+    model = TextModel(replace(config, dropout=recipe.dropout)).to(device)
+    train, validation = (
+        packed_rows(corpus, tokenizer, config, recipe.row_tokens) for corpus in (corpora.train, corpora.validation)
+    )
+    objective: MaskedLanguageModel | CausalLanguageModel
+    if config.task == "masked_lm":
+        special = [number for token in (PAD, UNKNOWN, CLS, SEP, MASK) if (number := tokenizer.id_of(token)) is not None]
+        mask_id = tokenizer.id_of(MASK)
+        assert mask_id is not None
+        objective = MaskedLanguageModel(
+            model, train, validation, recipe.batch_rows, recipe.seed, recipe.mask_share, mask_id, special
+        )
+    else:
+        objective = CausalLanguageModel(model, train, validation, recipe.batch_rows, recipe.seed)
+    description: dict[str, Any] = {"recipe": asdict(recipe), "config": config.to_dict()}
+    description |= {"train": corpora.train.sha256, "validation": corpora.validation.sha256}
+    run_key = hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
+    trainer = Trainer(objective, recipe.optimisation, output / "checkpoint", run_key)
+    started = time.time()
+    last: Evaluated | None = None
+    for event in trainer.run():
+        last = event if isinstance(event, Evaluated) else last
+        yield event
+    assert last is not None
+    finished = TextModel(config)
+    finished.load_state_dict(model.state_dict())
+    save_model(finished.eval(), tokenizer, output / "model")
+    facts = {"train_tokens": corpora.train.num_tokens, "train_documents": len(corpora.train)}
+    write_manifest(output, trainer, last, description, started, **facts, padding_share=train.padding_share)

@@ -1,0 +1,122 @@
+"""The models this project trains from nothing, by name: what they read, their shape, how they are trained.
+
+`vitrine pretrain NAME` runs one; the benchmarks run the same. Sizes are chosen for half an hour on two cores.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from model.config import TransformerConfig
+from model.tokenizer import BEGIN, END, END_OF_TEXT, PAD, Tokenizer, train_byte_bpe, train_wordpiece
+from training.catalogue import chinese_segmentation, language_model_texts
+from training.config import PretrainRecipe
+from training.pretrain import Texts, prepare, pretrain
+from training.sequences import SequenceRecipe, load_pairs, train_sequences
+from training.trainer import TrainingEvent
+
+Run = Callable[[Path, Path, torch.device], Iterator[TrainingEvent]]  # cache, output, device
+
+
+@dataclass(frozen=True)
+class Named:
+    """One model of ours: what it is for a reader, and the run that makes it in `output/model`."""
+
+    name: str
+    summary: str
+    run: Run
+
+
+def chinese_encoder_config(tokenizer: Tokenizer) -> TransformerConfig:
+    """A small BERT: its layout exports to Hugging Face as it is."""
+    return TransformerConfig(
+        vocab_size=tokenizer.vocab_size, width=192, num_layers=3, num_heads=3, feed_forward_width=768,
+        max_positions=512, num_segments=2, norm_epsilon=1e-12, norm_embeddings=True, task="masked_lm",
+    )  # fmt: skip
+
+
+CHINESE_ENCODER_RECIPE = PretrainRecipe(num_epochs=5, batch_rows=16, row_tokens=128, learning_rate=1.5e-3)
+CHINESE_ENCODER_VOCABULARY = 6_000
+
+
+def run_chinese_encoder(cache: Path, output: Path, device: torch.device) -> Iterator[TrainingEvent]:
+    """Masked language model over Chinese news and reviews; held-out rows of either are never seen."""
+    texts = language_model_texts(cache)
+    corpora = prepare(
+        stream(texts, "train"),
+        stream(texts, "validation"),
+        lambda train: train_wordpiece(train(), CHINESE_ENCODER_VOCABULARY),
+        output,
+    )
+    yield from pretrain(chinese_encoder_config(corpora.tokenizer), corpora, CHINESE_ENCODER_RECIPE, output, device)
+
+
+def chinese_writer_config(tokenizer: Tokenizer) -> TransformerConfig:
+    """A small GPT-2."""
+    end = tokenizer.id_of(END_OF_TEXT)
+    return TransformerConfig(
+        vocab_size=tokenizer.vocab_size, architecture="decoder", width=256, num_layers=4, num_heads=4,
+        feed_forward_width=1024, max_positions=256, activation="gelu_tanh", norm_first=True, dropout=0.1,
+        bos_id=end, eos_id=end, task="causal_lm",
+    )  # fmt: skip
+
+
+CHINESE_WRITER_RECIPE = PretrainRecipe(num_epochs=4, batch_rows=8, row_tokens=256, learning_rate=1e-3, weight_decay=0.1)
+CHINESE_WRITER_VOCABULARY = 6_000
+
+
+def run_chinese_writer(cache: Path, output: Path, device: torch.device) -> Iterator[TrainingEvent]:
+    """Causal language model over the same text."""
+    texts = language_model_texts(cache)
+    corpora = prepare(
+        stream(texts, "train"),
+        stream(texts, "validation"),
+        lambda train: train_byte_bpe(train(), CHINESE_WRITER_VOCABULARY, split_characters=True),
+        output,
+    )
+    yield from pretrain(chinese_writer_config(corpora.tokenizer), corpora, CHINESE_WRITER_RECIPE, output, device)
+
+
+def chinese_segmenter_config(tokenizer: Tokenizer) -> TransformerConfig:
+    """The original paper's Transformer, small."""
+    pad, begin, end = (tokenizer.id_of(token) for token in (PAD, BEGIN, END))
+    assert pad is not None
+    return TransformerConfig(
+        vocab_size=tokenizer.vocab_size, architecture="encoder_decoder", width=192, num_layers=2, num_heads=4,
+        feed_forward_width=768, max_positions=256, positions="sinusoidal", activation="relu", scale_embeddings=True,
+        dropout=0.1, pad_id=pad, bos_id=begin, eos_id=end, task="seq2seq",
+    )  # fmt: skip
+
+
+CHINESE_SEGMENTER_RECIPE = SequenceRecipe(num_epochs=3, batch_size=48, learning_rate=2e-3)
+CHINESE_SEGMENTER_VOCABULARY = 6_000
+
+
+def run_chinese_segmenter(cache: Path, output: Path, device: torch.device) -> Iterator[TrainingEvent]:
+    """Encoder-decoder from unsegmented news sentences to the same with a space between words."""
+    splits = chinese_segmentation(cache)
+    tokenizer = train_byte_bpe(
+        splits["train"]["target"], CHINESE_SEGMENTER_VOCABULARY, encoder_decoder=True, split_characters=True
+    )
+    config = chinese_segmenter_config(tokenizer)
+    train, validation = (
+        load_pairs(splits[name]["source"], splits[name]["target"], tokenizer, config.max_positions)
+        for name in ("train", "validation")
+    )
+    yield from train_sequences(config, tokenizer, train, validation, CHINESE_SEGMENTER_RECIPE, output, device)
+
+
+def stream(texts: Mapping[str, list[str]], split: str) -> Texts:
+    return lambda: texts[split]
+
+
+RECIPES: dict[str, Named] = {
+    named.name: named
+    for named in (
+        Named("chinese-encoder", "Chinese masked language model, a base to fine-tune", run_chinese_encoder),
+        Named("chinese-writer", "Chinese causal language model", run_chinese_writer),
+        Named("chinese-segmenter", "encoder-decoder that puts spaces between Chinese words", run_chinese_segmenter),
+    )
+}

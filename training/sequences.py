@@ -1,0 +1,88 @@
+"""Training of an encoder-decoder on pairs of texts. Called by `recipes.py`."""
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from model.config import TransformerConfig
+from model.heads import TextModel
+from model.tokenizer import Tokenizer
+from model.weights import save_model
+from training.config import Optimisation
+from training.finetune import write_manifest
+from training.objectives import SequenceToSequence, TextPairs
+from training.trainer import Evaluated, Trainer, TrainingEvent
+
+
+@dataclass(frozen=True)
+class SequenceRecipe:
+    """Hyperparameters of one sequence-to-sequence run."""
+
+    num_epochs: int = 3
+    batch_size: int = 32  # pairs
+    learning_rate: float = 1e-3
+    warmup_share: float = 0.1
+    label_smoothing: float = 0.1  # section 5.4 of the paper
+    seed: int = 0
+    checkpoint_steps: int = 200
+
+    @property
+    def optimisation(self) -> Optimisation:
+        return Optimisation(
+            num_epochs=self.num_epochs,
+            learning_rate=self.learning_rate,
+            warmup_share=self.warmup_share,
+            schedule="cosine",
+            second_moment_decay=0.98,  # section 5.3
+            seed=self.seed,
+            checkpoint_steps=self.checkpoint_steps,
+        )
+
+
+def load_pairs(sources: Sequence[str], targets: Sequence[str], tokenizer: Tokenizer, max_positions: int) -> TextPairs:
+    """Pairs of texts as token ids. Raises ValueError for a pair that is longer than the model can hold."""
+    encoded = [
+        [encoding.ids for encoding in tokenizer.encode(texts, 2**30, special_tokens=False)]
+        for texts in (list(sources), list(targets))
+    ]
+    for index, (source, target) in enumerate(zip(*encoded, strict=True)):
+        if max(len(source), len(target) + 1) > max_positions:
+            raise ValueError(
+                f"pair {index} has {len(source)} and {len(target)} tokens, more than {max_positions}; split it"
+            )
+    return TextPairs(*encoded)
+
+
+def train_sequences(
+    config: TransformerConfig,
+    tokenizer: Tokenizer,
+    train: TextPairs,
+    validation: TextPairs,
+    recipe: SequenceRecipe,
+    output: Path,
+    device: torch.device,
+) -> Iterator[TrainingEvent]:
+    """Trains a model of this shape from random weights and leaves it in `output/model`; the manifest comes last.
+
+    An interrupted run continues from its last checkpoint when called again with the same arguments.
+    """
+    torch.manual_seed(recipe.seed)
+    model = TextModel(config).to(device)
+    objective = SequenceToSequence(model, train, validation, recipe.batch_size, recipe.seed, recipe.label_smoothing)
+    digest = hashlib.sha256(json.dumps([train.sources, train.targets]).encode()).hexdigest()
+    description = {"recipe": asdict(recipe), "config": config.to_dict(), "train": digest}
+    run_key = hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
+    trainer = Trainer(objective, recipe.optimisation, output / "checkpoint", run_key)
+    started = time.time()
+    last: Evaluated | None = None
+    for event in trainer.run():
+        last = event if isinstance(event, Evaluated) else last
+        yield event
+    assert last is not None
+    save_model(model.eval(), tokenizer, output / "model")
+    write_manifest(output, trainer, last, description, started)
