@@ -124,7 +124,7 @@ class Decoding:
             writing.ids.append(chosen)
             writing.logprobs.append(float(row[chosen]))
             if wanted := writing.sampling.top_logprobs:
-                best = row.topk(wanted)
+                best = row.topk(min(wanted, len(row)))
                 writing.alternatives.append(dict(zip(best.indices.tolist(), best.values.tolist(), strict=True)))
             if len(writing.ids) >= writing.sampling.max_tokens:
                 writing.finish_reason = "length"

@@ -23,7 +23,10 @@ from model.weights import read_tensors, write_tensors
 
 ADAPTER_CONFIG_FILE = "adapter.json"
 ADAPTER_WEIGHTS_FILE = "adapter.safetensors"
-BODY_FIELDS = ("architecture", "vocab_size", "width", "num_layers", "num_heads", "feed_forward_width")
+BODY_FIELDS = (  # that must be the base's own
+    "architecture", "vocab_size", "width", "num_layers", "num_heads", "feed_forward_width", "positions", "activation",
+    "norm_first",
+)  # fmt: skip
 TARGETS = ("qkv", "query", "key_value", "output", "expand", "contract")  # every linear of a layer, by its own name
 
 

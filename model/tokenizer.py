@@ -84,6 +84,13 @@ class Tokenizer:
         total = sum(len(encoding.ids) for encoding in encodings)
         return sum(encoding.ids.count(unknown) for encoding in encodings if unknown is not None) / max(1, total)
 
+    def normalise(self, text: str) -> str:
+        """The text as the tokenizer cuts it: its case, accents and white space already changed."""
+        if self._inner.normalizer is None:
+            return text
+        changed: str = self._inner.normalizer.normalize_str(text)
+        return changed
+
     def decode(self, ids: Sequence[int]) -> str:
         """The text of these tokens, special tokens left out."""
         text: str = self._inner.decode(list(ids), skip_special_tokens=True)
@@ -155,10 +162,20 @@ class TextStream:
     def __init__(self, inner: tokenizers.Tokenizer) -> None:
         self._inner = inner
         self._stream = DecodeStream(skip_special_tokens=True)
+        self._ids: list[int] = []
+        self._given = 0  # characters given out
 
     def push(self, number: int) -> str:
         """The text that became complete with this token; often empty within a Chinese character."""
-        return self._stream.step(self._inner, number) or ""
+        self._ids.append(number)
+        text = self._stream.step(self._inner, number) or ""
+        self._given += len(text)
+        return text
+
+    def flush(self) -> str:
+        """What is left at the end: complete characters that waited behind half a one, which is dropped."""
+        whole: str = self._inner.decode(self._ids, skip_special_tokens=True)
+        return whole[self._given :].rstrip("\ufffd")
 
 
 def train_wordpiece(texts: Iterable[str], vocab_size: int, lowercase: bool = True) -> Tokenizer:

@@ -4,12 +4,14 @@ import argparse
 import os
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 
 from model.weights import WEIGHTS_FILE
-from service import diagram_cli, models_cli
+from service import data_cli, diagram_cli, models_cli
 from service.jobs import worker
-from service.jobs.store import DEMO_PRIORITY, Job, JobStore, new_id
+from service.jobs.store import DEMO_PRIORITY, JobStore, new_id
+from service.jobs.tables import Job
 from service.registry import ModelStore
 from service.settings import Settings
 from training.catalogue import MINILM_SHA256, fetch_minilm, sha256_of, write_splits
@@ -31,7 +33,9 @@ def main() -> None:
     serve.set_defaults(run=lambda arguments: run_serve(settings, arguments.host, arguments.port))
     alone = commands.add_parser("worker", help="run a job worker alone, on a host that shares the state folder")
     alone.set_defaults(run=lambda _: worker.main())
-    add_commands(commands, settings.home.absolute(), lambda name, folder: publish(settings, name, folder))
+    publish_here = partial(publish, settings)
+    data_commands = add_commands(commands, settings.home.absolute(), publish_here)
+    data_cli.add_report(data_commands, settings)
     models_cli.add_commands(commands, settings)
     diagram_cli.add_commands(commands, settings)
     arguments = parser.parse_args()

@@ -80,7 +80,7 @@ def headers_of(error: ServiceError) -> dict[str, str]:
     headers = {}
     if error.retry_after_seconds is not None:
         headers["retry-after"] = str(error.retry_after_seconds)
-    if isinstance(error, Conflict):  # the openai client retries 409 unless told not to
+    elif isinstance(error, Conflict):  # the openai client retries 409 unless told not to
         headers["x-should-retry"] = "false"
     return headers
 

@@ -62,9 +62,8 @@ class Gate:
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers["x-request-id"] = request_id
-                headers["content-security-policy"] = (
-                    DOCS_POLICY if scope["path"] == "/docs" else CONTENT_SECURITY_POLICY
-                )
+                policy = DOCS_POLICY if scope["path"] == "/docs" else CONTENT_SECURITY_POLICY
+                headers.setdefault("content-security-policy", policy)  # a page of ours may send a stricter one
                 headers.setdefault("cache-control", "no-cache")  # an upgrade must not mix old and new page modules
                 for name, value in SECURITY_HEADERS.items():
                     headers[name] = value

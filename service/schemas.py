@@ -315,9 +315,11 @@ class FileObject(BaseModel):
     purpose: str
     status: Literal["uploaded", "processed", "error"]
     status_details: str | None
+    warnings: list[str] | None
     expires_at: int | None = None
     num_rows: int | None
     labels: list[str] | None
+    task: str | None
 
 
 class FileList(BaseModel):
@@ -357,6 +359,9 @@ class CreateJobRequest(Request):
     )
     priority: Annotated[int, Field(ge=-100, le=100)] = 0
     adapter: Literal["lora", "full", "auto"] = "auto"
+    task: Literal["classification", "multi_label", "regression", "tagging"] | None = Field(
+        default=None, description="what to learn; told by the columns of the training file when absent"
+    )
 
 
 class JobError(BaseModel):
@@ -386,6 +391,7 @@ class JobObject(BaseModel):
     trained_tokens: int | None
     integrations: list[Any] | None = None
     metadata: dict[str, str]
+    task: str | None
     priority: int
     queue_position: int | None
     progress: dict[str, Any] | None

@@ -49,7 +49,14 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Gatekeeper:
 
 @pytest.fixture
 def engine(gate: Gatekeeper) -> Iterator[Engine]:
-    running = Engine(Metrics(), max_queue_tokens=100, max_batch_tokens=64, max_attention_queue=1, max_writing_queue=4, timeout_seconds=1.0)
+    running = Engine(
+        Metrics(),
+        max_queue_tokens=100,
+        max_batch_tokens=64,
+        max_attention_queue=1,
+        max_writing_queue=4,
+        timeout_seconds=1.0,
+    )
     running.start()
     yield running
     gate.open.set()

@@ -229,7 +229,7 @@ def test_completions_by_the_openai_client_equal_the_model(exact: Service, zoo: Z
         (encoding,) = zoo.bytes.encode([prompt], 64, special_tokens=False)
         expected = greedy(zoo.models["writer"], list(encoding.ids), 24)
         stream = zoo.bytes.decode_stream()
-        assert choice.text == "".join(stream.push(number) for number in expected.ids)
+        assert choice.text == "".join(stream.push(number) for number in expected.ids) + stream.flush()
         assert choice.finish_reason == expected.finish_reason
         total += len(expected.ids)
     assert answer.usage.completion_tokens == total
@@ -302,7 +302,7 @@ def test_an_encoder_decoder_answers_its_prompt_greedily_and_by_beams(exact: Serv
     (encoding,) = tokenizer.encode(["酒店房间很小"], 64, special_tokens=False)
     expected = greedy(zoo.models["segmenter"], list(encoding.ids), 20)
     stream = tokenizer.decode_stream()
-    text = "".join(stream.push(number) for number in expected.ids)
+    text = "".join(stream.push(number) for number in expected.ids) + stream.flush()
     options = {"model": "segmenter", "prompt": "酒店房间很小", "max_tokens": 20}
     (choice,) = post(exact, "/v1/completions", **options, temperature=0).json()["choices"]
     assert choice["text"] == text
@@ -373,6 +373,19 @@ def test_models_say_which_routes_answer(exact: Service) -> None:
     assert cards["adapter1"]["base_model"] == "base"
     assert cards["adapter1"]["labels"] == ["x", "y", "z"]
     assert replace(TransformerConfig(vocab_size=9), task="embeddings").task == cards["base"]["task"]
+
+
+def test_a_base_stays_as_long_as_an_adapter_needs_it(exact: Service, zoo: Zoo, tmp_path: Path) -> None:
+    store = ModelStore(exact.home / "bentoml")
+    save_model(zoo.models["classifier"], zoo.words, tmp_path / "tuned")
+    store.publish(tmp_path / "tuned", "tuned", "tuned:1", "base", None)
+    save_adapter(random_adapter(zoo.models["base"], 2, ("a", "b"), seed=9), "tuned", tmp_path / "over")
+    store.publish(tmp_path / "over", "over", "over:1", "tuned", None)
+    refused = httpx.delete(f"{exact.url}/v1/models/tuned")
+    assert refused.status_code == 409
+    assert "the base of the adapter over" in refused.json()["error"]["message"]
+    assert httpx.delete(f"{exact.url}/v1/models/over").json()["deleted"]
+    assert httpx.delete(f"{exact.url}/v1/models/tuned").json()["deleted"]
 
 
 def test_attention_of_a_causal_decoder_never_looks_ahead(exact: Service) -> None:

@@ -1,5 +1,6 @@
 """The job store under races, dead workers and repeated requests; time is a fake clock."""
 
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -153,3 +154,57 @@ def test_everything_is_there_after_a_reopen(store: JobStore, tmp_path: Path) -> 
     again = JobStore(tmp_path / "store.sqlite")
     assert again.job(job.id).status == "queued"
     assert again.figures()[0]["queued"] == 1
+
+
+def test_a_database_of_an_earlier_version_gets_the_new_columns(tmp_path: Path) -> None:
+    database = tmp_path / "old.sqlite"
+    with sqlite3.connect(database) as old:
+        old.execute(
+            "CREATE TABLE files (id VARCHAR(40) PRIMARY KEY, created_at FLOAT, filename VARCHAR, bytes INTEGER, "
+            "purpose VARCHAR, status VARCHAR, faults JSON, training_faults JSON, labels JSON, num_rows INTEGER)"
+        )
+        values = ("file-1", 1.0, "a.jsonl", 5, "fine-tune", "processed", "[]", "[]", '["a", "b"]', 4)
+        old.execute("INSERT INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+    store = JobStore(database)
+    assert store.file("file-1").task is None
+    assert store.file("file-1").warnings is None
+    store.set_file_warnings("file-1", ["odd"])
+    assert JobStore(database).file("file-1").warnings == ["odd"]
+
+
+def test_a_report_is_asked_for_once_answered_and_gone_with_its_file(store: JobStore) -> None:
+    store.add_file("file-1", "rows.jsonl", 10, "fine-tune")
+    assert store.report("file-1", "m").report is None
+    assert store.pending_report() is None, "the file comes first"
+    store.set_file_checked("file-1", [], [], ["a", "b"], 10, "classification", ["odd"])
+    pending = store.pending_report()
+    assert pending is not None
+    assert (pending.file_id, pending.model) == ("file-1", "m")
+    store.set_report("file-1", "m", {"rows": 1})
+    assert store.pending_report() is None
+    assert store.report("file-1", "m").report == {"rows": 1}
+    store.report("file-1", "other")
+    store.set_report("file-1", "other", None, "broken")
+    assert store.pending_report() is None
+    store.delete_file("file-1")
+    with pytest.raises(NotFound):
+        store.report("file-1", "m")
+
+
+def test_files_of_two_tasks_do_not_go_together_and_another_task_is_left_to_the_worker(store: JobStore) -> None:
+    for file_id, task in (("file-1", "tagging"), ("file-2", "regression")):
+        store.add_file(file_id, "rows.jsonl", 10, "fine-tune")
+        store.set_file_checked(file_id, [], ["all 3 rows have one score"] if file_id == "file-2" else [], [], 10, task)
+
+    def job(training: str, validation: str | None, task: str | None) -> Job:
+        return Job(
+            id=new_id("ftjob"), model="m", training_file=training, validation_file=validation, seed=0,
+            hyperparameters={"task": task}, priority=0, request_key=None,
+        )  # fmt: skip
+
+    with pytest.raises(InvalidRequest, match="its rows are for 'regression', those of the training file for 'tagging'"):
+        store.create_job(job("file-1", "file-2", None), 100, None)
+    with pytest.raises(InvalidRequest, match="one score"):
+        store.create_job(job("file-2", None, "regression"), 100, None)
+    assert store.create_job(job("file-2", None, "classification"), 100, None).status == "validating_files"
+    assert store.create_job(job("file-1", None, "tagging"), 100, None).status == "queued"

@@ -35,6 +35,11 @@ MALFORMED: list[tuple[str, bytes, list[tuple[int, str]]]] = [
     ("number as text", (GOOD + '{"text": 5, "label": "a"}\n').encode(), [(2, "'text' is a int")]),
     ("list as label", (GOOD + '{"text": "x", "label": ["a"]}\n').encode(), [(2, "'label' is a list")]),
     ("null label", (GOOD + '{"text": "x", "label": null}\n').encode(), [(2, "no 'label'")]),
+    (
+        "half a pair",
+        (GOOD + r'{"text": "a \ud800", "label": "\udfff"}' + "\n").encode(),
+        [(2, "'text' has half"), (2, "'label' has half")],
+    ),
     ("deep nesting", (GOOD + "{" + '"a":{' * 5000 + "\n").encode(), [(2, "not JSON")]),
     ("two faults", b'{"text": "", "label": ""}\nnope\n', [(1, "empty"), (1, "no 'label'"), (2, "not JSON")]),
     ("CSV without header", b"x,a\ny,b\n", [(1, "needs the columns 'text' and 'label'")]),
@@ -104,7 +109,7 @@ def test_buckets_pad_far_less_than_random_order(movie_rows: Rows) -> None:
 
 
 def test_learning_rate_warms_up_and_decays() -> None:
-    recipe = Recipe(learning_rate=1.0, warmup_share=0.1)
+    recipe = Recipe(learning_rate=1.0, warmup_share=0.1).optimisation
     rates = [learning_rate_at(step, 100, recipe) for step in range(100)]
     assert rates[0] == pytest.approx(0.1)
     assert max(rates) == rates[9] == rates[10] == pytest.approx(1.0)

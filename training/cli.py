@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 from tqdm import tqdm
@@ -13,24 +14,33 @@ from model.weights import is_model_folder
 from training.catalogue import DATASETS, fetch_minilm, write_splits
 from training.config import PretrainRecipe, Recipe
 from training.corpus import read_documents
-from training.finetune import finetune, load_data
+from training.finetune import OBJECTIVES, finetune, load_data
 from training.pretrain import Texts, prepare, pretrain
 from training.recipes import RECIPES
+from training.tables import find_source
 from training.trainer import Evaluated, Noted, Progress, Started, TrainingEvent
 
+SOURCE_HELP = (
+    "labelled rows: a JSONL, CSV or Parquet file, a folder saved by `datasets`, or a data set's name; ':SPLIT' after a "
+    "folder or name chooses a split (default: train)"
+)
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 Publish = Callable[[str, Path], str]  # a finished model's name and folder -> what to tell the user
 
 
-def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", home: Path, publish: Publish) -> None:
-    """Adds `data`, `pretrain` and `finetune` to the command line."""
-    data = commands.add_parser("data", help="write a catalogue data set as JSONL files")
-    data.add_argument("name", choices=sorted(DATASETS))
-    data.add_argument("--output", type=Path, default=Path(), help="folder for the files (default: here)")
-    data.set_defaults(run=lambda arguments: run_data(arguments, home))
+def add_commands(commands: Commands, home: Path, publish: Publish) -> Commands:
+    """Adds `data`, `pretrain` and `finetune` to the command line -> the commands under `data`, for more of them."""
+    data = commands.add_parser("data", help="write a catalogue data set as JSONL files, or report on a file of yours")
+    data_commands = data.add_subparsers(dest="name", required=True)
+    for name in sorted(DATASETS):
+        one = data_commands.add_parser(name, help=f"write {name} as JSONL files")
+        one.add_argument("--output", type=Path, default=Path(), help="folder for the files (default: here)")
+        one.set_defaults(run=lambda arguments: run_data(arguments, home))
 
     tune = commands.add_parser("finetune", help="fine-tune a base model on a labelled file, in this process")
-    tune.add_argument("--data", type=Path, required=True, help="training rows, JSONL or CSV")
-    tune.add_argument("--validation", type=Path, help="validation rows; a tenth of the data when absent")
+    tune.add_argument("--data", required=True, help=SOURCE_HELP)
+    tune.add_argument("--validation", help="validation rows, named the same way; a tenth of the data when absent")
+    tune.add_argument("--task", choices=sorted(OBJECTIVES), help="what to learn (default: told by the columns)")
     tune.add_argument("--base", default="minilm-l6", help="'minilm-l6' or a model folder (default: minilm-l6)")
     tune.add_argument("--output", type=Path, required=True, help="folder for the tuned model")
     tune.add_argument("--epochs", type=int, default=Recipe.num_epochs)
@@ -58,6 +68,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     pre.add_argument("--output", type=Path, help="folder for the run (default: in the state folder)")
     pre.add_argument("--publish", metavar="NAME", help="put the model into the store under this name")
     pre.set_defaults(run=lambda arguments: run_pretrain(arguments, home, publish))
+    return data_commands
 
 
 def run_data(arguments: argparse.Namespace, home: Path) -> None:
@@ -78,7 +89,11 @@ def run_finetune(arguments: argparse.Namespace, home: Path) -> None:
     base = fetch_minilm(home / "cache") if arguments.base == "minilm-l6" else Path(arguments.base)
     if not is_model_folder(base):
         raise ValueError(f"base {arguments.base!r} is neither 'minilm-l6' nor a folder with a model")
-    data = load_data(arguments.data, arguments.validation, recipe)
+    validation = find_source(arguments.validation) if arguments.validation else None
+    data = load_data(find_source(arguments.data), validation, recipe, arguments.task)
+    print(f"task: {data.task}")
+    for warning in data.warnings:
+        print(f"warning: {warning}")
     arguments.output.mkdir(parents=True, exist_ok=True)
     show_all(finetune(base, data, recipe, arguments.output, _device(), arguments.base))
     print(f"tuned model: {arguments.output / 'model'}")

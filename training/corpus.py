@@ -18,6 +18,7 @@ import torch
 
 from model.batch import Batch
 from model.tokenizer import Tokenizer
+from training.data import LONE_SURROGATE
 
 CHUNK_DOCUMENTS = 2_000  # tokenized together
 POOL_PIECES = 4_000  # packed together; a larger pool pads less
@@ -76,8 +77,13 @@ def open_corpus(folder: Path) -> Corpus:
 
 def read_documents(path: Path) -> Iterator[str]:
     """Streams the documents of a file: one a line of .txt, the "text" of each line of .jsonl."""
-    with open(path, encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
+    with open(path, "rb") as file:
+        for number, raw in enumerate(file, start=1):
+            try:
+                line = raw.decode("utf-8-sig")
+            except UnicodeDecodeError as error:
+                reason = f"byte {raw[error.start]:#04x} is not UTF-8; save the file as UTF-8"
+                raise ValueError(f"{path.name}, line {number}: {reason}") from None
             if path.suffix != ".jsonl":
                 yield line.strip()
                 continue
@@ -85,10 +91,13 @@ def read_documents(path: Path) -> Iterator[str]:
                 continue
             try:
                 text = json.loads(line)["text"]
-            except (json.JSONDecodeError, KeyError, TypeError):
+            except (json.JSONDecodeError, KeyError, TypeError, RecursionError):
                 raise ValueError(f'{path.name}, line {number}: not an object with "text"; write one a line') from None
             if not isinstance(text, str):
                 raise ValueError(f"{path.name}, line {number}: 'text' is a {type(text).__name__}; it must be a string")
+            if LONE_SURROGATE.search(text):
+                reason = "'text' has half of a surrogate pair, which is no character; remove it"
+                raise ValueError(f"{path.name}, line {number}: {reason}")
             yield text
 
 
@@ -123,7 +132,7 @@ class PackedRows:
 
     @property
     def padding_share(self) -> float:
-        used = sum(piece.end - piece.start + 2 for piece in self._pieces)
+        used = sum(len(self._ids(piece)) for piece in self._pieces)
         return 1.0 - used / (len(self._rows) * self.row_tokens)
 
     def _cut(self) -> list[Piece]:

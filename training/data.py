@@ -1,83 +1,169 @@
-"""Labelled text files to rows, every fault reported at once with its line. Called by `finetune.py` and the job worker.
+"""Labelled files to checked rows, every fault reported at once with its line. Called by `finetune.py`, the report and
+the job worker.
 
-Rows are `{"text", "label"}` or `{"text", "text_pair", "label"}`, as JSONL or CSV with a header.
+Rows are read by `tables.py` (JSONL, CSV, Parquet, `datasets`), their task told by `kinds.py`; what is odd but can be
+trained on is `oddities.py`'s.
 """
 
-import csv
-import hashlib
-import io
-import json
 import random
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from datasets import Dataset
 
-MAX_FAULTS = 100  # reported a file; the rest is counted
-MAX_TEXT_CHARACTERS = 1_000_000  # a text beyond this is a broken file, not a long document
+from training.faults import MAX_FAULTS, DataFaults, Fault
+from training.kinds import LONE_SURROGATE, MAX_TEXT_CHARACTERS, DataTask, check_rows
+from training.tables import read_table
 
+__all__ = [
+    "LONE_SURROGATE",
+    "MAX_FAULTS",
+    "MAX_TEXT_CHARACTERS",
+    "DataFaults",
+    "DataTask",
+    "Examples",
+    "Fault",
+    "check_training",
+    "check_validation",
+    "load_examples",
+    "read_examples",
+    "split_validation",
+]
 
-@dataclass(frozen=True)
-class Fault:
-    """One thing wrong with a file. `line` counts from 1; 0 means the file as a whole."""
-
-    line: int
-    message: str
-
-    def __str__(self) -> str:
-        return f"line {self.line}: {self.message}" if self.line else self.message
-
-
-class DataFaults(ValueError):
-    """A file that cannot be trained on, with all its faults."""
-
-    def __init__(self, faults: list[Fault]) -> None:
-        self.faults = faults
-        shown = "; ".join(str(fault) for fault in faults[:MAX_FAULTS])
-        rest = len(faults) - MAX_FAULTS
-        super().__init__(shown + (f"; and {rest} more" if rest > 0 else ""))
+COLUMNS: dict[DataTask, tuple[str, ...]] = {
+    "classification": ("text", "text_pair", "label"),
+    "multi_label": ("text", "text_pair", "labels"),
+    "regression": ("text", "text_pair", "score"),
+    "tagging": ("tokens", "tags"),
+    "language_model": ("text", "text_pair"),
+}
 
 
 @dataclass(frozen=True)
 class Examples:
     """Checked rows of one file."""
 
-    rows: Dataset  # columns text, text_pair ("" when absent), label
+    rows: Dataset  # the columns of its task, see COLUMNS; text_pair is "" when absent
     sha256: str
+    task: DataTask = "classification"
+    lines: tuple[int, ...] = ()  # where each row stands in its file; empty: row i is line i + 1
+    warnings: tuple[Fault, ...] = ()  # of reading, such as columns that are not used
 
     @property
     def labels(self) -> list[str]:
-        return list(self.rows["label"])
+        """The class of each row of a classification file."""
+        return list(self.rows["label"][:])
 
-    @property
+    @cached_property
+    def label_sets(self) -> list[tuple[str, ...]]:
+        """The labels of each row, whatever the task: one class, several, or a tag a word."""
+        if self.task == "classification":
+            return [(label,) for label in self.rows["label"][:]]
+        column = {"multi_label": "labels", "tagging": "tags"}.get(self.task)
+        return [tuple(labels) for labels in self.rows[column][:]] if column else [()] * len(self.rows)
+
+    @cached_property
     def inputs(self) -> list[str | tuple[str, str]]:
-        pairs = zip(self.rows["text"], self.rows["text_pair"], strict=True)
+        """The texts, or pairs of texts; of a tagging file its words joined."""
+        if self.task == "tagging":
+            return [join_words(words)[0] for words in self.rows["tokens"][:]]
+        pairs = zip(self.rows["text"][:], self.rows["text_pair"][:], strict=True)
         return [(text, pair) if pair else text for text, pair in pairs]
 
+    @cached_property
+    def targets(self) -> list[object]:
+        """What is learned of each row, in a form that can be compared."""
+        if self.task == "regression":
+            return list(self.rows["score"][:])
+        return [tuple(sorted(labels)) if self.task == "multi_label" else labels for labels in self.label_sets]
 
-def load_examples(path: Path) -> Examples:
-    """Reads and checks one file. Raises DataFaults naming every fault, with line numbers."""
-    raw = path.read_bytes()
-    faults: list[Fault] = []
-    rows = [row for line, fields in _parse(raw, faults) if (row := _check_row(line, fields, faults)) is not None]
-    if not rows and not faults:
-        faults.append(Fault(0, 'the file has no rows; write one {"text": ..., "label": ...} object a line'))
+    def line_of(self, index: int) -> int:
+        return self.lines[index] if self.lines else index + 1
+
+    def select(self, indices: Sequence[int]) -> "Examples":
+        lines = tuple(self.line_of(index) for index in indices)
+        return Examples(self.rows.select(indices), self.sha256, self.task, lines, self.warnings)
+
+
+def join_words(words: Sequence[str]) -> tuple[str, list[int]]:
+    """Words as running text, and the character at which each begins: spaces only where neither side is Chinese or
+    Japanese, so that the model is trained on text as it will be asked about."""
+    parts: list[str] = []
+    starts, end = [], 0
+    for word in words:
+        if parts and not (_is_unspaced(parts[-1][-1]) or _is_unspaced(word[0])):
+            parts.append(" ")
+            end += 1
+        starts.append(end)
+        parts.append(word)
+        end += len(word)
+    return "".join(parts), starts
+
+
+def _is_unspaced(character: str) -> bool:
+    """Whether the script of this character is written without spaces: Han, kana, their punctuation and full width."""
+    code = ord(character)
+    return 0x2E80 <= code <= 0x9FFF or 0xF900 <= code <= 0xFAFF or 0xFF00 <= code <= 0xFFEF or code >= 0x20000
+
+
+def load_examples(path: Path | Dataset, task: DataTask | None = None) -> Examples:
+    """Reads and checks one file or data set. Raises DataFaults naming every fault, with line numbers."""
+    examples, faults, _ = read_examples(path, task)
     if faults:
         raise DataFaults(faults)
-    columns = {name: [row[name] for row in rows] for name in ("text", "text_pair", "label")}
-    return Examples(Dataset.from_dict(columns), hashlib.sha256(raw).hexdigest())
+    return examples
+
+
+def read_examples(source: Path | Dataset, task: DataTask | None = None) -> tuple[Examples, list[Fault], int]:
+    """The fit rows of a source, all faults of the others, and the number of rows read."""
+    table = read_table(source)
+    faults = list(table.faults)
+    checked = check_rows(table.rows, task, faults)
+    if not table.rows and not faults:
+        faults.append(Fault(0, 'the file has no rows; write one {"text": ..., "label": ...} object a line'))
+    columns = {name: [row[name] for row in checked.rows] for name in COLUMNS[checked.task]}
+    rows = Dataset.from_dict(columns)
+    faults.sort(key=lambda fault: fault.line)
+    return (
+        Examples(rows, table.sha256, checked.task, tuple(checked.lines), tuple(checked.warnings)),
+        faults,
+        len(table.rows),
+    )
 
 
 def check_training(examples: Examples) -> tuple[str, ...]:
-    """The sorted labels of a training file. Raises DataFaults when nothing could be learned from it."""
-    counts = Counter(examples.labels)
+    """The sorted labels of a training file (none for regression). Raises DataFaults when nothing could be learned."""
+    if examples.task == "language_model":
+        message = (
+            "the rows have 'text' alone, and no label to learn; for language modelling run `vitrine pretrain --data`"
+        )
+        raise DataFaults([Fault(0, message)])
+    if examples.task == "regression":
+        scores = list(examples.rows["score"][:])
+        if len(set(scores)) < 2:
+            message = f"all {len(scores)} rows have the score {scores[0]:g}; at least 2 different scores are needed"
+            raise DataFaults([Fault(0, message)])
+        return ()
+    label_sets = examples.label_sets
+    counts = Counter(label for labels in label_sets for label in labels)
+    if examples.task == "multi_label":
+        if len({tuple(sorted(labels)) for labels in label_sets}) < 2:
+            message = (
+                f"all {len(label_sets)} rows have the labels {list(label_sets[0])}; there is nothing to tell apart"
+            )
+            raise DataFaults([Fault(0, message)])
+        return tuple(sorted(counts))
     if len(counts) < 2:
         only = next(iter(counts))
-        raise DataFaults([Fault(0, f"all {counts[only]} rows have the label {only!r}; at least 2 labels are needed")])
-    if rare := sorted(label for label, count in counts.items() if count < 2):
+        what, noun = (
+            (f"{counts[only]} words", "tag") if examples.task == "tagging" else (f"{counts[only]} rows", "label")
+        )
+        raise DataFaults([Fault(0, f"all {what} have the {noun} {only!r}; at least 2 {noun}s are needed")])
+    rare = sorted(label for label, count in counts.items() if count < 2)
+    if rare and examples.task == "classification":
         raise DataFaults([Fault(0, f"the labels {rare[:10]} have one row each; give every label at least 2 rows")])
     return tuple(sorted(counts))
 
@@ -85,105 +171,42 @@ def check_training(examples: Examples) -> tuple[str, ...]:
 def check_validation(examples: Examples, labels: Iterable[str]) -> None:
     """Raises DataFaults when the validation file has labels that training never shows."""
     known = set(labels)
+    noun = "tag" if examples.task == "tagging" else "label"
     faults = [
-        Fault(line, f"label {label!r} is not in the training file, whose labels are {sorted(known)[:20]}")
-        for line, label in enumerate(examples.labels, start=1)
-        if label not in known
+        Fault(
+            examples.line_of(index),
+            f"{noun} {label!r} is not in the training file, whose {noun}s are {sorted(known)[:20]}",
+        )
+        for index, row in enumerate(examples.label_sets)
+        for label in sorted(set(row) - known)
     ]
     if faults:
         raise DataFaults(faults)
 
 
 def split_validation(examples: Examples, share: float, seed: int) -> tuple[Examples, Examples]:
-    """A stratified split -> (training, validation): every label stays on both sides."""
+    """A stratified split -> (training, validation): every class stays on both sides, other tasks split at random.
+
+    A row held out whose text also stands in a training row goes back, so that the split itself leaks nothing; only
+    a file of nothing but repeated texts keeps them.
+    """
+    generator = random.Random(seed)
+    held_out: set[int] = set()
+    for indices in _strata(examples):
+        generator.shuffle(indices)
+        held_out.update(indices[: max(1, round(len(indices) * share))])
+    texts = examples.inputs
+    trained = {text for index, text in enumerate(texts) if index not in held_out}
+    held_out = {index for index in held_out if texts[index] not in trained} or held_out
+    kept = [index for index in range(len(texts)) if index not in held_out]
+    return examples.select(kept), examples.select(sorted(held_out))
+
+
+def _strata(examples: Examples) -> list[list[int]]:
+    """Row numbers of each class, by its name; of another task all rows together."""
+    if examples.task != "classification":
+        return [list(range(len(examples.rows)))]
     by_label: dict[str, list[int]] = {}
     for index, label in enumerate(examples.labels):
         by_label.setdefault(label, []).append(index)
-    held_out: set[int] = set()
-    generator = random.Random(seed)
-    for label in sorted(by_label):
-        indices = by_label[label]
-        generator.shuffle(indices)
-        held_out.update(indices[: max(1, round(len(indices) * share))])
-    kept = [index for index in range(len(examples.rows)) if index not in held_out]
-    return (
-        Examples(examples.rows.select(kept), examples.sha256),
-        Examples(examples.rows.select(sorted(held_out)), examples.sha256),
-    )
-
-
-def _parse(raw: bytes, faults: list[Fault]) -> Iterator[tuple[int, dict[str, Any]]]:
-    if b"\x00" in raw[:65536]:
-        faults.append(Fault(0, "the file is binary; upload JSONL or CSV text in UTF-8"))
-        return
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        faults.append(Fault(line, f"byte {raw[error.start]:#04x} is not UTF-8; save the file as UTF-8"))
-        return
-    first = text.lstrip()[:1]
-    yield from _parse_jsonl(text, faults) if first in ("{", "[", "") else _parse_csv(text, faults)
-
-
-def _parse_jsonl(text: str, faults: list[Fault]) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            fields = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
-            reason = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
-            faults.append(Fault(number, f"not JSON ({reason}); write one object a line"))
-            continue
-        if isinstance(fields, dict):
-            yield number, fields
-        else:
-            faults.append(Fault(number, f"a {type(fields).__name__}, not an object with 'text' and 'label'"))
-
-
-def _parse_csv(text: str, faults: list[Fault]) -> Iterator[tuple[int, dict[str, Any]]]:
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    header: list[str] | None = None
-    try:
-        while True:
-            line = reader.line_num + 1
-            fields = next(reader)
-            if not fields:
-                continue
-            if header is None:
-                header = [name.strip() for name in fields]
-                if not {"text", "label"} <= set(header):
-                    faults.append(Fault(1, f"the header is {header[:10]}; a CSV needs the columns 'text' and 'label'"))
-                    return
-            elif len(fields) != len(header):
-                faults.append(
-                    Fault(line, f"{len(fields)} fields, the header has {len(header)}; quote texts with commas")
-                )
-            else:
-                yield line, dict(zip(header, fields, strict=True))
-    except StopIteration:
-        return
-    except csv.Error as error:
-        faults.append(Fault(reader.line_num, f"broken CSV ({error}); check the quotes"))
-
-
-def _check_row(line: int, fields: dict[str, Any], faults: list[Fault]) -> dict[str, str] | None:
-    text, pair, label = fields.get("text"), fields.get("text_pair", ""), fields.get("label")
-    found = len(faults)
-    for name, value in (("text", text), ("text_pair", pair)):
-        if name == "text" and value is None:
-            faults.append(Fault(line, f"no 'text'; the row has {sorted(map(str, fields))[:10]}"))
-        elif not isinstance(value, str):
-            faults.append(Fault(line, f"'{name}' is a {type(value).__name__}; it must be a string"))
-        elif len(value) > MAX_TEXT_CHARACTERS:
-            faults.append(Fault(line, f"'{name}' has {len(value)} characters; the limit is {MAX_TEXT_CHARACTERS}"))
-    if isinstance(text, str) and not text.strip():
-        faults.append(Fault(line, "'text' is empty; remove the row or fill it"))
-    if label is None or label == "":
-        faults.append(Fault(line, "no 'label'; every row needs one"))
-    elif isinstance(label, bool) or not isinstance(label, str | int):
-        faults.append(Fault(line, f"'label' is a {type(label).__name__}; use a string or a whole number"))
-    if len(faults) > found:
-        return None
-    return {"text": str(text), "text_pair": str(pair), "label": str(label)}
+    return [by_label[label] for label in sorted(by_label)]

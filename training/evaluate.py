@@ -1,8 +1,11 @@
-"""How good a model is on held-out rows. Used by `objectives.py`; a classifier's metrics are scikit-learn's."""
+"""How good a classifier or language model is on held-out rows. Used by `objectives.py`; the metrics are scikit-learn's.
+
+Scores of the other tasks are in `scores.py`.
+"""
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -10,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 
-from model.batch import length_sorted_batches, pad
+from model.batch import Batch, length_sorted_batches, pad
 from model.heads import TextModel
 from model.tokenizer import Encoding
 
@@ -102,15 +105,33 @@ class LanguageCounter:
 
 def evaluate(model: TextModel, encodings: Sequence[Encoding], targets: Sequence[int]) -> Evaluation:
     """Runs a classifier over all rows, in length-sorted batches. Leaves it in evaluation mode."""
+    return score(predict(model, encodings), targets, model.config.labels)
+
+
+def predict(model: TextModel, encodings: Sequence[Encoding]) -> torch.Tensor:
+    """The head's numbers for all rows, in length-sorted batches -> [N, C]. Leaves the model in evaluation mode."""
+    outputs = torch.empty(len(encodings), model.config.num_outputs)
+    for indices, batch in _batches(model, encodings):
+        outputs[indices] = model.classify(batch).cpu()
+    return outputs
+
+
+def predict_tokens(model: TextModel, encodings: Sequence[Encoding]) -> list[torch.Tensor]:
+    """A tagger's numbers for every token of each row -> [T, C] a row. Leaves the model in evaluation mode."""
+    outputs = [torch.empty(0)] * len(encodings)
+    for indices, batch in _batches(model, encodings):
+        for index, logits in zip(indices, model.tag(batch).cpu(), strict=True):
+            outputs[index] = logits[: len(encodings[index].ids)]
+    return outputs
+
+
+def _batches(model: TextModel, encodings: Sequence[Encoding]) -> Iterator[tuple[list[int], Batch]]:
     model.eval()
     device = next(model.parameters()).device
-    logits = torch.empty(len(encodings), len(model.config.labels))  # [N, C]
     lengths = [len(encoding.ids) for encoding in encodings]
     with torch.inference_mode():
         for indices in length_sorted_batches(lengths, EVALUATION_BATCH_TOKENS, max_rows=256):
-            batch = pad([encodings[index] for index in indices], model.config.pad_id).to(device)
-            logits[indices] = model.classify(batch).cpu()
-    return score(logits, targets, model.config.labels)
+            yield indices, pad([encodings[index] for index in indices], model.config.pad_id).to(device)
 
 
 def score(logits: torch.Tensor, targets: Sequence[int], labels: tuple[str, ...]) -> Evaluation:

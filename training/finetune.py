@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import platform
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
+from datasets import Dataset
 
 from model.config import Pooler, TransformerConfig
 from model.heads import TextModel
@@ -19,9 +19,12 @@ from model.lora import LoraConfig, make_trainable, save_adapter, take_adapter
 from model.tokenizer import Tokenizer
 from model.weights import load_model, load_tokenizer, save_model
 from training.config import Recipe
-from training.data import Examples, check_training, check_validation, load_examples, split_validation
-from training.objectives import Classify, Rows
-from training.trainer import Evaluated, Noted, Trainer, TrainingEvent
+from training.data import DataTask, Examples, check_training, check_validation, load_examples, split_validation
+from training.faults import DataFaults, Fault
+from training.labelled import Rows, encode_classes, encode_label_sets, encode_scores, encode_tags
+from training.objectives import ChooseLabels, Classify, Regress, TagWords
+from training.oddities import cut_warning, find_leaks, leak_warning, odd_rows
+from training.trainer import Evaluated, Noted, Started, Trainer, TrainingEvent
 
 MANIFEST_FILE = "manifest.json"
 MAX_UNKNOWN_RATE = 0.05  # of a file's tokens, before a warning
@@ -30,23 +33,37 @@ VOCABULARY_SAMPLE = 2_000  # rows looked at
 
 @dataclass(frozen=True)
 class Data:
-    """Checked training and validation rows, and the labels both share."""
+    """Checked training and validation rows, and the labels both share (none for regression)."""
 
     train: Examples
     validation: Examples
     labels: tuple[str, ...]
+    warnings: tuple[Fault, ...] = ()  # what is odd about the rows, for the user to know
+
+    @property
+    def task(self) -> DataTask:
+        return self.train.task
 
 
-def load_data(training_file: Path, validation_file: Path | None, recipe: Recipe) -> Data:
-    """Reads and checks both files; without a validation file a stratified part is held out. Raises DataFaults."""
-    examples = load_examples(training_file)
+def load_data(
+    training_file: Path | Dataset, validation_file: Path | Dataset | None, recipe: Recipe, task: DataTask | None = None
+) -> Data:
+    """Reads and checks both files; without a validation file a part is held out. The columns tell the task, unless it
+    is given. Raises DataFaults."""
+    examples = load_examples(training_file, task)
     labels = check_training(examples)
+    warnings = odd_rows(examples)
     if validation_file is None:
         train, validation = split_validation(examples, recipe.validation_share, recipe.seed)
     else:
-        train, validation = examples, load_examples(validation_file)
+        train, validation = examples, load_examples(validation_file, task)
+        if validation.task != train.task:
+            message = f"the validation rows are for {validation.task!r}, the training rows for {train.task!r}"
+            raise DataFaults([Fault(0, message)])
         check_validation(validation, labels)
-    return Data(train, validation, labels)
+        warnings += [Fault(0, f"validation file: {fault}") for fault in validation.warnings]
+    warnings += leak_warning(train, validation, find_leaks(train, validation))
+    return Data(train, validation, labels, tuple(warnings))
 
 
 def finetune(
@@ -68,34 +85,45 @@ def finetune(
         yield Noted(warning)
     recipe = replace(recipe, max_length=min(recipe.max_length, base_model.config.max_positions))
     torch.manual_seed(recipe.seed)
-    model = with_classifier(base_model, data.labels, recipe)
+    model = with_head(base_model, head_config(base_model.config, data.task, data.labels, recipe))
     lora = LoraConfig(recipe.lora_rank, recipe.lora_alpha)
     if recipe.adapter == "lora":
         make_trainable(model, lora)
     model.to(device)
     train = encode(data.train, tokenizer, data.labels, recipe.max_length)
     validation = encode(data.validation, tokenizer, data.labels, recipe.max_length)
-    description: dict[str, Any] = {"recipe": asdict(recipe), "labels": data.labels}
+    description: dict[str, Any] = {"recipe": asdict(recipe), "task": data.task, "labels": data.labels}
     description |= {"train": data.train.sha256, "validation": data.validation.sha256, "base": base.name}
     run_key = hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
-    objective = Classify(model, train, validation, recipe.batch_size, recipe.seed)
+    objective = OBJECTIVES[data.task](model, train, validation, recipe.batch_size, recipe.seed)
     trainer = Trainer(objective, recipe.optimisation, output / "checkpoint", run_key)
     last: Evaluated | None = None
-    started = time.time()
     for event in trainer.run():
         last = event if isinstance(event, Evaluated) else last
         yield event
+        if isinstance(event, Started):
+            for odd in cut_warning(data.train, train.encodings, recipe.max_length, base_name or base.name):
+                yield Noted(str(odd))
     assert last is not None
+    if isinstance(objective, Regress):
+        objective.restore_scale()
     if recipe.adapter == "lora":
         save_adapter(take_adapter(model, lora), base_name or base.name, output / "model")
     else:
         save_model(model.eval(), tokenizer, output / "model")
-    write_manifest(output, trainer, last, description, started)
+    write_manifest(output, trainer, last, description)
 
 
-def with_classifier(base: TextModel, labels: tuple[str, ...], recipe: Recipe) -> TextModel:
-    """The base's stack (and pooler, when it has one) under a new classifier for these labels."""
-    config = classifier_config(base.config, labels, recipe)
+OBJECTIVES: dict[DataTask, Any] = {  # a class each, of the same arguments
+    "classification": Classify,
+    "multi_label": ChooseLabels,
+    "regression": Regress,
+    "tagging": TagWords,
+}
+
+
+def with_head(base: TextModel, config: TransformerConfig) -> TextModel:
+    """The base's stack (and pooler, when it has the one wanted) under the new head of this config."""
     model = TextModel(config)
     model.stack.load_state_dict(base.stack.state_dict())
     if model.pooler is not None and base.pooler is not None and config.pooler == base.config.pooler:
@@ -103,17 +131,20 @@ def with_classifier(base: TextModel, labels: tuple[str, ...], recipe: Recipe) ->
     return model
 
 
-def classifier_config(base: TransformerConfig, labels: tuple[str, ...], recipe: Recipe) -> TransformerConfig:
-    """By default the head that Hugging Face's classifier of the same layout has, so that it can be exported: the last
-    token of a decoder, the first token and a pooler of an encoder."""
+def head_config(base: TransformerConfig, task: DataTask, labels: tuple[str, ...], recipe: Recipe) -> TransformerConfig:
+    """By default the head that Hugging Face's model of the same layout and task has, so that it can be exported: the
+    last token of a decoder, the first token and a pooler of an encoder; no pooler for tags."""
+    assert task != "language_model"  # refused by check_training
+    if task == "tagging":
+        return base.with_task(task, labels, pooler="none")
     if base.architecture == "decoder":
-        return base.with_task("classification", labels, recipe.pooling or "last", recipe.pooler or "none")
+        return base.with_task(task, labels, recipe.pooling or "last", recipe.pooler or "none")
     pooling = recipe.pooling or "first"
     pooler = recipe.pooler
     if pooler is None and pooling == "first":
         usual: Pooler = "relu" if base.num_segments == 0 else "tanh"  # DistilBERT has no segments, BERT and RoBERTa do
         pooler = base.pooler if base.pooler != "none" else usual
-    return base.with_task("classification", labels, pooling, pooler or "none")
+    return base.with_task(task, labels, pooling, pooler or "none")
 
 
 def vocabulary_warning(
@@ -132,20 +163,25 @@ def vocabulary_warning(
     return f"{rate:.1%} of the tokens are unknown to base {base_name!r}, more than {MAX_UNKNOWN_RATE:.0%}; {advice}"
 
 
-def encode(examples: Examples, tokenizer: Tokenizer, labels: tuple[str, ...], max_length: int) -> Rows:
-    """Rows as the model reads them, their labels as class numbers."""
-    number = {label: index for index, label in enumerate(labels)}
-    return Rows(tokenizer.encode(examples.inputs, max_length), [number[label] for label in examples.labels])
+def encode(examples: Examples, tokenizer: Tokenizer, labels: tuple[str, ...], max_length: int) -> Rows[Any]:
+    """Rows as the model reads them, with what is learned of each."""
+    if examples.task == "regression":
+        return encode_scores(examples, tokenizer, max_length)
+    if examples.task == "multi_label":
+        return encode_label_sets(examples, tokenizer, labels, max_length)
+    if examples.task == "tagging":
+        return encode_tags(examples, tokenizer, labels, max_length)
+    return encode_classes(examples, tokenizer, labels, max_length)
 
 
 def write_manifest(
-    output: Path, trainer: Trainer, last: Evaluated, description: dict[str, Any], started: float, **facts: object
+    output: Path, trainer: Trainer, last: Evaluated, description: dict[str, Any], **facts: object
 ) -> None:
     """What was trained, on what, how and how well: the last file of a run, so that it stands for success."""
     manifest = description | {
         "metrics": last.evaluation.to_dict(),
         "steps": last.step,
-        "seconds": time.time() - started,
+        "seconds": trainer.seconds,
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "threads": torch.get_num_threads(),
         "bfloat16": trainer.bfloat16,

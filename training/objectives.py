@@ -1,11 +1,13 @@
-"""What a model can learn: classes, hidden tokens, the next token, another text. One class each; used by `trainer.py`.
+"""What a model can learn: classes, numbers, tags, hidden tokens, the next token, another text. One class each; used by
+`trainer.py`.
 
-Shapes: B batch, T tokens, M chosen positions, V vocabulary.
+Shapes: B batch, T tokens, C classes, M chosen positions, V vocabulary.
 """
 
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Generic
 
 import torch
 import torch.nn.functional as F
@@ -13,26 +15,28 @@ from torch import Tensor
 
 from model.batch import Batch, length_sorted_batches, pad, pad_ids
 from model.heads import TextModel
-from model.tokenizer import Encoding
 from training.collate import epoch_batches
 from training.corpus import PackedRows
-from training.evaluate import Evaluation, LanguageCounter, LanguageScores, evaluate
+from training.evaluate import Evaluation, LanguageCounter, LanguageScores, evaluate, predict, predict_tokens
+from training.labelled import NOT_LEARNED, Rows, TagTargets, Target
+from training.scores import (
+    MultiLabelScores,
+    RegressionScores,
+    TaggingScores,
+    score_label_sets,
+    score_numbers,
+    score_tags,
+)
 
 EVALUATION_BATCH_TOKENS = 4096
 
 
-@dataclass(frozen=True)
-class Rows:
-    """Encoded rows and their classes, index by index."""
+class _OverTexts(Generic[Target]):
+    """What the tasks of labelled texts share: steps over rows, padded batches."""
 
-    encodings: Sequence[Encoding]
-    targets: Sequence[int]
-
-
-class Classify:
-    """One class a text or pair of texts: cross-entropy over the classifier's logits."""
-
-    def __init__(self, model: TextModel, train: Rows, validation: Rows, batch_size: int, seed: int) -> None:
+    def __init__(
+        self, model: TextModel, train: Rows[Target], validation: Rows[Target], batch_size: int, seed: int
+    ) -> None:
         self.model = model
         self.train = train
         self.validation = validation
@@ -47,12 +51,88 @@ class Classify:
 
     def loss(self, rows: Sequence[int], step: int) -> tuple[Tensor, int]:
         batch = pad([self.train.encodings[row] for row in rows], self.model.config.pad_id).to(self._device)
-        targets = torch.tensor([self.train.targets[row] for row in rows], device=self._device)
         tokens = sum(self._lengths[row] for row in rows)
-        return F.cross_entropy(self.model.classify(batch), targets), tokens
+        return self._loss(batch, [self.train.targets[row] for row in rows]), tokens
+
+    def _loss(self, batch: Batch, targets: Sequence[Target]) -> Tensor:
+        raise NotImplementedError
+
+
+class Classify(_OverTexts[int]):
+    """One class a text or pair of texts: cross-entropy over the classifier's logits."""
+
+    def _loss(self, batch: Batch, targets: Sequence[int]) -> Tensor:
+        return F.cross_entropy(self.model.classify(batch), torch.tensor(targets, device=self._device))
 
     def evaluate(self) -> Evaluation:
         return evaluate(self.model, self.validation.encodings, self.validation.targets)
+
+
+class ChooseLabels(_OverTexts[tuple[float, ...]]):
+    """Any number of labels a text: binary cross-entropy, each label a question of its own."""
+
+    def _loss(self, batch: Batch, targets: Sequence[tuple[float, ...]]) -> Tensor:
+        wanted = torch.tensor(targets, device=self._device)  # [B, C]
+        return F.binary_cross_entropy_with_logits(self.model.classify(batch), wanted)
+
+    def evaluate(self) -> MultiLabelScores:
+        logits = predict(self.model, self.validation.encodings)
+        return score_label_sets(logits, self.validation.targets, self.model.config.labels)
+
+
+class Regress(_OverTexts[float]):
+    """A number a text: squared error of the score, standardised by the training rows.
+
+    The head learns (score - centre) / unit, so that one learning rate suits every scale; `restore_scale` folds both
+    into it at the end, and the served number is in the data's own scale. A head without a bias can't be centred.
+    """
+
+    def __init__(
+        self, model: TextModel, train: Rows[float], validation: Rows[float], batch_size: int, seed: int
+    ) -> None:
+        super().__init__(model, train, validation, batch_size, seed)
+        scores = torch.tensor(train.targets, dtype=torch.float64)
+        self.centre = float(scores.mean()) if model.config.classifier_bias else 0.0
+        self.unit = float((scores - self.centre).square().mean().sqrt()) or 1.0
+
+    def _loss(self, batch: Batch, targets: Sequence[float]) -> Tensor:
+        wanted = [(target - self.centre) / self.unit for target in targets]
+        return F.mse_loss(self.model.classify(batch)[:, 0], torch.tensor(wanted, device=self._device))
+
+    def evaluate(self) -> RegressionScores:
+        outputs = predict(self.model, self.validation.encodings)[:, 0].double() * self.unit + self.centre
+        return score_numbers(outputs.tolist(), self.validation.targets, self.unit)
+
+    def restore_scale(self) -> None:
+        """Once, after the last step: the head now gives scores in the data's scale."""
+        assert self.model.classifier is not None
+        linear = self.model.classifier.linear
+        with torch.no_grad():
+            linear.weight.mul_(self.unit)
+            if linear.bias is not None:
+                linear.bias.mul_(self.unit).add_(self.centre)
+
+
+class TagWords(_OverTexts[TagTargets]):
+    """A tag for each word: cross-entropy over the tokens that /v1/tag reads, see `labelled.align_tags`."""
+
+    def _loss(self, batch: Batch, targets: Sequence[TagTargets]) -> Tensor:
+        wanted = torch.full(batch.ids.shape, NOT_LEARNED)  # [B, T]
+        for row, target in enumerate(targets):
+            wanted[row, : len(target.tags)] = torch.tensor(target.tags)
+        return F.cross_entropy(self.model.tag(batch).transpose(1, 2), wanted.to(self._device), ignore_index=NOT_LEARNED)
+
+    def evaluate(self) -> TaggingScores:
+        rows, logits, unread = [], [], 0
+        predicted = predict_tokens(self.model, self.validation.encodings)
+        for target, tokens in zip(self.validation.targets, predicted, strict=True):
+            read = [word for word, place in enumerate(target.places) if place >= 0]
+            unread += len(target.words) - len(read)
+            rows.append([target.words[word] for word in read])
+            logits.append(tokens[[target.places[word] for word in read]])
+        if not any(rows):
+            raise ValueError("no word of the validation rows has a token of this base; choose another base")
+        return score_tags(torch.cat(logits), rows, unread, self.model.config.labels)
 
 
 class _OverPackedRows:
@@ -118,7 +198,7 @@ class MaskedLanguageModel(_OverPackedRows):
         candidates = batch.real & ~torch.isin(batch.ids, self._special_ids)  # [B, T]
         chosen = candidates & (torch.rand(batch.ids.shape, generator=generator) < self._mask_share)
         if not bool(chosen.any()):
-            chosen[0, 1] = True  # very little text: there is nothing else to learn from
+            chosen.view(-1)[int(candidates.int().argmax())] = True  # very little text: hide the first
         fate = torch.rand(batch.ids.shape, generator=generator)
         vocabulary = self.model.config.vocab_size
         strangers = torch.randint(vocabulary, batch.ids.shape, generator=generator)

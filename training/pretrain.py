@@ -5,7 +5,6 @@ Called by the command line and the benchmarks. Every part is found again when an
 
 import hashlib
 import json
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -66,6 +65,10 @@ def pretrain(
 
     An interrupted run continues from its last checkpoint when called again with the same arguments.
     """
+    if recipe.row_tokens > config.max_positions:
+        raise ValueError(
+            f"row_tokens is {recipe.row_tokens}, more than the model's {config.max_positions} positions; lower it"
+        )
     tokenizer = corpora.tokenizer
     torch.manual_seed(recipe.seed)
     model = TextModel(replace(config, dropout=recipe.dropout)).to(device)
@@ -86,7 +89,6 @@ def pretrain(
     description |= {"train": corpora.train.sha256, "validation": corpora.validation.sha256}
     run_key = hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
     trainer = Trainer(objective, recipe.optimisation, output / "checkpoint", run_key)
-    started = time.time()
     last: Evaluated | None = None
     for event in trainer.run():
         last = event if isinstance(event, Evaluated) else last
@@ -96,4 +98,4 @@ def pretrain(
     finished.load_state_dict(model.state_dict())
     save_model(finished.eval(), tokenizer, output / "model")
     facts = {"train_tokens": corpora.train.num_tokens, "train_documents": len(corpora.train)}
-    write_manifest(output, trainer, last, description, started, **facts, padding_share=train.padding_share)
+    write_manifest(output, trainer, last, description, **facts, padding_share=train.padding_share)

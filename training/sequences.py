@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -78,11 +77,10 @@ def train_sequences(
     description = {"recipe": asdict(recipe), "config": config.to_dict(), "train": digest}
     run_key = hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
     trainer = Trainer(objective, recipe.optimisation, output / "checkpoint", run_key)
-    started = time.time()
     last: Evaluated | None = None
     for event in trainer.run():
         last = event if isinstance(event, Evaluated) else last
         yield event
     assert last is not None
     save_model(model.eval(), tokenizer, output / "model")
-    write_manifest(output, trainer, last, description, started)
+    write_manifest(output, trainer, last, description)

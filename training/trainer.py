@@ -94,6 +94,7 @@ class Trainer:
         self.bfloat16 = has_bfloat16(self.device) if wanted is None else wanted
         self.steps_per_epoch = len(objective.steps(0))
         self.total_steps = self.steps_per_epoch * optimisation.num_epochs
+        self.seconds = 0.0  # spent so far, those before an interruption included
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16)
@@ -114,6 +115,7 @@ class Trainer:
         if position is not None and step % self.steps_per_epoch == 0:  # killed between an epoch's end and its scores
             yield Evaluated(step, self._evaluate())
         since, tokens_since = time.perf_counter(), 0
+        began = since - (position.seconds if position else 0.0)
         while step < self.total_steps:
             epoch, offset = divmod(step, self.steps_per_epoch)
             for rows in self.objective.steps(epoch)[offset:]:
@@ -131,9 +133,11 @@ class Trainer:
                     yield Progress(step, self.total_steps, epochs_done, mean_loss, learning_rate, rate, tokens_seen)
                     since, tokens_since, loss_sum = time.perf_counter(), 0, 0.0
                 if step % self.optimisation.checkpoint_steps == 0 or step % self.steps_per_epoch == 0:
-                    here = Position(step, tokens_seen, loss_sum, self.run_key)
+                    self.seconds = time.perf_counter() - began
+                    here = Position(step, tokens_seen, loss_sum, self.seconds, self.run_key)
                     save_checkpoint(self.checkpoint, self.model, optimizer, here)
             yield Evaluated(step, self._evaluate())
+            self.seconds = time.perf_counter() - began
             since, tokens_since = time.perf_counter(), 0
 
     def _evaluate(self) -> Scores:

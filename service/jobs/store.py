@@ -10,23 +10,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import (
-    JSON,
-    Float,
-    ForeignKey,
-    Index,
-    String,
-    UniqueConstraint,
-    create_engine,
-    event,
-    func,
-    select,
-    update,
-)
+from sqlalchemy import create_engine, delete, event, func, select, update
 from sqlalchemy.dialects.sqlite import insert
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
+from sqlalchemy.orm import Session, sessionmaker
 
 from service.errors import Busy, Conflict, InvalidRequest, NotFound
+from service.jobs.tables import Event, File, FileReport, Job, create_tables
 
 STATES = ("validating_files", "queued", "running", "succeeded", "failed", "cancelled")
 OPEN_STATES = ("validating_files", "queued", "running")
@@ -35,69 +24,6 @@ MAX_ATTEMPTS = 5  # a job whose worker died this often is broken, not unlucky
 
 
 Row = TypeVar("Row", "File", "Job")
-
-
-class Base(DeclarativeBase):
-    """Tables of the service."""
-
-
-class File(Base):
-    """An uploaded file; its bytes lie in the files folder under the id."""
-
-    __tablename__ = "files"
-    id: Mapped[str] = mapped_column(String(40), primary_key=True)
-    created_at: Mapped[float] = mapped_column(Float, index=True)
-    filename: Mapped[str]
-    bytes: Mapped[int]
-    purpose: Mapped[str]
-    status: Mapped[str] = mapped_column(default="uploaded")  # uploaded, processed, error
-    faults: Mapped[list[str]] = mapped_column(JSON, default=list)  # why it can't be read
-    training_faults: Mapped[list[str]] = mapped_column(JSON, default=list)  # why it can't be trained on
-    labels: Mapped[list[str]] = mapped_column(JSON, default=list)
-    num_rows: Mapped[int] = mapped_column(default=0)
-
-
-class Job(Base):
-    """A fine-tuning job and everything needed to run it again after a crash."""
-
-    __tablename__ = "jobs"
-    id: Mapped[str] = mapped_column(String(40), primary_key=True)
-    created_at: Mapped[float] = mapped_column(Float, index=True)
-    finished_at: Mapped[float | None]
-    status: Mapped[str] = mapped_column(String(20), index=True)
-    priority: Mapped[int] = mapped_column(default=0)
-    model: Mapped[str]
-    training_file: Mapped[str] = mapped_column(ForeignKey("files.id"))
-    validation_file: Mapped[str | None] = mapped_column(ForeignKey("files.id"))
-    suffix: Mapped[str | None]
-    seed: Mapped[int]
-    hyperparameters: Mapped[dict[str, Any]] = mapped_column(JSON)
-    meta: Mapped[dict[str, str]] = mapped_column(JSON, default=dict)
-    error: Mapped[dict[str, Any] | None] = mapped_column(JSON)
-    fine_tuned_model: Mapped[str | None]
-    trained_tokens: Mapped[int | None]
-    progress: Mapped[dict[str, Any] | None] = mapped_column(JSON)
-    metrics: Mapped[dict[str, Any] | None] = mapped_column(JSON)
-    worker: Mapped[str | None]
-    lease_until: Mapped[float] = mapped_column(default=0.0)
-    attempts: Mapped[int] = mapped_column(default=0)
-    request_key: Mapped[str | None] = mapped_column(index=True)  # hash of the create request, against doubled retries
-
-
-class Event(Base):
-    """Something that happened to a job; `key` makes a repeated one (after a resume) count once."""
-
-    __tablename__ = "events"
-    __table_args__ = (UniqueConstraint("job_id", "key"), Index("events_by_job", "job_id", "number"))
-    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
-    id: Mapped[str] = mapped_column(String(40), unique=True)
-    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
-    key: Mapped[str]
-    created_at: Mapped[float]
-    level: Mapped[str]
-    message: Mapped[str]
-    type: Mapped[str]
-    data: Mapped[dict[str, Any]] = mapped_column(JSON)
 
 
 def new_id(prefix: str) -> str:
@@ -112,7 +38,8 @@ class JobStore:
         self._engine = create_engine(f"sqlite:///{database}", connect_args={"timeout": 30})
         event.listen(self._engine, "connect", _configure_sqlite)
         event.listen(self._engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
-        Base.metadata.create_all(self._engine)
+        with self._engine.begin() as connection:
+            create_tables(connection)
         self._session: sessionmaker[Session] = sessionmaker(self._engine, expire_on_commit=False)
         self.clock = clock
 
@@ -125,7 +52,7 @@ class JobStore:
         with self._session.begin() as session:
             file = File(
                 id=file_id, created_at=self.clock(), filename=filename, bytes=size, purpose=purpose, status="uploaded",
-                faults=[], training_faults=[], labels=[], num_rows=0,
+                faults=[], training_faults=[], labels=[], num_rows=0, warnings=[],
             )  # fmt: skip
             session.add(file)
         return file
@@ -149,12 +76,41 @@ class JobStore:
             return session.scalars(select(File).where(File.status == "uploaded").order_by(File.created_at)).first()
 
     def set_file_checked(
-        self, file_id: str, faults: list[str], training_faults: list[str], labels: list[str], num_rows: int
-    ) -> None:
+        self, file_id: str, faults: list[str], training_faults: list[str], labels: list[str], num_rows: int,
+        task: str | None = None, warnings: Sequence[str] = (),
+    ) -> None:  # fmt: skip
         status = "error" if faults else "processed"
         values = {"status": status, "faults": faults, "training_faults": training_faults, "labels": labels}
+        found = {"task": task, "warnings": list(warnings), "num_rows": num_rows}
         with self._session.begin() as session:
-            session.execute(update(File).where(File.id == file_id).values(**values, num_rows=num_rows))
+            session.execute(update(File).where(File.id == file_id).values(**values, **found))
+
+    def set_file_warnings(self, file_id: str, warnings: Sequence[str]) -> None:
+        with self._session.begin() as session:
+            session.execute(update(File).where(File.id == file_id).values(warnings=list(warnings)))
+
+    # Reports: a row without report or error is a request that the worker answers
+
+    def report(self, file_id: str, model: str) -> FileReport:
+        """The report of a file under this model's tokenizer, asked for when there is none yet."""
+        with self._session.begin() as session:
+            _file(session, file_id, None)
+            values = {"file_id": file_id, "model": model, "requested_at": self.clock()}
+            session.execute(insert(FileReport).values(**values).on_conflict_do_nothing())
+            return session.get_one(FileReport, (file_id, model))
+
+    def pending_report(self) -> FileReport | None:
+        """The oldest request whose file has been checked."""
+        pending = FileReport.report.is_(None) & FileReport.error.is_(None) & (File.status != "uploaded")
+        query = select(FileReport).join(File, File.id == FileReport.file_id).where(pending)
+        with self._session.begin() as session:
+            return session.scalars(query.order_by(FileReport.requested_at)).first()
+
+    def set_report(self, file_id: str, model: str, report: dict[str, Any] | None, error: str | None = None) -> None:
+        """Answers a request; one whose file was deleted meanwhile is gone, and so is its report."""
+        mine = (FileReport.file_id == file_id) & (FileReport.model == model)
+        with self._session.begin() as session:
+            session.execute(update(FileReport).where(mine).values(report=report, error=error))
 
     def delete_file(self, file_id: str) -> None:
         """Raises Conflict while a job that has not ended needs the file."""
@@ -164,6 +120,7 @@ class JobStore:
             users = session.scalars(select(Job.id).where(uses, Job.status.in_(OPEN_STATES))).all()
             if users:
                 raise Conflict(f"file {file_id} is needed by {users[0]}, which has not ended; cancel the job first")
+            session.execute(delete(FileReport).where(FileReport.file_id == file_id))
             session.delete(file)
 
     # Jobs
@@ -193,8 +150,10 @@ class JobStore:
         """Whether all files are known to be good. Raises InvalidRequest with every fault of a bad one."""
         training = _file(session, job.training_file, "training_file")
         validation = _file(session, job.validation_file, "validation_file") if job.validation_file else None
-        refuse_unfit(training, validation)
-        return all(file.status == "processed" for file in (training, validation) if file is not None)
+        task = job.hyperparameters.get("task")
+        refuse_unfit(training, validation, task)
+        checked = all(file.status == "processed" for file in (training, validation) if file is not None)
+        return checked and task in (None, training.task)
 
     def job(self, job_id: str) -> Job:
         with self._session.begin() as session:
@@ -337,20 +296,31 @@ class JobStore:
         session.execute(insert(Event).values(**values).on_conflict_do_nothing())
 
 
-def refuse_unfit(training: File, validation: File | None) -> None:
-    """Raises InvalidRequest with every fault the checks have found so far in a job's files."""
+def refuse_unfit(training: File, validation: File | None, task: str | None = None) -> None:
+    """Raises InvalidRequest with every fault the checks have found so far in a job's files.
+
+    The checks took the task that the columns tell; when the job names another one, only its worker can judge.
+    """
+    if task is not None and training.task is not None and task != training.task:
+        return
     faults = [("training_file", fault) for fault in (*training.faults, *training.training_faults)]
     if validation is not None:
         faults += [("validation_file", fault) for fault in validation.faults]
         if training.status == validation.status == "processed" and not training.training_faults:
-            unseen = sorted(set(validation.labels) - set(training.labels))
-            if unseen:
-                known = training.labels[:20]
-                message = f"labels {unseen[:20]} are not in the training file, whose labels are {known}"
-                faults.append(("validation_file", message))
+            faults += [("validation_file", fault) for fault in _mismatches(training, validation)]
     if faults:
         message = "; ".join(f"{param}: {fault}" for param, fault in faults)
         raise InvalidRequest(message, faults[0][0], "invalid_training_data")
+
+
+def _mismatches(training: File, validation: File) -> list[str]:
+    """Why two good files don't go together."""
+    if training.task != validation.task:
+        return [f"its rows are for {validation.task!r}, those of the training file for {training.task!r}"]
+    unseen = sorted(set(validation.labels) - set(training.labels))
+    if unseen:
+        return [f"labels {unseen[:20]} are not in the training file, whose labels are {training.labels[:20]}"]
+    return []
 
 
 def request_key(fields: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The job worker: a process of its own that checks uploads and runs fine-tuning jobs, one at a time.
+"""The job worker: a process of its own that runs fine-tuning jobs, one at a time, and checks uploads beside them.
 
 Started by `supervisor.py`, or by hand with `vitrine worker` on any host that shares the state folder. It is
 the one place of the service that imports training.
@@ -12,18 +12,23 @@ import secrets
 import shutil
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
 
+from model.weights import load_tokenizer
 from service.errors import InvalidRequest, NotFound
-from service.jobs.store import MAX_ATTEMPTS, File, Job, JobStore, refuse_unfit
+from service.jobs.store import MAX_ATTEMPTS, JobStore, refuse_unfit
+from service.jobs.tables import File, Job
 from service.registry import ModelStore, pick_device
 from service.settings import Settings
 from training.config import Recipe
-from training.data import DataFaults, check_training, load_examples
+from training.data import DataFaults
 from training.finetune import MANIFEST_FILE, finetune, load_data, read_manifest
+from training.oddities import odd_rows
+from training.report import data_report, read_source
 from training.trainer import Evaluated, NonFiniteLoss, Noted, Progress, Started, TrainingEvent
 
 POLL_SECONDS = 0.5
@@ -48,9 +53,8 @@ class Worker:
         self.store.close()
 
     def work_once(self) -> bool:
-        """Checks one file or runs one job; False when there was nothing to do."""
-        if (file := self.store.unchecked_file()) is not None:
-            self.check_file(file)
+        """Checks one file, makes one report or runs one job; False when there was nothing to do."""
+        if self.check_once():
             return True
         job = self.store.claim_job(self.name, self.settings.lease_seconds)
         if job is None:
@@ -58,23 +62,57 @@ class Worker:
         self.run_job(job)
         return True
 
+    def check_once(self) -> bool:
+        """Checks one upload or makes one report that was asked for; False when there was nothing to do."""
+        if (file := self.store.unchecked_file()) is not None:
+            self.check_file(file)
+        elif (wanted := self.store.pending_report()) is not None:
+            self.make_report(wanted.file_id, wanted.model)
+        else:
+            return False
+        return True
+
     def check_file(self, file: File) -> None:
-        """Reads an upload and records its faults: those of the file, and those that forbid training on it."""
-        training_faults: list[str] = []
+        """Reads an upload and records its faults (those of the file, and those that forbid training on it), its
+        warnings, and its report under the default model."""
         try:
-            examples = load_examples(self.settings.files / file.id)
-        except DataFaults as error:
-            self.store.set_file_checked(file.id, [str(fault) for fault in error.faults], [], [], 0)
-            return
+            reading = read_source(self.settings.files / file.id, file.filename)
+            warnings = [str(warning) for warning in odd_rows(reading.examples)]
         except FileNotFoundError:
             self.store.set_file_checked(file.id, ["the bytes of this file are gone; upload it again"], [], [], 0)
             return
+        except Exception as error:  # a file that breaks a reader must not break the worker
+            log.exception("check of file %s failed", file.id)
+            self.store.set_file_checked(file.id, [f"the check failed: {type(error).__name__}: {error}"], [], [], 0)
+            return
+        faults, training_faults = ([str(fault) for fault in own] for own in (reading.faults, reading.training_faults))
+        examples = reading.examples
+        self.store.set_file_checked(
+            file.id, faults, training_faults, list(reading.labels), len(examples.rows), examples.task, warnings
+        )
+        self.store.report(file.id, self.settings.default_model)  # asked for; it is next
+
+    def make_report(self, file_id: str, model: str) -> None:
+        """Measures a file with a model's tokenizer; what it finds cut under the default model joins the warnings."""
         try:
-            check_training(examples)
-        except DataFaults as error:
-            training_faults = [str(fault) for fault in error.faults]
-        labels = sorted(set(examples.labels))
-        self.store.set_file_checked(file.id, [], training_faults, labels, len(examples.rows))
+            file = self.store.file(file_id)
+            reading = read_source(self.settings.files / file_id, file.filename)
+            card = self.models.find(model)
+            base = self.models.find(card.base_model) if card.adapter and card.base_model else card
+            recipe = Recipe()
+            recipe = replace(recipe, max_length=min(recipe.max_length, base.config.max_positions))
+            report = data_report(reading, None, model, load_tokenizer(base.folder), recipe)
+        except Exception as error:
+            log.exception("report on file %s failed", file_id)
+            self.store.set_report(file_id, model, None, f"{type(error).__name__}: {error}")
+            return
+        self.store.set_report(file_id, model, report)
+        if model == self.settings.default_model:
+            warnings = [
+                f"line {item['line']}: {item['message']}" if item["line"] else item["message"]
+                for item in report["warnings"]
+            ]
+            self.store.set_file_warnings(file_id, warnings)
 
     def run_job(self, job: Job) -> None:
         if job.attempts > MAX_ATTEMPTS:
@@ -82,7 +120,8 @@ class Worker:
             self.store.fail(job.id, self.name, "worker_died", message)
             return
         try:
-            with self._heartbeats(job):
+            beats = self._beside("vitrine-heartbeat", self.settings.lease_seconds / 4, lambda: self._beat(job))
+            with beats, self._beside("vitrine-checks", POLL_SECONDS, self.check_once):
                 self._tune(job)
         except (DataFaults, InvalidRequest, NotFound) as error:
             self.store.fail(job.id, self.name, "invalid_training_data", str(error), "training_file")
@@ -92,18 +131,25 @@ class Worker:
             log.exception("job %s failed", job.id)
             self.store.fail(job.id, self.name, "internal", f"{type(error).__name__}: {error}")
 
+    def _beat(self, job: Job) -> bool:
+        self.store.heartbeat(job.id, self.name, self.settings.lease_seconds)
+        return False
+
     @contextlib.contextmanager
-    def _heartbeats(self, job: Job) -> Iterator[None]:
+    def _beside(self, name: str, seconds: float, work: Callable[[], bool]) -> Iterator[None]:
+        """Runs small work in a thread beside a job: again at once while there is more, else after some seconds."""
         done = threading.Event()
 
-        def beat() -> None:
-            while not done.wait(self.settings.lease_seconds / 4):
+        def run() -> None:
+            wait = seconds
+            while not done.wait(wait):
                 try:
-                    self.store.heartbeat(job.id, self.name, self.settings.lease_seconds)
-                except Exception:  # a busy database: the next beat tries again before the lease ends
-                    log.exception("heartbeat of job %s failed", job.id)
+                    wait = 0.0 if work() else seconds
+                except Exception:  # a busy database: the next turn tries again
+                    log.exception("%s failed", name)
+                    wait = seconds
 
-        thread = threading.Thread(target=beat, name="vitrine-heartbeat", daemon=True)
+        thread = threading.Thread(target=run, name=name, daemon=True)
         thread.start()
         try:
             yield
@@ -114,13 +160,18 @@ class Worker:
     def _tune(self, job: Job) -> None:
         training = self.store.file(job.training_file, "training_file")
         validation = self.store.file(job.validation_file, "validation_file") if job.validation_file else None
-        refuse_unfit(training, validation)
+        task = job.hyperparameters.get("task")
+        refuse_unfit(training, validation, task)
         recipe = recipe_of(job)
         validation_path = self.settings.files / validation.id if validation else None
-        data = load_data(self.settings.files / training.id, validation_path, recipe)
+        data = load_data(self.settings.files / training.id, validation_path, recipe, task)
         if not self.store.start_running(job.id, self.name):
             return
-        self.store.add_event(job.id, "validated", f"Files validated: {len(data.train.rows)} training rows")
+        self.store.set_progress(job.id, self.name, hyperparameters={**job.hyperparameters, "task": data.task})
+        message = f"Files validated: {len(data.train.rows)} training rows for {data.task}"
+        self.store.add_event(job.id, "validated", message)
+        for warning in map(str, data.warnings):
+            self.store.add_event(job.id, f"noted:{warning}", warning, level="warn")
         base = self.models.find(job.model)
         others = {card.id: card.folder for card in self.models.cards() if card.base_model is None}
         output = self.settings.runs / job.id

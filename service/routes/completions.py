@@ -127,6 +127,8 @@ class _Text:
             return ""
         self.tokens += len(written.ids)
         self.held += "".join(self._stream.push(number) for number in written.ids)
+        if written.finish_reason is not None:
+            self.held += self._stream.flush()
         found = [where for stop in self.stops if (where := self.held.find(stop)) >= 0]
         if found:
             self.stopped = True
@@ -209,6 +211,9 @@ class _Reply:
                 yield self._event([], self._usage().model_dump())
         except ServiceError as error:  # the status is out already: the error comes as an event
             yield f"data: {json.dumps(body_of(error), ensure_ascii=False)}\n\n"
+        finally:
+            for order in self.orders:  # the client may have left
+                order.cancelled = True
         yield "data: [DONE]\n\n"
 
     async def _pieces(

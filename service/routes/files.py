@@ -1,19 +1,30 @@
 """`/v1/files`: uploads in OpenAI's shape, streamed to disk. The worker checks them, never the event loop."""
 
 import asyncio
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Request
-from fastapi.responses import FileResponse
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import FileResponse, JSONResponse
 from starlette.datastructures import UploadFile
 from starlette.types import Message
 
 from service.context import Parts, PartsOf
-from service.errors import InvalidRequest, NotFound, TooLarge
-from service.jobs.store import File, new_id
+from service.errors import Conflict, InvalidRequest, NotFound, TooLarge
+from service.jobs.store import new_id
+from service.jobs.tables import File
+from service.report.page import report_page
+from service.report.picture import report_png
 from service.schemas import Deleted, FileList, FileObject
 
 router = APIRouter(prefix="/v1/files", tags=["files"])
+ReportFormat = Literal["json", "html", "png"]
+REPORT_RETRY_SECONDS = 1
+REPORT_RESPONSE: dict[int | str, dict[str, Any]] = {
+    200: {
+        "content": {"text/html": {}, "image/png": {}},
+        "description": "JSON; a page or a picture by `format`, or when Accept asks for text/html or image/png",
+    }
+}
 UPLOAD_BODY = {
     "requestBody": {
         "required": True,
@@ -35,7 +46,7 @@ UPLOAD_BODY = {
 
 @router.post("", openapi_extra=UPLOAD_BODY)
 async def upload(request: Request, parts: PartsOf) -> FileObject:
-    """Multipart upload of `file` with `purpose=fine-tune`: JSONL or CSV rows of text and label."""
+    """Multipart upload of `file` with `purpose=fine-tune`: rows of text and label as JSONL, CSV or Parquet."""
     content_type = request.headers.get("content-type", "")
     if not content_type.startswith("multipart/form-data"):
         raise InvalidRequest(f"content type is {content_type[:80]!r}; upload as multipart/form-data", "file")
@@ -86,6 +97,48 @@ async def get_content(file_id: str, parts: PartsOf) -> FileResponse:
     return FileResponse(path, media_type="application/octet-stream")
 
 
+@router.get("/{file_id}/report", response_model=dict[str, Any], responses=REPORT_RESPONSE)
+async def get_report(
+    file_id: str,
+    request: Request,
+    parts: PartsOf,
+    model: Annotated[str | None, Query(description="whose tokenizer measures; default: the default model")] = None,
+    format: Annotated[ReportFormat | None, Query(description="default: by the Accept header, else json")] = None,
+) -> Response:
+    """What is in a file: labels, lengths in tokens, vocabulary, copies, leaks, samples, faults and warnings.
+
+    The job worker measures it; until then the answer is 409 with the code `processing` and `Retry-After`.
+    """
+    name = model or parts.settings.default_model
+    await asyncio.to_thread(parts.jobs.file, file_id)
+    await asyncio.to_thread(parts.registry.store.find, name)
+    found = await asyncio.to_thread(parts.jobs.report, file_id, name)
+    if found.error is not None:
+        raise InvalidRequest(f"the report on {file_id} under {name!r} failed: {found.error}", "model")
+    if found.report is None:
+        message = f"the report on {file_id} under {name!r} is being made; ask again in a moment"
+        raise Conflict(message, code="processing", retry_after_seconds=REPORT_RETRY_SECONDS)
+    return await asyncio.to_thread(_draw, found.report, format or _accepted(request.headers.get("accept", "")))
+
+
+def _draw(report: dict[str, Any], form: ReportFormat) -> Response:
+    headers = {"vary": "accept"}
+    if form == "png":
+        return Response(report_png(report), media_type="image/png", headers=headers)
+    if form == "html":
+        page = report_page(report)
+        policy = f"{page.policy}; frame-ancestors 'none'"
+        return Response(page.html, media_type="text/html", headers=headers | {"content-security-policy": policy})
+    return JSONResponse(report, headers=headers)
+
+
+def _accepted(header: str) -> ReportFormat:
+    """The first of our forms that the header names; browsers name HTML before pictures."""
+    forms: dict[str, ReportFormat] = {"application/json": "json", "text/html": "html", "image/png": "png"}
+    named = [forms[kind] for part in header.split(",") if (kind := part.split(";")[0].strip()) in forms]
+    return named[0] if named else "json"
+
+
 @router.delete("/{file_id}")
 async def delete_file(file_id: str, parts: PartsOf) -> Deleted:
     """Deletes a file that no job still needs."""
@@ -95,6 +148,7 @@ async def delete_file(file_id: str, parts: PartsOf) -> Deleted:
 
 
 def shape(file: File) -> FileObject:
+    checked = file.status != "uploaded"
     problems = [*file.faults, *file.training_faults]
     return FileObject(
         id=file.id,
@@ -104,8 +158,10 @@ def shape(file: File) -> FileObject:
         purpose=file.purpose,
         status=file.status,
         status_details="; ".join(problems) or None,
+        warnings=file.warnings if checked else None,
         num_rows=file.num_rows if file.status == "processed" else None,
         labels=file.labels if file.status == "processed" else None,
+        task=file.task,
     )
 
 

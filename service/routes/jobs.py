@@ -8,7 +8,8 @@ from fastapi import APIRouter, Query, Request
 
 from service.context import PartsOf
 from service.errors import InvalidRequest
-from service.jobs.store import Event, Job, JobStore, new_id, request_key
+from service.jobs.store import JobStore, new_id, request_key
+from service.jobs.tables import Event, Job
 from service.schemas import (
     CreateJobRequest,
     EventList,
@@ -38,7 +39,7 @@ async def create_job(body: CreateJobRequest, request: Request, parts: PartsOf) -
         validation_file=body.validation_file,
         suffix=body.suffix,
         seed=body.seed if body.seed is not None else 0,
-        hyperparameters=_resolve(_hyperparameters(body)) | {"adapter": _adapter(body)},
+        hyperparameters=_resolve(_hyperparameters(body)) | {"adapter": _adapter(body), "task": body.task},
         meta=body.metadata or {},
         priority=body.priority,
         request_key=request_key(body.model_dump(mode="json")),
@@ -98,6 +99,7 @@ def shape(job: Job, jobs: JobStore) -> JobObject:
         validation_file=job.validation_file,
         trained_tokens=job.trained_tokens,
         metadata=job.meta,
+        task=job.hyperparameters.get("task"),
         priority=job.priority,
         queue_position=jobs.queue_position(job),
         progress=job.progress,

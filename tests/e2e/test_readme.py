@@ -27,10 +27,9 @@ def test_every_setting_is_in_the_table_with_its_default() -> None:
 
 def test_every_route_is_in_the_table(service: Service) -> None:
     for path, methods in httpx.get(f"{service.url}/openapi.json").json()["paths"].items():
-        row = next((line for line in README.splitlines() if line.startswith("|") and f"{path}`" in line), None)
-        assert row is not None, path
+        rows = [line for line in README.splitlines() if line.startswith("|") and f"{path}`" in line]
         for method in methods:
-            assert method.upper() in row, (method, path)
+            assert any(method.upper() in row for row in rows), (method, path)
 
 
 def test_curl_lines_answer(service: Service, tmp_path: Path) -> None:

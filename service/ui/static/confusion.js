@@ -4,14 +4,31 @@ import { make } from "./dom.js";
 import { count, percent } from "./format.js";
 
 export function showMetrics(metrics) {
-  const gain = metrics.accuracy - metrics.majority_baseline;
   return make("div", { class: "metrics" },
-    make("dl", { class: "figures" },
-      figure("Accuracy", percent(metrics.accuracy), `${gain >= 0 ? "+" : "−"}${Math.abs(gain * 100).toFixed(1)} points over the baseline`),
-      figure("Macro F1", percent(metrics.macro_f1), "every label counts the same"),
-      figure("Baseline", percent(metrics.majority_baseline), "always the commonest label"),
-      figure("Loss", metrics.loss.toFixed(3), `on ${count(metrics.num_examples)} held-out rows`)),
+    make("dl", { class: "figures" }, ...figuresOf(metrics)),
     metrics.confusion_matrix ? confusionTable(metrics.confusion_matrix) : null);
+}
+
+// A model of numbers has errors, the others have shares of right answers.
+function figuresOf(metrics) {
+  const loss = figure("Loss", metrics.loss.toFixed(3), `on ${count(metrics.num_examples)} held-out rows`);
+  if (metrics.mean_absolute_error !== undefined) {
+    return [
+      figure("Mean error", metrics.mean_absolute_error.toPrecision(3), `always naming the mean: ${metrics.mean_baseline.toPrecision(3)}`),
+      figure("R²", metrics.r2.toFixed(3), "share of the variance explained"),
+      figure("Correlation", metrics.correlation.toFixed(3), "of the predicted and the true number"),
+      loss,
+    ];
+  }
+  const gain = metrics.accuracy - metrics.majority_baseline;
+  const spans = metrics.span_f1 === undefined ? [] : [figure("Span F1", percent(metrics.span_f1), "kind and both ends right")];
+  return [
+    figure("Accuracy", percent(metrics.accuracy), `${gain >= 0 ? "+" : "−"}${Math.abs(gain * 100).toFixed(1)} points over the baseline`),
+    ...spans,
+    figure("Macro F1", percent(metrics.macro_f1), "every label counts the same"),
+    figure("Baseline", percent(metrics.majority_baseline), "always the commonest label"),
+    loss,
+  ];
 }
 
 function figure(name, value, remark) {

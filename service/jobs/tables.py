@@ -1,0 +1,95 @@
+"""The tables of the service: files with what was found in them, jobs, events. Used by `store.py`, which alone changes
+them."""
+
+from typing import Any
+
+from sqlalchemy import JSON, Connection, Float, ForeignKey, Index, String, UniqueConstraint, inspect, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+class Base(DeclarativeBase):
+    """Tables of the service."""
+
+
+class File(Base):
+    """An uploaded file; its bytes lie in the files folder under the id."""
+
+    __tablename__ = "files"
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    created_at: Mapped[float] = mapped_column(Float, index=True)
+    filename: Mapped[str]
+    bytes: Mapped[int]
+    purpose: Mapped[str]
+    status: Mapped[str] = mapped_column(default="uploaded")  # uploaded, processed, error
+    faults: Mapped[list[str]] = mapped_column(JSON, default=list)  # why it can't be read
+    training_faults: Mapped[list[str]] = mapped_column(JSON, default=list)  # why it can't be trained on
+    labels: Mapped[list[str]] = mapped_column(JSON, default=list)
+    num_rows: Mapped[int] = mapped_column(default=0)
+    task: Mapped[str | None]  # what its rows are for, told by their columns; None until checked
+    warnings: Mapped[list[str] | None] = mapped_column(JSON)  # what is odd but can be trained on
+
+
+class FileReport(Base):
+    """What is in a file, measured with one model's tokenizer; pending until it has a report or an error."""
+
+    __tablename__ = "file_reports"
+    file_id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    model: Mapped[str] = mapped_column(primary_key=True)
+    requested_at: Mapped[float]
+    report: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    error: Mapped[str | None]
+
+
+class Job(Base):
+    """A fine-tuning job and everything needed to run it again after a crash."""
+
+    __tablename__ = "jobs"
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    created_at: Mapped[float] = mapped_column(Float, index=True)
+    finished_at: Mapped[float | None]
+    status: Mapped[str] = mapped_column(String(20), index=True)
+    priority: Mapped[int] = mapped_column(default=0)
+    model: Mapped[str]
+    training_file: Mapped[str] = mapped_column(ForeignKey("files.id"))
+    validation_file: Mapped[str | None] = mapped_column(ForeignKey("files.id"))
+    suffix: Mapped[str | None]
+    seed: Mapped[int]
+    hyperparameters: Mapped[dict[str, Any]] = mapped_column(JSON)
+    meta: Mapped[dict[str, str]] = mapped_column(JSON, default=dict)
+    error: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    fine_tuned_model: Mapped[str | None]
+    trained_tokens: Mapped[int | None]
+    progress: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    metrics: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    worker: Mapped[str | None]
+    lease_until: Mapped[float] = mapped_column(default=0.0)
+    attempts: Mapped[int] = mapped_column(default=0)
+    request_key: Mapped[str | None] = mapped_column(index=True)  # hash of the create request, against doubled retries
+
+
+class Event(Base):
+    """Something that happened to a job; `key` makes a repeated one (after a resume) count once."""
+
+    __tablename__ = "events"
+    __table_args__ = (UniqueConstraint("job_id", "key"), Index("events_by_job", "job_id", "number"))
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    id: Mapped[str] = mapped_column(String(40), unique=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
+    key: Mapped[str]
+    created_at: Mapped[float]
+    level: Mapped[str]
+    message: Mapped[str]
+    type: Mapped[str]
+    data: Mapped[dict[str, Any]] = mapped_column(JSON)
+
+
+def create_tables(connection: Connection) -> None:
+    """Makes what is missing: tables, and in a database of an earlier version the columns that may be empty."""
+    Base.metadata.create_all(connection)
+    found = inspect(connection)
+    for table in Base.metadata.sorted_tables:
+        known = {column["name"] for column in found.get_columns(table.name)}
+        for column in table.columns:
+            if column.name not in known:
+                kind = column.type.compile(connection.dialect)
+                connection.execute(text(f'ALTER TABLE {table.name} ADD COLUMN "{column.name}" {kind}'))

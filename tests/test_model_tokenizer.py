@@ -1,0 +1,304 @@
+"""Tokenizers trained here: offsets point at the text they stand for, and no text is lost on the way and back."""
+
+import unicodedata
+from itertools import pairwise, permutations
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from model.tokenizer import (
+    BEGIN,
+    CLS,
+    END,
+    END_OF_TEXT,
+    MASK,
+    PAD,
+    SEP,
+    UNKNOWN,
+    Encoding,
+    Tokenizer,
+    train_byte_bpe,
+    train_wordpiece,
+)
+
+CORPUS = [
+    "我们今天去看电影，电影很好看。", "这部电影不太好看，票价是１２３元。", "我们明天再去看一部好电影吧！", "",
+    "The film was good, the other film was ＶＥＲＹ good!", "A film is a film; the goodness of films.", "   ",
+    "café naïve façade über", "cafe\u0301 nai\u0308ve e\u0301te\u0301 a\u0323\u0302", "😀 fine 👍🏽 👨‍👩‍👧 ok 🇨🇳",
+    "مرحبا بالعالم", "한국어 각", "ﬁne ㍿ ½ ①", "हिन्दी नमस्ते", "Ελλάς Straße", "tab\tand\nline\u200b",
+]  # fmt: skip
+LETTERS = sorted({letter for text in CORPUS for letter in text})
+mixed = st.text(st.sampled_from(LETTERS), max_size=40)  # letters the tokenizers know, in any order
+anything = st.text(st.sampled_from(LETTERS) | st.characters(exclude_categories=["Cs"]), max_size=40)
+often = settings(max_examples=60, deadline=None, derandomize=True)  # encoding takes microseconds
+
+
+@pytest.fixture(scope="module")
+def wordpiece() -> Tokenizer:
+    return train_wordpiece(CORPUS * 3, 400)
+
+
+@pytest.fixture(scope="module")
+def byte_bpe() -> Tokenizer:
+    return train_byte_bpe(CORPUS * 3, 500)
+
+
+@pytest.fixture(scope="module")
+def split() -> Tokenizer:
+    return train_byte_bpe(CORPUS * 3, 500, encoder_decoder=True, split_characters=True)
+
+
+def encode(tokenizer: Tokenizer, text: str) -> Encoding:
+    """The text's own tokens, all of them."""
+    (encoding,) = tokenizer.encode([text], 2**30, special_tokens=False)
+    return encoding
+
+
+def is_hanzi(letter: str) -> bool:
+    return "\u4e00" <= letter <= "\u9fff"
+
+
+def plain(text: str, lowercase: bool = True) -> str:
+    """What WordPiece keeps of a text: compatibility form, lower case, no accents (as BERT does), no controls."""
+    text = unicodedata.normalize("NFKC", text)
+    if lowercase:
+        text = unicodedata.normalize("NFD", text).lower()
+        text = "".join(letter for letter in text if unicodedata.category(letter) != "Mn")
+    return "".join(letter for letter in text if unicodedata.category(letter) not in ("Cc", "Cf"))
+
+
+# ---- WordPiece
+
+
+@often
+@given(text=mixed)
+@example("ＶＥＲＹ ﬁne films, 票价是１２３元")
+@example("cafe\u0301s e\u0301te\u0301, a\u0323\u0302b")
+def test_offsets_of_wordpiece_point_at_the_text(wordpiece: Tokenizer, text: str) -> None:
+    encoding = encode(wordpiece, text)
+    assert all(0 <= start < end <= len(text) for start, end in encoding.offsets)
+    assert all(a[0] <= b[0] and a[1] <= b[1] for a, b in pairwise(encoding.offsets))
+    for token, (start, end) in zip(encoding.tokens, encoding.offsets, strict=True):
+        letters, known = plain(text[start:end]), token.removeprefix("##")
+        expands = any(len(plain(letter)) > 1 for letter in text[start:end])  # ㍿ to four letters, 각 to its jamo
+        if token != UNKNOWN:
+            assert known == letters or (expands and known in letters)
+
+
+@often
+@given(text=anything)
+def test_offsets_of_wordpiece_lie_within_any_text(wordpiece: Tokenizer, text: str) -> None:
+    encoding = encode(wordpiece, text)
+    assert all(0 <= start < end <= len(text) for start, end in encoding.offsets)
+    assert all(a[0] <= b[0] and a[1] <= b[1] for a, b in pairwise(encoding.offsets))
+
+
+def test_case_is_kept_when_asked() -> None:
+    cased = train_wordpiece(CORPUS * 3, 400, lowercase=False)
+    (encoding,) = cased.encode(["ＶＥＲＹ The café"], 99, special_tokens=False)
+    for token, (start, end) in zip(encoding.tokens, encoding.offsets, strict=True):
+        assert token.removeprefix("##") == plain("ＶＥＲＹ The café"[start:end], lowercase=False)
+    assert cased.decode(encoding.ids) == "VERY The café"
+
+
+@often
+@given(text=mixed)
+@example("我们看the电影films好")
+def test_every_hanzi_is_a_wordpiece_of_its_own(wordpiece: Tokenizer, text: str) -> None:
+    tokens = encode(wordpiece, text).tokens
+    for token in tokens:
+        if any(map(is_hanzi, token)):
+            assert len(token) == 1
+    assert [token for token in tokens if is_hanzi(token[0])] == [letter for letter in plain(text) if is_hanzi(letter)]
+
+
+def test_special_tokens_of_wordpiece_have_the_first_ids_and_their_places(wordpiece: Tokenizer) -> None:
+    assert [wordpiece.id_of(token) for token in (PAD, UNKNOWN, CLS, SEP, MASK)] == [0, 1, 2, 3, 4]
+    assert (wordpiece.mask_token, wordpiece.unknown_id) == (MASK, 1)
+    single, pair = wordpiece.encode(["film", ("film", "电影")], 99)
+    assert single.tokens == (CLS, "film", SEP)
+    assert pair.tokens == (CLS, "film", SEP, "电", "影", SEP)
+    assert pair.segments == (0, 0, 0, 1, 1, 1)
+    assert pair.special == (True, False, True, False, False, True)
+    assert [pair.offsets[index] for index in (0, 2, 5)] == [(0, 0)] * 3
+    assert wordpiece.id_of("no such token") is None
+    assert wordpiece.token_of(10**6) == ""
+
+
+@often
+@given(first=mixed, second=mixed, max_length=st.integers(3, 30))
+def test_a_truncated_pair_keeps_its_special_tokens_and_loses_from_its_longer_text(
+    wordpiece: Tokenizer, first: str, second: str, max_length: int
+) -> None:
+    (encoding,) = wordpiece.encode([(first, second)], max_length)
+    whole = [encode(wordpiece, text).ids for text in (first, second)]
+    full = sum(map(len, whole)) + 3
+    assert (encoding.full_length, encoding.truncated) == (full, full > max_length)
+    assert len(encoding.ids) == min(full, max_length)
+    assert next(index for index, number in enumerate(encoding.ids) if encoding.special[index]) == 0
+    assert [encoding.tokens[index] for index, special in enumerate(encoding.special) if special] == [CLS, SEP, SEP]
+    where = encoding.tokens.index(SEP)
+    kept = [encoding.ids[1:where], encoding.ids[where + 1 : -1]]
+    assert [part[: len(ids)] for part, ids in zip(whole, kept, strict=True)] == kept, "the first tokens of each"
+    for (mine, kept_mine), (_, kept_other) in permutations(zip(whole, kept, strict=True)):
+        assert len(kept_mine) == len(mine) or len(kept_mine) + 1 >= len(kept_other), "the longer text is cut first"
+    every = (encoding.tokens, encoding.offsets, encoding.segments, encoding.special, encoding.words)
+    assert {len(part) for part in every} == {len(encoding.ids)}
+
+
+@often
+@given(text=mixed, max_length=st.integers(2, 20))
+def test_a_truncated_text_loses_its_end(wordpiece: Tokenizer, text: str, max_length: int) -> None:
+    (encoding,) = wordpiece.encode([text], max_length)
+    own = encode(wordpiece, text).ids
+    assert encoding.ids == (2, *own[: max_length - 2], 3)
+    assert encoding.truncated == (len(own) + 2 > max_length)
+
+
+def test_the_unknown_rate_is_the_share_of_unknown_tokens(wordpiece: Tokenizer, byte_bpe: Tokenizer) -> None:
+    assert wordpiece.unknown_rate(["film film", "电影"]) == 0.0
+    assert wordpiece.unknown_rate(["film ж", "电影"]) == 0.25
+    assert wordpiece.unknown_rate(["ж", "ж"]) == 1.0
+    assert wordpiece.unknown_rate([]) == wordpiece.unknown_rate([""]) == 0.0
+    assert byte_bpe.unknown_id is None
+    assert byte_bpe.unknown_rate(["ж"]) == 0.0
+
+
+@often
+@given(
+    sentences=st.lists(st.lists(st.text(st.sampled_from("film电影s"), min_size=1, max_size=6), max_size=6), max_size=3)
+)
+def test_encode_words_numbers_the_words_given(wordpiece: Tokenizer, sentences: list[list[str]]) -> None:
+    for words, encoding in zip(sentences, wordpiece.encode_words(sentences, 99), strict=True):
+        assert (encoding.words[0], encoding.words[-1]) == (-1, -1)
+        numbers = encoding.words[1:-1]
+        assert sorted(set(numbers)) == list(range(len(words)))
+        assert list(numbers) == sorted(numbers)
+        for number, word in enumerate(words):
+            tokens = [token for token, own in zip(encoding.tokens, encoding.words, strict=True) if own == number]
+            assert "".join(token.removeprefix("##") for token in tokens) == word
+
+
+# ---- byte-level BPE
+
+
+@often
+@given(text=anything)
+@example("")
+@example(" two  spaces\n\n\ttab ")
+@example("e\u0301 \u1100\u1161 \u0344 \ufffd x")
+def test_byte_level_text_comes_back_in_composed_form(byte_bpe: Tokenizer, split: Tokenizer, text: str) -> None:
+    for tokenizer in (byte_bpe, split):
+        assert tokenizer.decode(encode(tokenizer, text).ids) == unicodedata.normalize("NFC", text)
+
+
+@often
+@given(text=anything)
+@example("cafe\u0301 a\u0323\u0302b 👨‍👩‍👧 各")
+def test_offsets_of_bytes_point_at_the_text(byte_bpe: Tokenizer, split: Tokenizer, text: str) -> None:
+    for tokenizer in (byte_bpe, split):
+        encoding = encode(tokenizer, text)
+        assert all(0 <= start < end <= len(text) for start, end in encoding.offsets)
+        assert all(a[0] <= b[0] and a[1] <= b[1] for a, b in pairwise(encoding.offsets))
+        groups: list[tuple[int, int, list[int]]] = []  # tokens that share a character stand together
+        for number, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
+            if groups and start < groups[-1][1]:
+                first, last, ids = groups.pop()
+                groups.append((first, max(last, end), [*ids, number]))
+            else:
+                groups.append((start, end, [number]))
+        # the library leaves a combining mark out of its letter's offsets, so a group reaches to the next one's start
+        starts = [start for start, _, _ in groups]
+        assert starts[:1] in ([], [0])
+        for (start, end, ids), following in zip(groups, [*starts[1:], len(text)], strict=False):
+            assert tokenizer.decode(ids) == unicodedata.normalize("NFC", text[start:following])
+            assert not any(letter.isalnum() for letter in text[end:following] if not unicodedata.combining(letter))
+
+
+@often
+@given(text=anything)
+@example("我们👨‍👩‍👧看电影")
+def test_a_stream_gives_the_same_text_and_never_half_a_character(byte_bpe: Tokenizer, text: str) -> None:
+    text = text.replace("\ufffd", "")  # in a text of its own it looks like half a character and waits
+    stream, so_far = byte_bpe.decode_stream(), ""
+    whole = byte_bpe.decode(encode(byte_bpe, text).ids)
+    for number in encode(byte_bpe, text).ids:
+        so_far += stream.push(number)
+        assert whole.startswith(so_far)
+    assert so_far == whole
+
+
+@often
+@given(numbers=st.lists(st.integers(0, 499), max_size=20))
+def test_a_stream_of_any_tokens_runs_and_only_waits_for_the_end_of_a_character(
+    byte_bpe: Tokenizer, numbers: list[int]
+) -> None:
+    """What an untrained model writes is often no text at all."""
+    numbers = [number % byte_bpe.vocab_size for number in numbers]
+    stream = byte_bpe.decode_stream()
+    streamed = "".join(stream.push(number) for number in numbers)
+    whole = byte_bpe.decode(numbers)
+    assert whole.startswith(streamed)
+    assert streamed == whole or whole.endswith("\ufffd")
+
+
+@often
+@given(text=mixed)
+@example("我们看the电影films好")
+def test_no_token_spans_two_hanzi_when_characters_are_split(split: Tokenizer, text: str) -> None:
+    encoding = encode(split, text)
+    for start, end in encoding.offsets:
+        if any(map(is_hanzi, text[start:end])):
+            assert end - start == 1
+    for letter in filter(is_hanzi, text):
+        assert split.decode(encode(split, letter).ids) == letter
+
+
+def test_without_the_split_a_token_may_span_two_hanzi(byte_bpe: Tokenizer, split: Tokenizer) -> None:
+    spans = {max(end - start for start, end in encode(each, "我们看电影").offsets) for each in (byte_bpe, split)}
+    assert spans == {1, 2}
+
+
+def test_special_tokens_of_byte_bpe_have_the_first_ids(byte_bpe: Tokenizer, split: Tokenizer) -> None:
+    assert byte_bpe.id_of(END_OF_TEXT) == 0
+    assert [split.id_of(token) for token in (PAD, BEGIN, END)] == [0, 1, 2]
+    assert byte_bpe.mask_token is None
+    ids = encode(byte_bpe, "好").ids
+    assert byte_bpe.decode([0, *ids, 0]) == "好", "special tokens are no text"
+    stream = byte_bpe.decode_stream()
+    assert "".join(stream.push(number) for number in (0, *ids, 0)) == "好"
+
+
+# ---- both
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "byte_bpe", "split"])
+def test_a_saved_tokenizer_loads_to_the_same_encodings(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    tokenizer: Tokenizer = request.getfixturevalue(kind)
+    tokenizer.save(tmp_path)
+    again = Tokenizer.load(tmp_path)
+    assert again.vocab_size == tokenizer.vocab_size
+    assert again.encode([*CORPUS, ("film", "电影")], 12) == tokenizer.encode([*CORPUS, ("film", "电影")], 12)
+    assert again.encode_words([["the", "电影"]], 9) == tokenizer.encode_words([["the", "电影"]], 9)
+    for text in CORPUS:
+        ids = encode(tokenizer, text).ids
+        assert again.decode(ids) == tokenizer.decode(ids)
+
+
+def test_bare_token_ids_make_an_encoding() -> None:
+    encoding = Encoding.of_ids([5, 6, 7], full_length=9)
+    assert (encoding.ids, encoding.truncated, encoding.full_length) == ((5, 6, 7), True, 9)
+    assert not Encoding.of_ids([5, 6]).truncated
+
+
+def test_a_text_stream_that_ends_within_a_character_gives_all_complete_ones() -> None:
+    tokenizer = train_byte_bpe(["abc"], 257)  # bytes only: a Hanzi is three tokens
+    ids = tokenizer.encode(["ab北京"], 64, special_tokens=False)[0].ids
+    for cut in range(1, len(ids) + 1):
+        stream = tokenizer.decode_stream()
+        text = "".join(stream.push(number) for number in ids[:cut]) + stream.flush()
+        assert text == "ab北京"[: min(cut, 2) + max(0, cut - 2) // 3]

@@ -1,0 +1,81 @@
+"""Token probabilities to tags: by token, by word, by B-/I- spans."""
+
+import numpy as np
+import pytest
+
+from model.tokenizer import Encoding
+from service.engine.tags import Aggregation, Found, find_tags
+
+LABELS = ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")
+
+
+def encoding(words: list[int], segments: list[int] | None = None) -> Encoding:
+    """[CLS], then two-letter tokens of these words, then [SEP]."""
+    count = len(words)
+    offsets = ((0, 0), *((2 * i, 2 * i + 2) for i in range(count)), (0, 0))
+    special = (True, *(False,) * count, True)
+    return Encoding(
+        ids=(0,) * (count + 2),
+        tokens=("",) * (count + 2),
+        offsets=offsets,
+        segments=(0, *(segments or [0] * count), 0),
+        special=special,
+        words=(-1, *words, -1),
+        truncated=False,
+        full_length=count + 2,
+    )
+
+
+def probabilities(labels: list[str], scores: list[float] | None = None) -> np.ndarray:
+    rows = np.full((len(labels) + 2, len(LABELS)), 0.01, dtype=np.float32)
+    for row, (label, score) in enumerate(zip(labels, scores or [0.9] * len(labels), strict=True), start=1):
+        rows[row, LABELS.index(label)] = score
+    return rows
+
+
+def found(
+    kind: Aggregation, words: list[int], labels: list[str], segments: list[int] | None = None
+) -> list[tuple[str, int, int]]:
+    tags = find_tags(encoding(words, segments), probabilities(labels), LABELS, kind)
+    return [(tag.label, tag.start, tag.end) for tag in tags]
+
+
+def test_every_token_has_its_own_tag() -> None:
+    assert found("token", [0, 0, 1], ["B-LOC", "O", "O"]) == [("B-LOC", 0, 2), ("O", 2, 4), ("O", 4, 6)]
+
+
+def test_a_word_takes_the_label_of_its_first_token() -> None:
+    assert found("word", [0, 0, 1], ["B-LOC", "O", "O"]) == [("B-LOC", 0, 4), ("O", 4, 6)]
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        (["B-LOC", "I-LOC", "O"], [("LOC", 0, 4)]),
+        (["B-LOC", "B-LOC", "O"], [("LOC", 0, 2), ("LOC", 2, 4)]),
+        (["I-LOC", "I-LOC", "O"], [("LOC", 0, 4)]),  # a span that forgot its B still is one
+        (["B-LOC", "I-PER", "O"], [("LOC", 0, 2), ("PER", 2, 4)]),
+        (["B-LOC", "O", "I-LOC"], [("LOC", 0, 2), ("LOC", 4, 6)]),
+        (["O", "O", "O"], []),
+    ],
+)
+def test_spans_join_words_of_one_entity(labels: list[str], expected: list[tuple[str, int, int]]) -> None:
+    assert found("span", [0, 1, 2], labels) == expected
+    assert found("auto", [0, 1, 2], labels) == expected
+
+
+def test_a_span_never_crosses_from_one_text_of_a_pair_to_the_other() -> None:
+    assert found("span", [0, 0], ["B-LOC", "I-LOC"], segments=[0, 1]) == [("LOC", 0, 2), ("LOC", 2, 4)]
+
+
+def test_a_spans_score_is_the_mean_of_its_words() -> None:
+    tags = find_tags(encoding([0, 1]), probabilities(["B-LOC", "I-LOC"], [0.5, 0.7]), LABELS, "span")
+    assert [(tag.label, round(tag.score, 4)) for tag in tags] == [("LOC", 0.6)]
+    assert isinstance(tags[0], Found)
+
+
+def test_labels_without_the_notation_are_given_by_word() -> None:
+    labels = ("noun", "verb")
+    rows = np.array([[0, 1], [0.8, 0.2], [0.1, 0.9], [0, 1]], dtype=np.float32)
+    tags = find_tags(encoding([0, 1]), rows, labels, "auto")
+    assert [tag.label for tag in tags] == ["noun", "verb"]

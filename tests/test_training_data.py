@@ -1,0 +1,252 @@
+"""Every format and source of training rows, the task that columns tell, malformed files by line, and the warnings."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pandas as pd
+import pytest
+
+from training.config import Recipe
+from training.data import (
+    DataFaults,
+    DataTask,
+    check_training,
+    check_validation,
+    join_words,
+    load_examples,
+    split_validation,
+)
+from training.finetune import load_data
+from training.oddities import FEW_ROWS, balance_warnings, find_copies, odd_rows
+from training.tables import find_source
+
+RECIPE = Recipe()
+SCORED = '{"text": "fine", "score": 1}\n'
+SEVERAL = '{"text": "fine", "labels": ["a"]}\n'
+TAGGED = '{"tokens": ["a", "b"], "tags": ["x", "y"]}\n'
+LABELLED = '{"text": "fine", "label": "a"}\n'
+CHAT = '{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "greeting"}]}\n'
+MALFORMED: list[tuple[str, bytes, list[tuple[int, str]]]] = [
+    ("NaN score", (SCORED + '{"text": "x", "score": NaN}\n').encode(), [(2, "'score' is nan; it must be a finite number")]),
+    ("infinite score", (SCORED + '{"text": "x", "score": -Infinity}\n').encode(), [(2, "'score' is -inf")]),
+    ("score as text", (SCORED + '{"text": "x", "score": "5"}\n').encode(), [(2, "'score' is a str")]),
+    ("score true", (SCORED + '{"text": "x", "score": true}\n').encode(), [(2, "'score' is a bool")]),
+    ("score null", (SCORED + '{"text": "x", "score": null}\n').encode(), [(2, "no 'score'")]),
+    ("float label", (LABELLED + '{"text": "x", "label": 0.5}\n').encode(), [(2, "'label' is a float; .*'regression'")]),
+    ("labels as text", (SEVERAL + '{"text": "x", "labels": "a"}\n').encode(), [(2, "'labels' is a str")]),
+    ("empty string in labels", (SEVERAL + '{"text": "x", "labels": ["a", " "]}\n').encode(), [(2, "empty string at place 1")]),
+    ("list in labels", (SEVERAL + '{"text": "x", "labels": [["a"]]}\n').encode(), [(2, "'labels' has a list at place 0")]),
+    ("labels null", (SEVERAL + '{"text": "x", "labels": null}\n').encode(), [(2, "no 'labels'")]),
+    ("tags too few", (TAGGED + '{"tokens": ["a", "b"], "tags": ["x"]}\n').encode(), [(2, "2 tokens and 1 tags")]),
+    ("no tags", (TAGGED + '{"tokens": ["a"]}\n').encode(), [(2, "no 'tags'")]),
+    ("no tokens in a row", (TAGGED + '{"tokens": [], "tags": []}\n').encode(), [(2, "'tokens' is empty")]),
+    ("number as token", (TAGGED + '{"tokens": [1], "tags": ["x"]}\n').encode(), [(2, "'tokens' has a int at place 0")]),
+    ("blank token", (TAGGED + '{"tokens": [" "], "tags": ["x"]}\n').encode(), [(2, "'tokens' has an empty string")]),
+    ("half a pair in a token", (TAGGED + '{"tokens": ["\\ud800"], "tags": ["x"]}\n').encode(), [(2, "'tokens' has half of a surrogate")]),
+    ("tokens as text", (TAGGED + '{"tokens": "a b", "tags": "x y"}\n').encode(), [(2, "'tokens' is a str"), (2, "'tags' is a str")]),
+    ("mixed kinds", (LABELLED + LABELLED + TAGGED + SCORED).encode(), [(3, "'tokens' and 'tags', other rows .*'label'"), (4, "'text' and 'score'")]),
+    ("label missing among labelled", (SCORED + '{"text": "x"}\n').encode(), [(2, "no 'score'")]),
+    ("chat without answer", (CHAT + '{"messages": [{"role": "user", "content": "hi"}]}\n').encode(), [(2, "not the assistant's")]),
+    ("chat of another role", (CHAT + '{"messages": [{"role": "robot", "content": "hi"}]}\n').encode(), [(2, "message 0 needs a 'role'")]),
+    ("chat of content parts", (CHAT + '{"messages": [{"role": "user", "content": [1]}]}\n').encode(), [(2, "a string 'content'")]),
+    ("chat that is no list", (CHAT + '{"messages": "hi"}\n').encode(), [(2, "'messages' must be a list")]),
+    ("chat without a question", (CHAT + '{"messages": [{"role": "assistant", "content": "x"}]}\n').encode(), [(2, "no 'text'")]),
+    ("UTF-16", "text,label\nx,a\n".encode("utf-16"), [(0, "UTF-16; save it as UTF-8")]),
+    ("two bad bytes", LABELLED.encode() + b'{"text": "\xff", "label": "a"}\n' + LABELLED.encode() + b'{"text": "", "label": "\xfe"}\n', [(2, "byte 0xff .*at byte 11 of the line"), (4, "byte 0xfe")]),
+    ("bad byte in CSV", b"text,label\nx,a\ncaf\xe9,a\n,a\n", [(3, "byte 0xe9"), (4, "'text' is empty")]),
+    ("CSV column twice", b"text,label,label\nx,a,b\n", [(1, "'label'.* twice")]),
+    ("CSV score that is no number", b"text,score\nx,1\ny,high\n", [(3, "'score' is a str")]),
+    ("CSV broken list", b'text,labels\nx,a\ny,"[1"\n', [(3, "'labels' is a str")]),
+    ("cut Parquet", b"PAR1\x00\x01\x02", [(0, "broken Parquet")]),
+    ("text too long", (LABELLED + '{"text": "' + "x" * 1_000_001 + '", "label": "a"}\n').encode(), [(2, "1000001 characters")]),
+    ("endless number", (LABELLED + '{"text": "x", "label": ' + "9" * 5000 + "}\n").encode(), [(2, "not JSON")]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "content", "expected"), MALFORMED, ids=[row[0] for row in MALFORMED])
+def test_every_fault_is_reported_with_its_line(
+    tmp_path: Path, name: str, content: bytes, expected: list[tuple[int, str]]
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    with pytest.raises(DataFaults) as caught:
+        load_examples(path)
+    found = [(fault.line, fault.message) for fault in caught.value.faults]
+    assert [line for line, _ in found] == [line for line, _ in expected], found
+    for (_, message), (_, words) in zip(found, expected, strict=True):
+        assert re.search(words, message), message
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+KINDS: dict[DataTask, list[dict[str, Any]]] = {
+    "classification": [
+        {"text": "好, 看", "label": "a"},
+        {"text": "bad\nfilm", "label": "b"},
+        {"text": "so so", "label": "a"},
+    ],
+    "multi_label": [{"text": "x", "labels": ["a", "b"]}, {"text": "y", "labels": []}, {"text": "z", "labels": ["b"]}],
+    "regression": [{"text": "x", "score": 1.5}, {"text": "y", "score": -2.0}, {"text": "z", "score": 0.25}],
+    "tagging": [{"tokens": ["北京", "很"], "tags": ["B-P", "O"]}, {"tokens": ["a"], "tags": ["O"]}],
+    "language_model": [{"text": "x"}, {"text": "y"}],
+}
+
+
+@pytest.mark.parametrize("task", KINDS)
+@pytest.mark.parametrize("form", ["jsonl", "csv", "parquet", "folder", "memory"])
+def test_every_form_of_every_task_reads_the_same(tmp_path: Path, task: DataTask, form: str) -> None:
+    rows = KINDS[task]
+    source: Any = tmp_path / "data"
+    if form == "jsonl":
+        write(source, rows)
+    elif form == "csv":
+        frame = pd.DataFrame(rows)
+        for name in ("labels", "tokens", "tags"):
+            if name in frame:
+                frame[name] = frame[name].map(lambda value: json.dumps(value, ensure_ascii=False))
+        frame.to_csv(source, index=False)
+    elif form == "parquet":
+        pd.DataFrame(rows).to_parquet(source)
+    elif form == "folder":
+        datasets.Dataset.from_list(rows).save_to_disk(str(source))
+    else:
+        source = datasets.Dataset.from_list(rows)
+    examples = load_examples(source)
+    assert examples.task == task
+    assert [{name: row[name] for name in rows[0]} for row in examples.rows] == rows
+    assert examples.warnings == ()
+
+
+def test_chat_rows_are_classification_and_what_is_left_out_is_said(tmp_path: Path) -> None:
+    said = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Is it good?"}]
+    more = [{"role": "assistant", "content": "What?"}, {"role": "user", "content": "The film."}]
+    rows = [{"messages": [*said, *more, {"role": "assistant", "content": " yes "}]}]
+    rows.append({"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "no"}]})
+    examples = load_examples(write(tmp_path / "chat", rows))
+    assert examples.task == "classification"
+    assert examples.inputs == ["Is it good?\nThe film.", "x"]
+    assert examples.labels == ["yes", "no"]
+    assert ["left out" in warning.message and "line 1" in warning.message for warning in examples.warnings] == [True]
+
+
+def test_lines_count_blank_lines_and_columns_without_use_are_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text('\n{"text": "a", "label": 1, "id": 7, "score": 2}\n\n{"text": "b", "label": 2}\n')
+    examples = load_examples(tmp_path / "file")
+    assert examples.lines == (2, 4)
+    messages = [warning.message for warning in examples.warnings]
+    assert any("'id' is not used" in message for message in messages)
+    assert any("'score' is not used" in message and "task='regression'" in message for message in messages)
+    assert load_examples(tmp_path / "file", "classification").labels == ["1", "2"]
+
+
+def test_a_task_may_be_chosen_and_is_checked(tmp_path: Path) -> None:
+    rows = [{"text": "a", "label": 0.5, "score": 9}, {"text": "b", "label": 1.5, "score": 8}]
+    assert list(load_examples(write(tmp_path / "both", rows), "regression").rows["score"]) == [9, 8]
+    rows = [{"text": "a", "label": 0.5}, {"text": "b", "label": "1.5"}]
+    assert list(load_examples(write(tmp_path / "label", rows), "regression").rows["score"]) == [0.5, 1.5]
+    with pytest.raises(
+        DataFaults, match="task 'tagging' needs 'tokens' and 'tags'; the rows of this file are for 'classification'"
+    ):
+        load_examples(tmp_path / "label", "tagging")
+
+
+def test_class_numbers_of_a_data_set_become_names() -> None:
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["no", "yes"])})
+    rows = datasets.Dataset.from_dict({"text": ["a", "b"], "label": [1, 0]}, features)
+    assert load_examples(rows).labels == ["yes", "no"]
+    tags = datasets.Features(
+        {
+            "tokens": datasets.List(datasets.Value("string")),
+            "tags": datasets.List(datasets.ClassLabel(names=["O", "B-X"])),
+        }
+    )
+    words = datasets.Dataset.from_dict({"tokens": [["a", "b"]], "tags": [[1, 0]]}, tags)
+    assert load_examples(words).label_sets == [("B-X", "O")]
+
+
+def test_sources_are_found_by_path_folder_and_split(tmp_path: Path) -> None:
+    rows = datasets.Dataset.from_list(KINDS["classification"])
+    datasets.DatasetDict({"train": rows, "test": rows.select([0, 1])}).save_to_disk(str(tmp_path / "saved"))
+    assert len(load_examples(find_source(str(tmp_path / "saved"))).rows) == 3
+    assert len(load_examples(find_source(f"{tmp_path / 'saved'}:test")).rows) == 2
+    with pytest.raises(ValueError, match=r"splits \['test', 'train'\], not 'dev'"):
+        find_source(f"{tmp_path / 'saved'}:dev")
+    with pytest.raises(ValueError, match="there is no file"):
+        find_source(str(tmp_path / "missing.jsonl"))
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    write(plain / "train.jsonl", KINDS["classification"])
+    assert len(load_examples(find_source(str(plain))).rows) == 3
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([{"text": "a", "score": 1}, {"text": "b", "score": 1.0}], "all 2 rows have the score 1"),
+        ([{"text": "a", "labels": ["x"]}, {"text": "b", "labels": ["x"]}], "nothing to tell apart"),
+        ([{"tokens": ["a", "b"], "tags": ["O", "O"]}], "all 2 words have the tag 'O'"),
+        ([{"text": "a", "label": "x"}, {"text": "b", "label": "y"}, {"text": "c", "label": "y"}], r"\['x'\] have one row each"),
+        ([{"text": "a"}], "vitrine pretrain"),
+    ],
+)  # fmt: skip
+def test_rows_that_teach_nothing_are_refused(tmp_path: Path, rows: list[dict[str, Any]], words: str) -> None:
+    examples = load_examples(write(tmp_path / "file", rows))
+    with pytest.raises(DataFaults, match=words):
+        check_training(examples)
+
+
+def test_unseen_validation_labels_are_named_by_line_whatever_the_task(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text('{"tokens": ["a"], "tags": ["x"]}\n\n{"tokens": ["a"], "tags": ["new"]}\n')
+    with pytest.raises(DataFaults, match="line 3: tag 'new' is not in the training file"):
+        check_validation(load_examples(tmp_path / "file"), ["x", "y"])
+
+
+def labelled(pairs: list[tuple[str, str]]) -> list[dict[str, Any]]:
+    return [{"text": text, "label": label} for text, label in pairs]
+
+
+def test_copies_contradictions_and_rare_labels_are_warnings_with_lines(tmp_path: Path) -> None:
+    rows = labelled([("same", "a"), ("same", "a"), ("both", "a"), ("both", "b"), *((f"t{i}", "a") for i in range(8))])
+    examples = load_examples(write(tmp_path / "file", rows))
+    copies = find_copies(examples)
+    assert copies.repeated == [[0, 1]]
+    assert copies.contradictory == [[2, 3]]
+    messages = [str(warning) for warning in odd_rows(examples)]
+    assert any("1 row repeats an earlier one" in message and "line 2" in message for message in messages)
+    assert any("1 text stands with different labels (lines 3, 4)" in message for message in messages)
+    assert any(f"1 label with fewer than {FEW_ROWS} rows: 'b' (1)" in message for message in messages)
+    assert any("'a' is 91.7% of the file" in message for message in messages)
+    assert not balance_warnings(load_examples(write(tmp_path / "even", labelled([("x", "a"), ("y", "b")] * 5))))
+
+
+def test_leaks_between_the_files_are_counted_with_lines(tmp_path: Path) -> None:
+    train = write(tmp_path / "train", labelled([(f"text {i}", "ab"[i % 2]) for i in range(20)]))
+    validation = write(tmp_path / "validation", labelled([("text 4", "a"), ("new", "b"), ("text 5", "a")]))
+    data = load_data(train, validation, RECIPE)
+    (warning,) = [str(fault) for fault in data.warnings if "also stand in training" in str(fault)]
+    assert "2 of 3 validation rows (66.7%)" in warning
+    assert "lines 1, 3" in warning
+    assert "1 of them with the same label" in warning
+    other = write(tmp_path / "other", KINDS["regression"])
+    with pytest.raises(DataFaults, match="for 'regression', the training rows for 'classification'"):
+        load_data(train, other, RECIPE)
+
+
+def test_an_automatic_split_leaks_no_repeated_text(tmp_path: Path) -> None:
+    rows = labelled(
+        [(f"text {i % 60}", "ab"[i % 2]) for i in range(120)] + [(f"own {i}", "ab"[i % 2]) for i in range(80)]
+    )
+    train, validation = split_validation(load_examples(write(tmp_path / "file", rows)), 0.2, seed=1)
+    assert len(train.rows) + len(validation.rows) == 200
+    assert len(validation.rows) > 5
+    assert not set(train.inputs) & set(validation.inputs)
+
+
+def test_words_are_joined_as_their_script_is_written() -> None:
+    assert join_words(["New", "York", "很", "大", "，", "ok"]) == ("New York很大，ok", [0, 4, 8, 9, 10, 11])

@@ -1,0 +1,237 @@
+"""Every task of labelled text from a file to a tuned model: what is learned, how it is scored, and that it is learned."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from model.batch import pad
+from model.config import TransformerConfig
+from model.heads import TextModel
+from model.lora import load_adapter, merge
+from model.tokenizer import END_OF_TEXT, Tokenizer, train_byte_bpe, train_wordpiece
+from model.weights import load_model, save_model
+from training.config import Recipe
+from training.data import DataFaults, join_words
+from training.evaluate import predict
+from training.finetune import OBJECTIVES, encode, finetune, load_data, read_manifest
+from training.labelled import NOT_LEARNED, align_tags
+from training.scores import score_label_sets, score_numbers, score_tags, spans_of
+from training.trainer import Noted, TrainingEvent
+
+CPU = torch.device("cpu")
+WORDS = ["red", "green", "blue", "cat", "dog", "bird", "runs", "sleeps", "北京", "上海", "去", "在"]
+RECIPE = Recipe(num_epochs=14, batch_size=8, learning_rate=1e-2, max_length=24, bfloat16=False, pooling="mean")
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random encoder of a few thousand weights."""
+    folder = tmp_path_factory.mktemp("base")
+    tokenizer = train_wordpiece([" ".join(WORDS)] * 5, 200)
+    config = TransformerConfig(
+        vocab_size=tokenizer.vocab_size, width=32, num_layers=1, num_heads=2, feed_forward_width=64, max_positions=64,
+        num_segments=2, norm_embeddings=True, dropout=0.0, task="masked_lm",
+    )  # fmt: skip
+    torch.manual_seed(0)
+    save_model(TextModel(config), tokenizer, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def decoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same as a causal model with a byte-level tokenizer."""
+    folder = tmp_path_factory.mktemp("decoder")
+    tokenizer = train_byte_bpe([" ".join(WORDS)] * 5, 320)
+    end = tokenizer.id_of(END_OF_TEXT)
+    config = TransformerConfig(
+        vocab_size=tokenizer.vocab_size, architecture="decoder", width=32, num_layers=1, num_heads=2,
+        feed_forward_width=64, max_positions=64, norm_first=True, dropout=0.0, bos_id=end, eos_id=end, task="causal_lm",
+    )  # fmt: skip
+    torch.manual_seed(0)
+    save_model(TextModel(config), tokenizer, folder)
+    return folder
+
+
+def write(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def sentences() -> list[list[str]]:
+    return [[a, b, c] for a in WORDS[:3] for b in WORDS[3:6] for c in WORDS[6:8]] * 4
+
+
+def numbered(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each row made a text of its own by a count of words that say nothing."""
+    for index, row in enumerate(rows):
+        tail = ["在"] * (index // 18)
+        if "tokens" in row:
+            row["tokens"], row["tags"] = row["tokens"] + tail, row["tags"] + ["O"] * len(tail)
+        else:
+            row["text"] += "在" * len(tail)
+    return rows
+
+
+SCORES = {"red": -900.0, "green": 100.0, "blue": 2000.0}
+TASK_ROWS: dict[str, list[dict[str, Any]]] = {
+    "classification": numbered([{"text": " ".join(words), "label": words[0]} for words in sentences()]),
+    "multi_label": numbered(
+        [{"text": " ".join(words), "labels": [word for word in words if word in ("red", "cat", "runs")]} for words in sentences()]
+    ),
+    "regression": numbered([{"text": " ".join(words), "score": SCORES[words[0]]} for words in sentences()]),
+    "tagging": numbered(
+        [{"tokens": [*words, "北京"], "tags": ["O", "B-ANIMAL", "O", "B-PLACE"]} for words in sentences()]
+        + [{"tokens": ["去", "上海", "东"], "tags": ["O", "B-PLACE", "I-PLACE"]}] * 2
+    ),
+}  # fmt: skip
+
+
+def run(base: Path, rows: list[dict[str, Any]], folder: Path, recipe: Recipe = RECIPE) -> list[TrainingEvent]:
+    folder.mkdir(exist_ok=True)
+    data = load_data(write(folder / "rows.jsonl", rows), None, recipe)
+    return list(finetune(base, data, recipe, folder, CPU))
+
+
+@pytest.mark.parametrize("task", TASK_ROWS)
+def test_each_task_is_learned_and_its_model_is_of_that_task(base: Path, tmp_path: Path, task: str) -> None:
+    run(base, TASK_ROWS[task], tmp_path)
+    manifest = read_manifest(tmp_path)
+    metrics = manifest["metrics"]
+    assert manifest["task"] == task
+    model, tokenizer = load_model(tmp_path / "model")
+    assert model.config.task == task
+    json.dumps(metrics, allow_nan=False)
+    if task == "regression":
+        assert metrics["r2"] > 0.9
+        assert metrics["mean_absolute_error"] < metrics["mean_baseline"] / 3
+        batch_of = tokenizer.encode(["blue dog runs", "red dog runs"], 24)
+        high, low = model.classify(pad(batch_of, 0))[:, 0].tolist()
+        assert high == pytest.approx(2000, abs=400), "served in the data's own scale"
+        assert low == pytest.approx(-900, abs=400)
+    else:
+        assert metrics["accuracy"] > 0.9
+        assert metrics["accuracy"] > metrics["majority_baseline"]
+    if task == "tagging":
+        assert metrics["span_f1"] > 0.9
+        assert metrics["num_unread_words"] == 0
+
+
+@pytest.mark.parametrize("task", TASK_ROWS)
+def test_a_saved_adapter_scores_what_its_manifest_says(base: Path, tmp_path: Path, task: str) -> None:
+    recipe = Recipe(num_epochs=2, batch_size=8, learning_rate=1e-2, max_length=24, bfloat16=False, adapter="lora")
+    run(base, TASK_ROWS[task], tmp_path, recipe)
+    stack, tokenizer = load_model(base)
+    tuned = merge(stack, load_adapter(tmp_path / "model"))
+    assert tuned.config.task == task
+    metrics = read_manifest(tmp_path)["metrics"]
+    data = load_data(tmp_path / "rows.jsonl", None, recipe)
+    held_out = encode(data.validation, tokenizer, data.labels, recipe.max_length)
+    if task == "regression":
+        outputs = predict(tuned, held_out.encodings)[:, 0].tolist()
+        assert score_numbers(outputs, held_out.targets, 1.0).mean_absolute_error == pytest.approx(
+            metrics["mean_absolute_error"], rel=1e-3
+        )
+    else:
+        again = OBJECTIVES[data.task](tuned, held_out, held_out, 8, 0).evaluate()
+        assert again.accuracy == pytest.approx(metrics["accuracy"])
+        assert again.loss == pytest.approx(metrics["loss"], rel=1e-3)
+
+
+@pytest.mark.parametrize("task", ["regression", "tagging"])
+def test_decoders_learn_them_too(decoder: Path, tmp_path: Path, task: str) -> None:
+    run(decoder, TASK_ROWS[task], tmp_path, replace(RECIPE, pooling=None, num_epochs=25))
+    model, _ = load_model(tmp_path / "model")
+    assert model.config.architecture == "decoder"
+    metrics = read_manifest(tmp_path)["metrics"]
+    assert metrics["r2"] > 0.5 if task == "regression" else metrics["accuracy"] > metrics["majority_baseline"]
+
+
+def test_cut_rows_are_said_and_counted(base: Path, tmp_path: Path) -> None:
+    rows = [*TASK_ROWS["tagging"], {"tokens": ["red"] * 40, "tags": ["O"] * 40}]
+    recipe = Recipe(num_epochs=1, batch_size=8, max_length=12, bfloat16=False)
+    notes = [event.message for event in run(base, rows, tmp_path, recipe) if isinstance(event, Noted)]
+    assert any("longer than 12 tokens" in note and "are not read" in note for note in notes), notes
+
+
+def test_plain_text_is_refused_with_the_command_that_takes_it(tmp_path: Path) -> None:
+    with pytest.raises(DataFaults, match="vitrine pretrain"):
+        load_data(write(tmp_path / "rows.jsonl", [{"text": "a"}, {"text": "b"}]), None, RECIPE)
+
+
+def number_of(tags: Sequence[str]) -> dict[str, int]:
+    return {tag: index for index, tag in enumerate(sorted(set(tags)))}
+
+
+def test_tags_lie_on_the_tokens_that_serving_reads() -> None:
+    tokenizer = train_wordpiece(["unhappy people 北京 在"] * 3, 60)
+    words, tags = ["don't", "unhappily", "北京", "在"], ["O", "B-X", "B-X", "O"]
+    number = number_of([*tags, "I-X"])
+    (encoding,) = tokenizer.encode([join_words(words)[0]], 64)
+    target = align_tags(encoding, words, tags, number)
+    name = {index: tag for tag, index in number.items()} | {NOT_LEARNED: "-"}
+    learned = {
+        (encoding.tokens[index], start): name[target.tags[index]] for index, (start, _) in enumerate(encoding.offsets)
+    }
+    assert learned["北", 15] == "B-X"
+    assert learned["京", 16] == "I-X", "the inside of a Chinese word is read by /v1/tag, so it is taught"
+    assert all(
+        tag == "-" for (token, _), tag in learned.items() if token.startswith("##") or token in ("[CLS]", "[SEP]")
+    )
+    assert [encoding.offsets[place][0] for place in target.places] == [0, 6, 15, 17]
+
+
+def test_a_word_without_a_token_is_not_judged() -> None:
+    tokenizer: Tokenizer = train_wordpiece(["one two three"] * 3, 60)
+    words, tags = ["one", "two", "three"], ["A", "B", "A"]
+    (encoding,) = tokenizer.encode(["one two three"], 4)
+    assert align_tags(encoding, words, tags, {"A": 0, "B": 1}).places == (1, 2, -1)
+
+
+@pytest.mark.parametrize(
+    ("tags", "spans"),
+    [
+        (["O", "B-A", "I-A", "O"], [(1, 3, "A")]),
+        (["B-A", "B-A"], [(0, 1, "A"), (1, 2, "A")]),
+        (["B-A", "I-B"], [(0, 1, "A"), (1, 2, "B")]),
+        (["I-A", "I-A"], [(0, 2, "A")]),
+        (["n", "v"], []),
+        ([], []),
+    ],
+)  # fmt: skip
+def test_spans_by_hand(tags: list[str], spans: list[tuple[int, int, str]]) -> None:
+    assert spans_of(tags) == spans
+
+
+def test_tagging_scores_by_hand() -> None:
+    labels = ("B-A", "I-A", "O")
+    wanted = [[0, 1, 2], [2, 0]]
+    guessed = [0, 2, 2, 2, 0]  # the first span is cut short, the second right
+    scores = score_tags(torch.eye(3)[guessed] * 9, wanted, 4, labels)
+    assert scores.accuracy == 0.8
+    assert scores.span_f1 == pytest.approx(2 * 1 / (2 + 2))
+    assert scores.majority_baseline == 0.4
+    assert (scores.num_words, scores.num_unread_words) == (5, 4)
+
+
+def test_label_set_scores_by_hand() -> None:
+    logits = torch.tensor([[9.0, -9.0], [9.0, 9.0], [-9.0, -9.0]])
+    scores = score_label_sets(logits, [(1.0, 0.0), (1.0, 0.0), (0.0, 0.0)], ("a", "b"))
+    assert scores.accuracy == pytest.approx(2 / 3)
+    assert scores.micro_f1 == pytest.approx(0.8)  # 2 right, 1 too many
+    assert scores.macro_f1 == pytest.approx(0.5)
+    assert scores.majority_baseline == pytest.approx(2 / 3)
+
+
+def test_number_scores_by_hand() -> None:
+    scores = score_numbers([1.0, 2.0, 4.0], [1.0, 2.0, 3.0], unit=2.0)
+    assert scores.mean_absolute_error == pytest.approx(1 / 3)
+    assert scores.root_mean_squared_error == pytest.approx(math.sqrt(1 / 3))
+    assert scores.loss == pytest.approx(1 / 12)
+    assert scores.r2 == pytest.approx(0.5)
+    assert scores.mean_baseline == pytest.approx(2 / 3)

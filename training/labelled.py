@@ -1,0 +1,92 @@
+"""Checked rows as the model reads them, with what is to be learned of each. Called by `finetune.py` and the report."""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from model.tokenizer import Encoding, Tokenizer
+from training.data import Examples, join_words
+
+Target = TypeVar("Target")
+NOT_LEARNED = -100  # a token without a tag; PyTorch's cross-entropy leaves it out
+
+
+@dataclass(frozen=True)
+class Rows(Generic[Target]):
+    """Encoded rows and what is to be learned of each, index by index."""
+
+    encodings: Sequence[Encoding]
+    targets: Sequence[Target]
+
+
+@dataclass(frozen=True)
+class TagTargets:
+    """What one tagging row teaches, and where it is asked."""
+
+    tags: tuple[int, ...]  # of each token; NOT_LEARNED where serving reads none
+    places: tuple[int, ...]  # the token that stands for each word; -1 for a word that was cut off
+    words: tuple[int, ...]  # the tag of each word
+
+
+def encode_classes(examples: Examples, tokenizer: Tokenizer, labels: Sequence[str], max_length: int) -> Rows[int]:
+    """Labels as class numbers."""
+    number = {label: index for index, label in enumerate(labels)}
+    return Rows(tokenizer.encode(examples.inputs, max_length), [number[label] for label in examples.labels])
+
+
+def encode_label_sets(
+    examples: Examples, tokenizer: Tokenizer, labels: Sequence[str], max_length: int
+) -> Rows[tuple[float, ...]]:
+    """Sets of labels as one 0 or 1 a label."""
+    targets = [tuple(float(label in own) for label in labels) for own in map(set, examples.label_sets)]
+    return Rows(tokenizer.encode(examples.inputs, max_length), targets)
+
+
+def encode_scores(examples: Examples, tokenizer: Tokenizer, max_length: int) -> Rows[float]:
+    """Scores as they are; `Regress` standardises them."""
+    return Rows(tokenizer.encode(examples.inputs, max_length), list(examples.rows["score"][:]))
+
+
+def encode_tags(examples: Examples, tokenizer: Tokenizer, labels: Sequence[str], max_length: int) -> Rows[TagTargets]:
+    """Words joined to running text, as /v1/tag will be asked about, each token with the tag of its word."""
+    encodings = tokenizer.encode(examples.inputs, max_length)
+    number = {label: index for index, label in enumerate(labels)}
+    rows = zip(encodings, examples.rows["tokens"][:], examples.rows["tags"][:], strict=True)
+    return Rows(encodings, [align_tags(encoding, words, tags, number) for encoding, words, tags in rows])
+
+
+def align_tags(encoding: Encoding, words: Sequence[str], tags: Sequence[str], number: dict[str, int]) -> TagTargets:
+    """Tags of words -> tags of tokens.
+
+    A token learns when it begins a word as the tokenizer splits text, for those are the tokens /v1/tag reads: within
+    a Chinese word that is every character. Those after the word's first learn I-X where the word has B-X. A word is
+    judged by the token that holds its first character.
+    """
+    text, starts = join_words(words)
+    learned = [NOT_LEARNED] * len(encoding.ids)
+    places = [-1] * len(words)
+    word_before = -1
+    for index, (start, end) in enumerate(encoding.offsets):
+        if encoding.special[index] or start == end:
+            continue
+        while start < end - 1 and text[start].isspace():  # byte-level tokens begin with the space before them
+            start += 1
+        word = bisect_right(starts, start) - 1
+        for covered in range(word, len(words)):
+            if starts[covered] >= end:
+                break
+            if starts[covered] >= start and places[covered] < 0:
+                places[covered] = index
+        begins = encoding.words[index] != word_before
+        word_before = encoding.words[index]
+        if begins:
+            tag = tags[word] if start == starts[word] else _inside(tags[word], number)
+            learned[index] = number[tag]
+    return TagTargets(tuple(learned), tuple(places), tuple(number[tag] for tag in tags))
+
+
+def _inside(tag: str, number: dict[str, int]) -> str:
+    """The tag of a word's later parts: I-X after B-X when the file has it, else the word's own."""
+    inside = f"I-{tag[2:]}"
+    return inside if tag.startswith("B-") and inside in number else tag

@@ -1,0 +1,212 @@
+"""Scores of multi-label models, regressors and taggers on held-out rows. Used by `objectives.py`.
+
+Counting is scikit-learn's but for spans, whose few lines are here: a span is right when its kind and both ends are
+(Tjong Kim Sang and De Meulder 2003).
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from sklearn.metrics import (
+    accuracy_score,
+    f1_score,
+    mean_absolute_error,
+    mean_squared_error,
+    precision_recall_fscore_support,
+    r2_score,
+)
+
+THRESHOLD = 0.5  # of probability, from which on a label is given
+
+
+@dataclass(frozen=True)
+class LabelScore:
+    """How well one label is found."""
+
+    label: str
+    precision: float
+    recall: float
+    f1: float
+    support: int  # rows or words that have it
+
+
+@dataclass(frozen=True)
+class MultiLabelScores:
+    """Any number of labels a row."""
+
+    num_examples: int
+    loss: float  # mean binary cross-entropy, nats
+    accuracy: float  # rows with exactly the right set
+    micro_f1: float
+    macro_f1: float
+    majority_baseline: float  # accuracy of always giving the commonest set
+    per_label: tuple[LabelScore, ...]
+
+    def summary(self) -> str:
+        return (
+            f"micro F1 {self.micro_f1:.3f}, macro F1 {self.macro_f1:.3f}, whole set right {self.accuracy:.3f} "
+            f"(majority baseline {self.majority_baseline:.3f}), loss {self.loss:.3f}"
+        )
+
+    def figures(self) -> dict[str, float]:
+        return {"loss": self.loss, "accuracy": self.accuracy, "micro_f1": self.micro_f1, "macro_f1": self.macro_f1}
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "per_label": [asdict(score) for score in self.per_label]}
+
+
+@dataclass(frozen=True)
+class RegressionScores:
+    """A number a row, in the unit of the data."""
+
+    num_examples: int
+    loss: float  # mean squared error of the standardised score, which is what training lowers
+    mean_absolute_error: float
+    root_mean_squared_error: float
+    r2: float  # share of the variance explained; 0 is as good as always naming the mean
+    correlation: float  # Pearson's; 0 when all predictions are the same
+    mean_baseline: float  # mean absolute error of always naming the mean of these rows
+
+    def summary(self) -> str:
+        return (
+            f"mean absolute error {self.mean_absolute_error:.4g} (naming the mean: {self.mean_baseline:.4g}), "
+            f"R² {self.r2:.3f}, correlation {self.correlation:.3f}, loss {self.loss:.3f}"
+        )
+
+    def figures(self) -> dict[str, float]:
+        fields = asdict(self)
+        return {name: fields[name] for name in ("loss", "mean_absolute_error", "r2", "correlation")}
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class TaggingScores:
+    """A tag a word."""
+
+    num_examples: int
+    num_words: int  # judged
+    num_unread_words: int  # beyond the model's length, or without a token; not judged
+    loss: float  # mean cross-entropy, nats a word
+    accuracy: float  # words with the right tag
+    macro_f1: float
+    majority_baseline: float  # accuracy of always naming the commonest tag
+    span_f1: float | None  # whole spans, for tags written B- and I-
+    per_label: tuple[LabelScore, ...]
+
+    def summary(self) -> str:
+        spans = "" if self.span_f1 is None else f"span F1 {self.span_f1:.3f}, "
+        return (
+            f"{spans}words right {self.accuracy:.3f} (majority baseline {self.majority_baseline:.3f}), "
+            f"macro F1 {self.macro_f1:.3f}, loss {self.loss:.3f}"
+        )
+
+    def figures(self) -> dict[str, float]:
+        spans = {} if self.span_f1 is None else {"span_f1": self.span_f1}
+        return {"loss": self.loss, "accuracy": self.accuracy, "macro_f1": self.macro_f1, **spans}
+
+    def to_dict(self) -> dict[str, Any]:
+        fields = {**asdict(self), "per_label": [asdict(score) for score in self.per_label]}
+        return {name: value for name, value in fields.items() if value is not None}
+
+
+def score_label_sets(
+    logits: torch.Tensor, targets: Sequence[Sequence[float]], labels: Sequence[str]
+) -> MultiLabelScores:
+    """logits [N, C] and 0 or 1 for each label of each row."""
+    true = torch.tensor(targets)  # [N, C]
+    predicted = (logits.sigmoid() >= THRESHOLD).int().numpy()
+    wanted = true.int().numpy()
+    common = Counter(tuple(row) for row in wanted.tolist()).most_common(1)[0][1]
+    return MultiLabelScores(
+        num_examples=len(targets),
+        loss=float(F.binary_cross_entropy_with_logits(logits, true)),
+        accuracy=float(accuracy_score(wanted, predicted)),
+        micro_f1=float(f1_score(wanted, predicted, average="micro", zero_division=0.0)),
+        macro_f1=float(f1_score(wanted, predicted, average="macro", zero_division=0.0)),
+        majority_baseline=common / len(targets),
+        per_label=_per_label(wanted, predicted, labels),
+    )
+
+
+def score_numbers(predicted: Sequence[float], wanted: Sequence[float], unit: float) -> RegressionScores:
+    """Numbers in the unit of the data; `unit` is what training counts as 1."""
+    ours, true = np.array(predicted, dtype=np.float64), np.array(wanted, dtype=np.float64)
+    squared = float(mean_squared_error(true, ours))
+    varied = len(true) > 1 and ours.std() > 0 and true.std() > 0
+    return RegressionScores(
+        num_examples=len(true),
+        loss=squared / unit**2,
+        mean_absolute_error=float(mean_absolute_error(true, ours)),
+        root_mean_squared_error=squared**0.5,
+        r2=float(r2_score(true, ours)) if true.std() > 0 else 0.0,
+        correlation=float(np.corrcoef(true, ours)[0, 1]) if varied else 0.0,
+        mean_baseline=float(np.abs(true - true.mean()).mean()),
+    )
+
+
+def score_tags(
+    logits: torch.Tensor, rows: Sequence[Sequence[int]], num_unread_words: int, labels: Sequence[str]
+) -> TaggingScores:
+    """logits [W, C] of all judged words, row after row, and their true tags by row."""
+    wanted = [tag for row in rows for tag in row]
+    predicted = logits.argmax(dim=-1).tolist()
+    numbers = range(len(labels))
+    macro = f1_score(wanted, predicted, average="macro", labels=sorted(set(wanted)), zero_division=0.0)
+    return TaggingScores(
+        num_examples=len(rows),
+        num_words=len(wanted),
+        num_unread_words=num_unread_words,
+        loss=float(F.cross_entropy(logits, torch.tensor(wanted))),
+        accuracy=float(accuracy_score(wanted, predicted)),
+        macro_f1=float(macro),
+        majority_baseline=max(Counter(wanted).values()) / len(wanted),
+        span_f1=_span_f1(predicted, rows, labels),
+        per_label=_per_label(wanted, predicted, labels, numbers),
+    )
+
+
+def _per_label(wanted: Any, predicted: Any, labels: Sequence[str], numbers: Sequence[int] | None = None) -> Any:
+    columns = precision_recall_fscore_support(wanted, predicted, labels=numbers, zero_division=0.0)
+    return tuple(
+        LabelScore(label, float(precision), float(recall), float(f1), int(support))
+        for label, precision, recall, f1, support in zip(labels, *columns, strict=True)
+    )
+
+
+def _span_f1(predicted: Sequence[int], rows: Sequence[Sequence[int]], labels: Sequence[str]) -> float | None:
+    if not any(label.startswith("B-") for label in labels):
+        return None
+    ours: set[tuple[int, int, int, str]] = set()
+    true: set[tuple[int, int, int, str]] = set()
+    end = 0
+    for number, row in enumerate(rows):
+        guessed = predicted[end : end + len(row)]
+        end += len(row)
+        ours |= {(number, *span) for span in spans_of([labels[tag] for tag in guessed])}
+        true |= {(number, *span) for span in spans_of([labels[tag] for tag in row])}
+    return 2 * len(ours & true) / max(1, len(ours) + len(true))
+
+
+def spans_of(tags: Sequence[str]) -> list[tuple[int, int, str]]:
+    """(first word, word after the last, kind) of each span in the B-/I- notation (Ramshaw and Marcus 1995).
+
+    An I- that continues nothing of its kind begins a span, as CoNLL's scorer counts it.
+    """
+    spans: list[tuple[int, int, str]] = []
+    start, kind = 0, ""
+    for place, tag in enumerate([*tags, "O"]):
+        mark, _, own = tag.partition("-")
+        continues = mark == "I" and own == kind
+        if kind and not continues:
+            spans.append((start, place, kind))
+            kind = ""
+        if mark in ("B", "I") and own and not continues:
+            start, kind = place, own
+    return spans

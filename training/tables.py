@@ -1,0 +1,237 @@
+"""Files and `datasets` sources as numbered rows of fields, whatever they mean. Called by `data.py`.
+
+JSONL, CSV with a header, and Parquet are told apart by their content: an upload has no trustworthy name. A row's line
+is its line in a text file, its number from 1 in Parquet and in a data set.
+"""
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from training.faults import Fault
+
+Fields = dict[str, Any]
+BATCH_ROWS = 10_000  # of a Parquet file, turned into Python objects together
+FILE_ENDINGS = (".jsonl", ".json", ".csv", ".parquet", ".txt", ".tsv")  # names that mean a file, not a data set
+LIST_COLUMNS = {"labels": "|", "tokens": " ", "tags": " "}  # how a CSV cell that is no JSON list is split
+CSV_KINDS = ("label", "labels", "score")  # one of these makes a CSV with 'text' a labelled one
+
+
+@dataclass(frozen=True)
+class Table:
+    """The rows of one source as they were written, with what could not be read."""
+
+    rows: list[tuple[int, Fields]]
+    faults: list[Fault]
+    sha256: str
+
+
+def read_table(source: Path | datasets.Dataset) -> Table:
+    """A file, a data set saved to disk, or one in memory."""
+    if isinstance(source, datasets.Dataset):
+        return _of_dataset(source)
+    if source.is_dir():
+        return _of_dataset(_load_folder(source, "train"))
+    raw = source.read_bytes()
+    faults: list[Fault] = []
+    rows = list(_parse(raw, faults))
+    return Table(rows, faults, hashlib.sha256(raw).hexdigest())
+
+
+def find_source(name: str) -> Path | datasets.Dataset:
+    """What a user names: a file, a folder written by `save_to_disk`, or a data set that `datasets` knows.
+
+    `NAME:SPLIT` chooses a split of a folder or data set; without it the training split is taken.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    if path.suffix in FILE_ENDINGS:
+        raise ValueError(f"there is no file {name!r}; check the path")
+    base, _, split = name.rpartition(":") if ":" in name and not path.exists() else (name, "", "train")
+    if Path(base).is_dir():
+        return _load_folder(Path(base), split)
+    try:
+        return datasets.load_dataset(base, split=split)
+    except Exception as error:  # the library raises errors of many kinds, of its own and of the network
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise ValueError(f"{name!r} is no file here, and `datasets` could not load it: {reason}") from error
+
+
+def _load_folder(folder: Path, split: str) -> datasets.Dataset:
+    saved = any((folder / name).is_file() for name in ("dataset_dict.json", "state.json"))
+    if not saved:
+        return datasets.load_dataset(str(folder), split=split)
+    loaded = datasets.load_from_disk(str(folder))
+    if isinstance(loaded, datasets.Dataset):
+        return loaded
+    if split not in loaded:
+        raise ValueError(f"{folder.name} has the splits {sorted(loaded)}, not {split!r}; name one as FOLDER:SPLIT")
+    return loaded[split]
+
+
+def _of_dataset(dataset: datasets.Dataset) -> Table:
+    """Class numbers become their names, so that a label reads the same from every source."""
+    named = {
+        name: feature for name, feature in dataset.features.items() if isinstance(feature, datasets.ClassLabel)
+    } | {
+        name: feature.feature
+        for name, feature in dataset.features.items()
+        if isinstance(getattr(feature, "feature", None), datasets.ClassLabel)
+    }
+    rows = []
+    digest = hashlib.sha256()
+    for number, fields in enumerate(dataset, start=1):
+        for name, feature in named.items():
+            fields[name] = _names(feature, fields[name])
+        digest.update(json.dumps(fields, sort_keys=True, default=str).encode())
+        rows.append((number, _present(fields)))
+    return Table(rows, [], digest.hexdigest())
+
+
+def _present(fields: Fields) -> Fields:
+    """A column that a row has nothing in is one that the row does not have."""
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _names(feature: datasets.ClassLabel, value: Any) -> Any:
+    if isinstance(value, list):
+        return [_names(feature, item) for item in value]
+    return feature.int2str(value) if isinstance(value, int) and 0 <= value < feature.num_classes else None
+
+
+def _parse(raw: bytes, faults: list[Fault]) -> Iterator[tuple[int, Fields]]:
+    if raw.startswith(b"PAR1"):
+        yield from _parse_parquet(raw, faults)
+        return
+    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+        faults.append(Fault(0, "the file is UTF-16; save it as UTF-8"))
+        return
+    if b"\x00" in raw[:65536]:
+        faults.append(Fault(0, "the file is binary; upload JSONL or CSV text in UTF-8, or Parquet"))
+        return
+    raw = raw.removeprefix(b"\xef\xbb\xbf")
+    unreadable = _check_encoding(raw, faults)
+    text = raw.decode("utf-8", errors="replace")
+    first = text.lstrip()[:1]
+    if first in ("{", "[", ""):
+        yield from _parse_jsonl(text, unreadable, faults)
+    else:
+        yield from _parse_csv(text, unreadable, faults)
+
+
+def _check_encoding(raw: bytes, faults: list[Fault]) -> set[int]:
+    """Lines that are not UTF-8, each with a fault that names the byte."""
+    try:
+        raw.decode("utf-8")
+        return set()
+    except UnicodeDecodeError:
+        pass
+    lines = set()
+    for number, line in enumerate(raw.split(b"\n"), start=1):
+        try:
+            line.decode("utf-8")
+        except UnicodeDecodeError as error:
+            where = f"byte {line[error.start]:#04x} is not UTF-8, at byte {error.start + 1} of the line"
+            faults.append(Fault(number, f"{where}; save the file as UTF-8"))
+            lines.add(number)
+    return lines
+
+
+def _parse_jsonl(text: str, unreadable: set[int], faults: list[Fault]) -> Iterator[tuple[int, Fields]]:
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip() or number in unreadable:
+            continue
+        try:
+            fields = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            reason = error.msg if isinstance(error, json.JSONDecodeError) else _short_reason(error)
+            faults.append(Fault(number, f"not JSON ({reason}); write one object a line"))
+            continue
+        if isinstance(fields, dict):
+            yield number, fields
+        else:
+            faults.append(Fault(number, f"a {type(fields).__name__}, not an object with 'text' and 'label'"))
+
+
+def _short_reason(error: Exception) -> str:
+    return "nested too deeply" if isinstance(error, RecursionError) else "a number with too many digits"
+
+
+def _parse_csv(text: str, unreadable: set[int], faults: list[Fault]) -> Iterator[tuple[int, Fields]]:
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    header: list[str] | None = None
+    try:
+        while True:
+            line = reader.line_num + 1
+            fields = next(reader)
+            if not fields or unreadable.intersection(range(line, reader.line_num + 1)):
+                continue
+            if header is None:
+                header = [name.strip() for name in fields]
+                if fault := _header_fault(header):
+                    faults.append(Fault(1, fault))
+                    return
+            elif len(fields) != len(header):
+                faults.append(
+                    Fault(line, f"{len(fields)} fields, the header has {len(header)}; quote texts with commas")
+                )
+            else:
+                yield line, {name: _cell(name, value) for name, value in zip(header, fields, strict=True)}
+    except StopIteration:
+        return
+    except csv.Error as error:
+        faults.append(Fault(reader.line_num, f"broken CSV ({error}); check the quotes"))
+
+
+def _header_fault(header: list[str]) -> str | None:
+    """Why no row under this header can be read; None for a good one."""
+    if twice := sorted({name for name in header if header.count(name) > 1}):
+        return f"the header names {twice[:10]} twice; give every column a name of its own"
+    known = set(header)
+    labelled = "text" in known and known.intersection(CSV_KINDS)
+    if labelled or header == ["text"] or {"tokens", "tags"} <= known or "messages" in known:
+        return None
+    return (
+        f"the header is {header[:10]}; a CSV needs the columns 'text' and 'label' ('labels' or 'score' in its place), "
+        "or 'tokens' and 'tags'"
+    )
+
+
+def _cell(name: str, value: str) -> Any:
+    """A CSV cell has no type: columns of lists hold JSON or separated words, a score is a number."""
+    if name == "score":
+        try:
+            return float(value)
+        except ValueError:
+            return value or None
+    if name in LIST_COLUMNS or name == "messages":
+        if value.lstrip().startswith("["):
+            try:
+                return json.loads(value)
+            except (ValueError, RecursionError):
+                return value
+        if name in LIST_COLUMNS:
+            return [part.strip() for part in value.split(LIST_COLUMNS[name]) if part.strip()]
+    return value
+
+
+def _parse_parquet(raw: bytes, faults: list[Fault]) -> Iterator[tuple[int, Fields]]:
+    number = 0
+    try:
+        for batch in pq.ParquetFile(pa.BufferReader(raw)).iter_batches(BATCH_ROWS):
+            for fields in batch.to_pylist():
+                number += 1
+                yield number, _present(fields)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        reason = str(error).splitlines()[0][:200]
+        faults.append(Fault(0, f"broken Parquet ({reason}); write the file again"))
