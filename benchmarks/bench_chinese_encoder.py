@@ -117,7 +117,9 @@ Why: to know whether pre-training from scratch on 2.7 million characters pays, a
 The encoder ({manifest["config"]["num_layers"]} layers, width {manifest["config"]["width"]}, {
             manifest["config"]["vocab_size"]:,} WordPieces) was pre-trained as a masked language model on the training
 reviews and the training news ({manifest["train_tokens"]:,} tokens, {manifest["recipe"]["num_epochs"]} epochs, {
-            manifest["steps"]:,} steps) in {manifest["seconds"] / 60:.1f} minutes; loss on held-out text {
+            manifest["steps"]:,} steps) in {manifest["seconds"] / 60:.1f} minutes with {
+            manifest["threads"]
+        } thread(s); loss on held-out text {
             manifest["metrics"]["loss"]:.3f} nats a hidden token. Held-out texts of either kind are never in it. Then
 {NUM_LABELS:,} labelled reviews, drawn by five seeds; accuracy on the {len(test.texts):,} {arguments.split} reviews.
 
@@ -125,8 +127,10 @@ reviews and the training news ({manifest["train_tokens"]:,} tokens, {manifest["r
 
 Pre-training gains {sum(gains) / len(gains):.1f} points over random weights ({min(gains):.1f} to {
             max(gains):.1f}, pair by
-pair), and {sum(against_tfidf) / len(against_tfidf):+.1f} points over TF-IDF of characters with logistic regression ({
-            min(against_tfidf):+.1f} to {max(against_tfidf):+.1f}). The whole run took {
+pair), and {
+            sum(against_tfidf)
+            / len(against_tfidf):+.1f} points against TF-IDF of characters with logistic regression ({
+            min(against_tfidf):+.1f} to {max(against_tfidf):+.1f}). Tuning and testing took {
             (time.time() - started) / 60:.1f} minutes after pre-training. Learning rate and epochs of each network were
 chosen on the validation split with seed 0: {PRETRAINED.learning_rate:g} and {PRETRAINED.num_epochs} epochs, {
             SCRATCH.learning_rate:g} and {SCRATCH.num_epochs} epochs.

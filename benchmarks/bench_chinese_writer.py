@@ -83,7 +83,8 @@ def main() -> None:
         f"{validation_bits / validation.num_characters:.3f}",
         f"{ours:.3f}",
     )
-    verdict = "The Transformer wins" if ours < theirs else "The n-gram wins"
+    winner, loser = ("Transformer", "n-gram") if ours < theirs else ("n-gram", "Transformer")
+    best_bits, other_bits = min(ours, theirs), max(ours, theirs)
     write(
         "chinese_writer",
         f"""# A small causal language model against an n-gram
@@ -98,8 +99,9 @@ loses to it has learned nothing worth its cost.
 The model ({manifest["config"]["num_layers"]} layers, width {manifest["config"]["width"]}) was trained on {
             manifest["train_tokens"]:,} tokens of Chinese news and reviews, {
             manifest["recipe"]["num_epochs"]
-        } epochs, in {
-            manifest["seconds"] / 60:.1f} minutes. Same tokens for both (byte-level BPE that never joins two Chinese
+        } epochs, in {manifest["seconds"] / 60:.1f} minutes with {
+            manifest["threads"]
+        } thread(s). Same tokens for both (byte-level BPE that never joins two Chinese
 characters); {test.num_tokens:,} test tokens in {len(test):,} documents, ends of documents counted as predictions. The
 Transformer sees at most {
             manifest["recipe"]["row_tokens"]
@@ -108,8 +110,8 @@ one token of context; the n-gram sees its full context everywhere.
 
 {table(("bits per character", "validation", "test"), [transformer, *ngrams])}
 
-{verdict} on the test text: {ours:.3f} against {theirs:.3f} bits per character ({
-            100 * (1 - ours / theirs):+.1f}% fewer).
+The {winner} wins on the test text: {best_bits:.3f} bits per character against the {loser}'s {other_bits:.3f}, {
+            100 * (1 - best_bits / other_bits):.1f}% fewer.
 The n-grams took {time.time() - started:.0f} s in all.
 
 What it writes (temperature 0.8, top-p 0.9, seed 1; the prompt, then in bold its own words):

@@ -4,6 +4,7 @@ import os
 import platform
 import statistics
 import subprocess
+import textwrap
 import time
 from collections.abc import Iterable, Sequence
 from importlib.metadata import version
@@ -58,5 +59,13 @@ def follow(events: Iterable[TrainingEvent], name: str) -> Evaluated:
 
 def write(name: str, text: str) -> None:
     RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / f"{name}.md").write_text(text.rstrip() + "\n", encoding="utf-8")
+    text = "\n\n".join(_wrapped(paragraph) for paragraph in text.strip().split("\n\n"))
+    (RESULTS / f"{name}.md").write_text(text + "\n", encoding="utf-8")
     print(text)
+
+
+def _wrapped(paragraph: str) -> str:
+    """Running text in lines of 120; tables, lists, headings and commands as they are."""
+    if paragraph.startswith(("|", "-", "#", "    ")):
+        return paragraph
+    return textwrap.fill(" ".join(paragraph.split()), 120)
