@@ -23,8 +23,8 @@ class Position:
     step: int  # steps done
     tokens_seen: int
     loss_sum: float  # since the last progress event, so that events are the same after a resume
-    seconds: float  # of training, those before an interruption included
     run_key: str  # hash of data, recipe and base: a checkpoint of another run is never resumed
+    seconds: float = 0.0  # of training, those before an interruption included; older checkpoints lack it
 
     def to_dict(self) -> dict[str, Any]:
         return dict(self.__dict__)

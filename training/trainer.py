@@ -134,7 +134,7 @@ class Trainer:
                     since, tokens_since, loss_sum = time.perf_counter(), 0, 0.0
                 if step % self.optimisation.checkpoint_steps == 0 or step % self.steps_per_epoch == 0:
                     self.seconds = time.perf_counter() - began
-                    here = Position(step, tokens_seen, loss_sum, self.seconds, self.run_key)
+                    here = Position(step, tokens_seen, loss_sum, self.run_key, self.seconds)
                     save_checkpoint(self.checkpoint, self.model, optimizer, here)
             yield Evaluated(step, self._evaluate())
             self.seconds = time.perf_counter() - began

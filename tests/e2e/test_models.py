@@ -114,9 +114,11 @@ def test_text_that_the_base_cannot_read_gets_a_warning(service: Service, cache: 
     rows = [dict(row) for row in chinese_reviews(cache)["train"].select(range(64))]
     job, messages = tune(service, write_jsonl(tmp_path / "rows.jsonl", rows))
     assert job.status == "succeeded", messages
-    (warning,) = [message for message in messages if message.startswith("warn")]
-    assert "of the tokens are unknown to base 'minilm-l6', more than 5%" in warning
-    assert "vitrine pretrain chinese-encoder" in warning or "leaves" in warning
+    warnings = [message for message in messages if message.startswith("warn")]
+    assert any("of the tokens are unknown to base 'minilm-l6', more than 5%" in warning for warning in warnings), (
+        warnings
+    )
+    assert any("vitrine pretrain chinese-encoder" in warning or "leaves" in warning for warning in warnings)
 
 
 def test_bad_commands_say_what_to_do(tmp_path: Path) -> None:
