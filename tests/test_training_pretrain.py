@@ -356,7 +356,7 @@ def runs(
     for architecture, tokenizer in zip(ARCHITECTURES, (wordpiece, byte_bpe), strict=True):
         folder = tmp_path_factory.mktemp(architecture)
         train, validation = (lambda: sentences(200)), (lambda: sentences(30, seed=1))
-        corpora = prepare(train, validation, lambda _, own=tokenizer: own, folder)  # type: ignore[misc]
+        corpora = prepare(train, validation, lambda _, own=tokenizer: own, architecture, folder)  # type: ignore[misc]
         config = config_for(architecture, tokenizer)
         done[architecture] = (config, corpora, folder, list(pretrain(config, corpora, RECIPE, folder, CPU)))
     return done
@@ -464,18 +464,37 @@ def test_a_checkpoint_of_another_recipe_or_shape_is_not_resumed(runs: dict, tmp_
         assert started.step == (7 if (recipe, shape) == (RECIPE, config) else 0)
 
 
-def test_texts_are_tokenized_once_a_folder(wordpiece: Tokenizer, tmp_path: Path) -> None:
+def test_texts_are_tokenized_once_until_they_or_the_tokenizer_change(wordpiece: Tokenizer, tmp_path: Path) -> None:
     made = []
 
     def make(texts: object) -> Tokenizer:
         made.append(texts)
         return wordpiece
 
-    first = prepare(lambda: sentences(9), lambda: sentences(3), make, tmp_path)
-    second = prepare(lambda: sentences(50), lambda: sentences(30), make, tmp_path)
-    assert len(made) == 1
-    assert (len(first.train), len(first.validation)) == (len(second.train), len(second.validation)) == (9, 3)
-    assert second.tokenizer.vocab_size == wordpiece.vocab_size
+    def sizes(train: int, validation: int, kind: str) -> tuple[int, int]:
+        corpora = prepare(lambda: sentences(train), lambda: sentences(validation), make, kind, tmp_path)
+        assert corpora.tokenizer.vocab_size == wordpiece.vocab_size
+        return len(corpora.train), len(corpora.validation)
+
+    assert sizes(9, 3, "wordpiece 120") == sizes(9, 3, "wordpiece 120") == (9, 3)
+    assert len(made) == 1, "found again"
+    assert sizes(12, 3, "wordpiece 120") == (12, 3)
+    assert sizes(12, 5, "wordpiece 120") == (12, 5)
+    assert sizes(12, 5, "wordpiece 121") == (12, 5)
+    assert len(made) == 4, "other text, other held-out text, another kind"
+
+
+def test_a_corpus_that_was_interrupted_while_it_changed_is_built_again(wordpiece: Tokenizer, tmp_path: Path) -> None:
+    def broken(_: object) -> Tokenizer:
+        raise KeyboardInterrupt
+
+    prepare(lambda: sentences(9), lambda: sentences(3), lambda _: wordpiece, "a", tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(lambda: sentences(12), lambda: sentences(3), broken, "a", tmp_path)
+    made = []
+    again = prepare(lambda: sentences(9), lambda: sentences(3), lambda _: made.append(1) or wordpiece, "a", tmp_path)
+    assert made == [1]
+    assert len(again.train) == 9
 
 
 @pytest.mark.parametrize(

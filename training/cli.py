@@ -131,7 +131,11 @@ def _pretrain_on_own_text(arguments: argparse.Namespace, output: Path) -> None:
         return train(texts(), arguments.vocabulary)
 
     corpora = prepare(
-        lambda: read_documents(arguments.data), lambda: read_documents(arguments.validation), make_tokenizer, output
+        lambda: read_documents(arguments.data),
+        lambda: read_documents(arguments.validation),
+        make_tokenizer,
+        f"{arguments.task} {arguments.vocabulary}",
+        output,
     )
     config = own_config(arguments.task, arguments.preset, corpora.tokenizer, recipe.row_tokens)
     show_all(pretrain(config, corpora, recipe, output, _device()))

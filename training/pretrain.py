@@ -34,18 +34,30 @@ class Corpora:
     validation: Corpus
 
 
-def prepare(train: Texts, validation: Texts, make_tokenizer: Callable[[Texts], Tokenizer], output: Path) -> Corpora:
-    """Trains (or loads) the tokenizer and streams both texts to token files in `output`; done once a folder."""
+def prepare(
+    train: Texts, validation: Texts, make_tokenizer: Callable[[Texts], Tokenizer], tokenizer_kind: str, output: Path
+) -> Corpora:
+    """Trains the tokenizer and streams both texts to token files in `output`; found again when nothing has changed:
+    neither text, nor `tokenizer_kind`, which says how the tokenizer is trained."""
     folder = output / "corpus"
     done = folder / "done"
-    if not done.is_file():
+    fingerprint = f"{tokenizer_kind} {_digest(train())} {_digest(validation())}"
+    if not done.is_file() or done.read_text(encoding="utf-8") != fingerprint:
+        done.unlink(missing_ok=True)
         folder.mkdir(parents=True, exist_ok=True)
         tokenizer = make_tokenizer(train)
         tokenizer.save(folder)
         build_corpus(train(), tokenizer, folder / "train")
         build_corpus(validation(), tokenizer, folder / "validation")
-        done.touch()
+        done.write_text(fingerprint, encoding="utf-8")
     return Corpora(load_tokenizer(folder), open_corpus(folder / "train"), open_corpus(folder / "validation"))
+
+
+def _digest(texts: Iterable[str]) -> str:
+    digest = hashlib.sha256()
+    for text in texts:
+        digest.update(text.encode() + b"\0")
+    return digest.hexdigest()
 
 
 def packed_rows(corpus: Corpus, tokenizer: Tokenizer, config: TransformerConfig, row_tokens: int) -> PackedRows:

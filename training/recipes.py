@@ -48,6 +48,7 @@ def run_chinese_encoder(cache: Path, output: Path, device: torch.device) -> Iter
         stream(texts, "train"),
         stream(texts, "validation"),
         lambda train: train_wordpiece(train(), CHINESE_ENCODER_VOCABULARY),
+        f"wordpiece {CHINESE_ENCODER_VOCABULARY}",
         output,
     )
     yield from pretrain(chinese_encoder_config(corpora.tokenizer), corpora, CHINESE_ENCODER_RECIPE, output, device)
@@ -74,6 +75,7 @@ def run_chinese_writer(cache: Path, output: Path, device: torch.device) -> Itera
         stream(texts, "train"),
         stream(texts, "validation"),
         lambda train: train_byte_bpe(train(), CHINESE_WRITER_VOCABULARY, split_characters=True),
+        f"byte BPE, characters split, {CHINESE_WRITER_VOCABULARY}",
         output,
     )
     yield from pretrain(chinese_writer_config(corpora.tokenizer), corpora, CHINESE_WRITER_RECIPE, output, device)
