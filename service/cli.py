@@ -9,6 +9,7 @@ from pathlib import Path
 
 from model.weights import WEIGHTS_FILE
 from service import data_cli, diagram_cli, models_cli
+from service.errors import ServiceError
 from service.jobs import worker
 from service.jobs.store import DEMO_PRIORITY, JobStore, new_id
 from service.jobs.tables import Job
@@ -41,18 +42,14 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         arguments.run(arguments)
-    except (ValueError, RuntimeError, OSError) as error:
+    except (ServiceError, ValueError, RuntimeError, OSError) as error:
         sys.exit(f"vitrine: {error}")
 
 
 def publish(settings: Settings, name: str, folder: Path) -> str:
     """Puts a pre-trained model into the store as a base; another one of the same name takes its place."""
-    store = ModelStore(settings.bentoml_home)
     tag = f"{name}:{sha256_of(folder / WEIGHTS_FILE)[:12]}"
-    for card in store.cards():
-        if card.id == name and card.tag != tag:
-            store.delete(name)
-    store.publish(folder, name, tag, None, None)
+    ModelStore(settings.bentoml_home).replace(folder, name, tag)
     return f"in the model store as {name!r}; GET /v1/models lists it"
 
 

@@ -20,7 +20,7 @@ from model.config import TransformerConfig
 from model.lora import AdapterBank, is_adapter_folder, load_adapter, load_adapter_config
 from model.weights import load_config, load_model
 from service.engine.runner import LoadedModel, Operation, run
-from service.errors import NotFound
+from service.errors import Conflict, NotFound
 from service.metrics import Metrics
 
 
@@ -60,10 +60,21 @@ class ModelStore:
         with bentoml.models.create(tag, metadata=metadata, _model_store=self._store) as stored:
             shutil.copytree(folder, stored.path, dirs_exist_ok=True)
 
+    def replace(self, folder: Path, model_id: str, tag: str) -> None:
+        """Publishes a base in the place of the one with this name, if any. The new one comes first, so that the name
+        always answers. Raises Conflict while adapters need the old one."""
+        old = [card for card in self.cards() if card.id == model_id and card.tag != tag]
+        if old:
+            self._check_unneeded(model_id)
+        self.publish(folder, model_id, tag, None, None)
+        for card in old:
+            bentoml.models.delete(card.tag, _model_store=self._store)
+
     def cards(self) -> list[ModelCard]:
         """Every Vitrine model in the store, newest first."""
-        models = [self._card(model) for model in bentoml.models.list(_model_store=self._store)]
-        return sorted((card for card in models if card is not None), key=lambda card: (-card.created_at, card.id))
+        models = bentoml.models.list(_model_store=self._store)
+        newest_first = sorted(models, key=lambda model: (model.info.creation_time, str(model.tag)), reverse=True)
+        return [card for model in newest_first if (card := self._card(model)) is not None]
 
     def find(self, model_id: str) -> ModelCard:
         """Raises NotFound for a name no model has."""
@@ -75,7 +86,14 @@ class ModelStore:
         raise NotFound(f"model {model_id!r} does not exist; this service has: {known}", "model", "model_not_found")
 
     def delete(self, model_id: str) -> None:
-        bentoml.models.delete(self.find(model_id).tag, _model_store=self._store)
+        """Raises NotFound, and Conflict while adapters need the model."""
+        tag = self.find(model_id).tag
+        self._check_unneeded(model_id)
+        bentoml.models.delete(tag, _model_store=self._store)
+
+    def _check_unneeded(self, model_id: str) -> None:
+        if adapters := [card.id for card in self.cards() if card.adapter and card.base_model == model_id]:
+            raise Conflict(f"{model_id} is the base of the adapter {adapters[0]}; delete that first", "model")
 
     def _get(self, tag: str) -> StoredModel | None:
         try:
@@ -144,12 +162,13 @@ class Registry:
         self._resident.pop(model_id, None)
 
     async def drop_deleted(self) -> None:
-        """Forgets models that another process deleted from the store."""
-        before = self.resident
-        stored = {card.id for card in await asyncio.to_thread(self.store.cards)}
-        for model_id in before:
-            if model_id not in stored:
-                self.drop(model_id)
+        """Forgets models that another process deleted from the store, or replaced by others of their name."""
+        before = list(self._resident.values())
+        cards = await asyncio.to_thread(self.store.cards)
+        current = {card.id: card.tag for card in reversed(cards)}  # of several with one name, the newest
+        for loaded in before:
+            if current.get(loaded.id) != loaded.tag or loaded.base_tag not in current.values():
+                self.drop(loaded.id)
 
     async def _load(self, model_id: str) -> LoadedModel:
         card = await asyncio.to_thread(self.store.find, model_id)
@@ -161,17 +180,17 @@ class Registry:
             raise
         self._metrics.model_load("success")
         self._resident[model_id] = loaded
-        self._make_room()
+        self._make_room(loaded)
         return loaded
 
-    def _make_room(self) -> None:
+    def _make_room(self, newest: LoadedModel) -> None:
         """Drops the least recently used models; a base stays as long as an adapter over it does."""
         while len(self._resident) > self._max_resident:
-            bases = {loaded.base_id for loaded in self._resident.values() if loaded.slot}
-            for model_id in self._resident:
-                if model_id not in bases:
-                    self.drop(model_id)
-                    break
+            needed = {newest.tag} | {loaded.base_tag for loaded in self._resident.values() if loaded.slot}
+            spare = next((loaded.id for loaded in self._resident.values() if loaded.tag not in needed), None)
+            if spare is None:  # an adapter and its base, where the limit is one
+                return
+            self.drop(spare)
 
     def _read(self, card: ModelCard, base: LoadedModel | None) -> LoadedModel:
         if base is None:
@@ -179,10 +198,11 @@ class Registry:
             if self.bfloat16:
                 model.stack.to(torch.bfloat16)  # heads stay in float32: they are small, and rounding shows there
             bank = AdapterBank(model.to(self._device))
-            loaded = LoadedModel(card.id, card.config, bank, tokenizer, self.dtype, card.id)
+            loaded = LoadedModel(card.id, card.tag, card.config, bank, tokenizer, self.dtype, card.tag)
         else:
             slot = base.bank.add(load_adapter(card.folder))
-            loaded = LoadedModel(card.id, card.config, base.bank, base.tokenizer, self.dtype, base.id, slot)
+            bank, tokenizer, tag = base.bank, base.tokenizer, base.tag
+            loaded = LoadedModel(card.id, card.tag, card.config, bank, tokenizer, self.dtype, tag, slot)
             weakref.finalize(loaded, base.bank.remove, slot)  # when no request holds it any more
         _warm_up(loaded)
         return loaded

@@ -15,7 +15,7 @@ from service.engine.runner import LoadedModel
 from service.errors import Busy, TimedOut, Unavailable
 from service.metrics import Metrics
 
-MODEL = LoadedModel("m", None, None, None, "float32", "m")  # type: ignore[arg-type] # the runner is replaced below
+MODEL = LoadedModel("m", "m:1", None, None, None, "float32", "m:1")  # type: ignore[arg-type] # the runner is replaced below
 
 
 def encoding(tokens: int) -> Encoding:

@@ -138,7 +138,7 @@ class Engine:
     def _item(self, loaded: LoadedModel, operation: str, encoding: Encoding) -> Item:
         loop = asyncio.get_running_loop()
         waiting = _Waiting(loaded, encoding, loop.create_future(), loop, time.monotonic())
-        return Item((loaded.base_id, operation), len(encoding.ids), waiting)
+        return Item((loaded.base_tag, operation), len(encoding.ids), waiting)
 
     def _check_running(self) -> None:
         if self._stopping or not self._thread.is_alive():

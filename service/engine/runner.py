@@ -27,11 +27,12 @@ class LoadedModel:
     """A model ready to serve, with what its routes need to know. Adapters over one base share its `bank`."""
 
     id: str
+    tag: str  # BentoML's: an id may pass to other content, a tag never does
     config: TransformerConfig
     bank: AdapterBank
     tokenizer: Tokenizer
     dtype: str
-    base_id: str  # whose rows can share a batch with this model's; its own id when it has no adapter
+    base_tag: str  # whose rows can share a batch with this model's; its own tag when it has no adapter
     slot: int = 0  # of the adapter in the bank; 0 is the base itself
 
     @property
@@ -82,7 +83,7 @@ def _by_model(models: Sequence[LoadedModel]) -> list[tuple[LoadedModel, list[int
     """Each distinct model with the rows that are for it."""
     rows: dict[str, tuple[LoadedModel, list[int]]] = {}
     for row, loaded in enumerate(models):
-        rows.setdefault(loaded.id, (loaded, []))[1].append(row)
+        rows.setdefault(loaded.tag, (loaded, []))[1].append(row)
     return list(rows.values())
 
 

@@ -57,7 +57,7 @@ class Writer:
         self._metrics = metrics
         self._max_prompt_tokens = max_prompt_tokens  # read in one pass, so that a turn stays short
         self._waiting: deque[Order] = deque()
-        self._decodings: dict[str, Decoding] = {}
+        self._decodings: dict[str, Decoding] = {}  # by the model's tag, as the orders
         self._orders: dict[str, list[Order]] = {}
         self._beams: list[Order] = []
 
@@ -81,10 +81,10 @@ class Writer:
             if order.cancelled:
                 self._waiting.popleft()
                 continue
-            model = order.loaded.id
+            model = order.loaded.base_tag
             tokens += len(order.writing.prompt)
             full = len(self._orders.get(model, ())) + len(taken) + len(self._beams) >= MAX_ROWS
-            if full or (taken and (taken[0].loaded.id != model or tokens > self._max_prompt_tokens)):
+            if full or (taken and (taken[0].loaded.base_tag != model or tokens > self._max_prompt_tokens)):
                 break
             taken.append(self._waiting.popleft())
         return taken
@@ -104,8 +104,8 @@ class Writer:
             self._metrics.queue_wait("write", time.monotonic() - order.since)
         self._beams += [order for order in prompts if order.num_beams > 1]
         if plain := [order for order in prompts if order.num_beams == 1]:
-            self._orders.setdefault(plain[0].loaded.id, [])
-            self._grow(plain[0].loaded.id, plain)
+            self._orders.setdefault(plain[0].loaded.base_tag, [])
+            self._grow(plain[0].loaded.base_tag, plain)
         for model in list(self._orders):
             self._grow(model, [])
         for order in list(self._beams):
@@ -150,7 +150,7 @@ class Writer:
             )
             order.sent = len(writing.ids)
         if writing.finish_reason is not None:
-            self._orders[order.loaded.id].remove(order)
+            self._orders[order.loaded.base_tag].remove(order)
 
     def _grow_beam(self, order: Order) -> None:
         if order.cancelled:

@@ -54,9 +54,6 @@ async def delete_model(model_id: str, parts: PartsOf) -> Deleted:
     card = await asyncio.to_thread(parts.registry.store.find, model_id)
     if card.base_model is None:
         raise Conflict(f"{model_id} is a base model; only tuned models can be deleted here", "model")
-    cards = await asyncio.to_thread(parts.registry.store.cards)
-    if adapters := [other.id for other in cards if other.adapter and other.base_model == model_id]:
-        raise Conflict(f"{model_id} is the base of the adapter {adapters[0]}; delete that first", "model")
     await asyncio.to_thread(parts.registry.store.delete, model_id)
     parts.registry.drop(model_id)
     return Deleted(id=model_id, object="model")

@@ -1,0 +1,251 @@
+"""The registry over a store that changes under it: models replaced, deleted, too many for memory."""
+
+import asyncio
+import threading
+from pathlib import Path
+from typing import Any
+
+import bentoml
+import pytest
+import torch
+
+from model.config import TransformerConfig
+from model.generation import Sampling, Writing, write_all
+from model.heads import TextModel
+from model.lora import AdapterBank, LoraConfig, make_trainable, save_adapter, take_adapter
+from model.tokenizer import Encoding, Tokenizer, train_wordpiece
+from model.weights import save_model
+from service.engine import engine as engine_module
+from service.engine.engine import Engine
+from service.engine.runner import LoadedModel, Operation, run
+from service.engine.writer import new_orders
+from service.errors import Conflict, NotFound
+from service.metrics import Metrics
+from service.registry import ModelStore, Registry
+from tests.small import random_model, small_config
+
+TEXT = "the film was fine"
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return train_wordpiece([TEXT, "我爱北京"], 60)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ModelStore:
+    return ModelStore(tmp_path / "bentoml")
+
+
+def registry(store: ModelStore, max_resident: int = 8) -> Registry:
+    return Registry(store, Metrics(), torch.device("cpu"), bfloat16=False, max_resident=max_resident)
+
+
+def encoder(tokenizer: Tokenizer, seed: int) -> TextModel:
+    return random_model(small_config("encoder", vocab_size=tokenizer.vocab_size, task="embeddings"), seed)
+
+
+def folder_of(model: TextModel, tokenizer: Tokenizer, folder: Path) -> Path:
+    save_model(model, tokenizer, folder)
+    return folder
+
+
+def adapter_folder(base: TextModel, base_id: str, seed: int, folder: Path) -> Path:
+    torch.manual_seed(seed)
+    model = TextModel(base.config.with_task("classification", ("a", "b"), "mean", "none"))
+    lora = LoraConfig(rank=2)
+    make_trainable(model, lora)
+    torch.nn.init.normal_(model.classifier.linear.weight, std=0.3)  # type: ignore[union-attr]
+    save_adapter(take_adapter(model, lora), base_id, folder)
+    return folder
+
+
+def versions_of(config: TransformerConfig, tokenizer: Tokenizer) -> list[LoadedModel]:
+    """Two models of one name."""
+    return [
+        LoadedModel("own", tag, config, AdapterBank(random_model(config, seed)), tokenizer, "float32", tag)
+        for seed, tag in enumerate(("own:1", "own:2"))
+    ]
+
+
+def embedding(loaded: LoadedModel) -> torch.Tensor:
+    return torch.from_numpy(run([loaded], "embed", loaded.tokenizer.encode([TEXT], 32))[0])
+
+
+def test_a_replaced_model_answers_after_the_next_look_and_the_old_one_as_long_as_it_is_held(
+    store: ModelStore, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    async def check() -> None:
+        models = registry(store)
+        store.replace(folder_of(encoder(tokenizer, 1), tokenizer, tmp_path / "one"), "own", "own:1")
+        first = await models.get("own")
+        before = embedding(first)
+        await models.drop_deleted()
+        assert await models.get("own") is first
+        store.replace(folder_of(encoder(tokenizer, 2), tokenizer, tmp_path / "two"), "own", "own:2")
+        await models.drop_deleted()
+        second = await models.get("own")
+        assert (first.tag, second.tag) == ("own:1", "own:2")
+        assert torch.equal(embedding(first), before)
+        assert not torch.allclose(embedding(second), before, atol=0.01)
+        assert [card.tag for card in store.cards()] == ["own:2"]
+
+    asyncio.run(check())
+
+
+def test_a_name_answers_while_it_is_replaced(
+    store: ModelStore, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = folder_of(encoder(tokenizer, 1), tokenizer, tmp_path / "one")
+    store.replace(folder, "own", "own:1")
+    found = []
+    delete = bentoml.models.delete
+
+    def watch(tag: str, **rest: object) -> None:
+        found.append((store.find("own").tag, tag))
+        delete(tag, **rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(bentoml.models, "delete", watch)
+    store.replace(folder, "own", "own:2")
+    store.replace(folder, "own", "own:2")
+    assert found == [("own:2", "own:1")], "the newer one is there before the older one leaves, and is left alone"
+
+
+def test_a_base_with_an_adapter_is_neither_replaced_nor_deleted(
+    store: ModelStore, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    base = encoder(tokenizer, 1)
+    folder = folder_of(base, tokenizer, tmp_path / "base")
+    store.replace(folder, "base", "base:1")
+    store.publish(adapter_folder(base, "base", 1, tmp_path / "over"), "over", "over:1", "base", None)
+    for change in (lambda: store.replace(folder, "base", "base:2"), lambda: store.delete("base")):
+        with pytest.raises(Conflict, match="base is the base of the adapter over; delete that first"):
+            change()
+    assert sorted(card.tag for card in store.cards()) == ["base:1", "over:1"]
+    store.replace(folder, "base", "base:1")  # the same content: nothing to replace
+    store.delete("over")
+    store.delete("base")
+    with pytest.raises(NotFound, match="this service has: none yet"):
+        store.delete("base")
+
+
+def test_adapters_of_one_name_in_one_batch_answer_with_their_own_heads(
+    store: ModelStore, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    base = encoder(tokenizer, 1)
+
+    async def check() -> None:
+        models = registry(store)
+        store.replace(folder_of(base, tokenizer, tmp_path / "base"), "base", "base:1")
+        loaded = []
+        for number in (1, 2):
+            store.publish(
+                adapter_folder(base, "base", number, tmp_path / f"{number}"), "over", f"over:{number}", "base", None
+            )
+            loaded.append(await models.get("over"))
+            store.delete("over")
+            await models.drop_deleted()
+        assert [model.tag for model in loaded] == ["over:1", "over:2"]
+        encodings = tokenizer.encode([TEXT] * 2, 32)
+        alone = [run([model], "classify", encodings[:1])[0] for model in loaded]
+        assert abs(alone[0] - alone[1]).max() > 0.05
+        for mixed, own in zip(run(loaded, "classify", encodings), alone, strict=True):
+            assert mixed == pytest.approx(own, abs=1e-5)
+
+    asyncio.run(check())
+
+
+def test_a_base_that_was_deleted_by_other_means_takes_its_adapters_along(
+    store: ModelStore, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    base = encoder(tokenizer, 1)
+
+    async def check() -> None:
+        models = registry(store)
+        store.replace(folder_of(base, tokenizer, tmp_path / "base"), "base", "base:1")
+        store.publish(adapter_folder(base, "base", 1, tmp_path / "over"), "over", "over:1", "base", None)
+        await models.get("over")
+        bentoml.models.delete("base:1", _model_store=store._store)
+        await models.drop_deleted()
+        assert models.resident == []
+
+    asyncio.run(check())
+
+
+@pytest.mark.parametrize(
+    ("max_resident", "left"), [(1, ["base", "over2"]), (2, ["base", "over2"]), (3, ["base", "over1", "over2"])]
+)
+def test_the_model_just_asked_for_and_its_base_are_never_the_ones_dropped(
+    store: ModelStore, tokenizer: Tokenizer, tmp_path: Path, max_resident: int, left: list[str]
+) -> None:
+    base = encoder(tokenizer, 1)
+
+    async def check() -> None:
+        models = registry(store, max_resident)
+        store.replace(folder_of(base, tokenizer, tmp_path / "base"), "base", "base:1")
+        for name in ("over1", "over2"):
+            store.publish(adapter_folder(base, "base", 1, tmp_path / name), name, f"{name}:1", "base", None)
+        for name in ("over1", "over2"):
+            assert (await models.get(name)).id == name
+        assert sorted(models.resident) == left
+
+    asyncio.run(check())
+
+
+def test_two_versions_of_a_writer_write_side_by_side(tokenizer: Tokenizer) -> None:
+    """Both have the same name; a text begun with one is not continued by the other."""
+    versions = versions_of(small_config("decoder", vocab_size=tokenizer.vocab_size), tokenizer)
+    prompt = [5, 6, 7]
+
+    async def write() -> list[list[int]]:
+        engine = Engine(Metrics(), 1000, 64, 1, 8, 10.0)
+        engine.start()
+        try:
+            return list(await asyncio.gather(*(text(engine, loaded) for loaded in versions)))
+        finally:
+            engine.stop()
+
+    async def text(engine: Engine, loaded: LoadedModel) -> list[int]:
+        orders = new_orders(loaded, [Writing(list(prompt), Sampling(max_tokens=12, temperature=0.0))], 1)
+        return [number async for written in engine.write(orders) for number in written.ids]
+
+    alone = []
+    for loaded in versions:
+        writing = Writing(list(prompt), Sampling(max_tokens=12, temperature=0.0))
+        write_all(loaded.model, [writing])
+        alone.append(writing.ids)
+    assert alone[0] != alone[1]
+    assert asyncio.run(write()) == alone
+
+
+def test_two_versions_of_an_encoder_never_share_a_batch(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = small_config("encoder", vocab_size=tokenizer.vocab_size, task="embeddings")
+    one, two = versions_of(config, tokenizer)
+    (encoding,) = tokenizer.encode([TEXT], 32)
+    batches: list[list[str]] = []
+    queued = threading.Event()
+
+    def watched(models: list[LoadedModel], operation: Operation, encodings: list[Encoding]) -> list[Any]:
+        assert queued.wait(10)
+        batches.append([loaded.tag for loaded in models])
+        return run(models, operation, encodings)
+
+    monkeypatch.setattr(engine_module, "run", watched)
+
+    async def embed() -> list[list[Any]]:
+        engine = Engine(Metrics(), 1000, 64, 1, 8, 10.0)
+        engine.start()
+        try:
+            submitted = [
+                asyncio.create_task(engine.submit(loaded, "embed", [encoding])) for loaded in (one, one, two, two)
+            ]
+            await asyncio.sleep(0.05)  # the first keeps the thread until all the others wait
+            queued.set()
+            return await asyncio.gather(*submitted)
+        finally:
+            engine.stop()
+
+    for loaded, rows in zip((one, one, two, two), asyncio.run(embed()), strict=True):
+        assert torch.allclose(torch.from_numpy(rows[0]), embedding(loaded), atol=1e-5)
+    assert [len(set(batch)) for batch in batches] == [1] * len(batches)
+    assert len(batches) in (2, 3), "rows of one version do share"
