@@ -279,7 +279,7 @@ class AdapterBank:
         if self._routing is None:
             self._slots, self._rank = 2, rank
             self._routing = attach(self.base, TARGETS, self._slots, rank)
-            self._free = [1]
+            self._free.append(1)
             return
         slots = self._slots if self._free else 2 * self._slots
         wider = max(rank, self._rank)
@@ -290,7 +290,7 @@ class AdapterBank:
                 down[: self._slots, : self._rank] = module.down.detach()
                 up[: self._slots, :, : self._rank] = module.up.detach()
                 module.down, module.up = nn.Parameter(down), nn.Parameter(up)
-            self._free = [*range(slots - 1, self._slots - 1, -1), *self._free]
+            self._free[:0] = range(slots - 1, self._slots - 1, -1)  # in place: `remove` may append at any moment
             self._slots, self._rank = slots, wider
 
 

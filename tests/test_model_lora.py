@@ -2,6 +2,7 @@
 
 import dataclasses
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -260,6 +261,30 @@ def test_a_removed_adapter_leaves_its_slot_to_the_next() -> None:
     assert gap(mixed[0], answer(merge(base, new), ROWS[:1])) < CLOSE
     assert gap(mixed[1], answer(merge(base, kept), ROWS[1:2])) < CLOSE
     assert gap(mixed[2], base.body(pad_ids(ROWS[2:3], 0))[0]) < CLOSE
+
+
+def test_a_slot_given_back_while_the_stacks_grow_is_used_again() -> None:
+    """The garbage collector calls `remove` at any moment: also while `add` puts fresh slots beside the free ones."""
+    base = random_model(small_config("encoder"))
+    bank = AdapterBank(base)
+    adapters = [adapter_of(base, 2, LoraConfig(2), seed) for seed in range(4)]
+    first = bank.add(adapters[0])
+
+    class CollectedMeanwhile(list[int]):
+        """Free slots; once they have been read to be copied, the collector runs."""
+
+        def __iter__(self) -> Iterator[int]:
+            yield from super().__iter__()
+            bank.remove(first)
+
+    bank._free = CollectedMeanwhile(bank._free)
+    second = bank.add(adapters[1])
+    if first in bank.heads:  # nothing was copied, so the collector has not run yet
+        bank.remove(first)
+    slots = {bank.add(adapter) for adapter in adapters[2:]}
+    assert len(slots | {second}) == 3
+    assert first in slots
+    assert bank._slots == 4, "no need to grow again"
 
 
 def test_a_bank_without_adapters_is_the_base() -> None:
