@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.cache import LayerCache
+from model.dropout import drop
 
 
 def scaled_dot_product_attention(
@@ -28,7 +29,18 @@ def scaled_dot_product_attention(
     if mask is not None:
         scores = scores.masked_fill(~mask, float("-inf"))
     probabilities = torch.softmax(scores.float(), dim=-1)  # [B, H, T, S]
-    return F.dropout(probabilities, dropout).to(value.dtype) @ value, probabilities
+    return drop(probabilities, dropout).to(value.dtype) @ value, probabilities
+
+
+def dropout_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
+    """The same in training, without the probabilities: kept in the inputs' own dtype, each step a single pass.
+
+    torch's fused kernel for CPUs knows no dropout, and what it falls back on costs more (benchmarks/results/dropout.md).
+    """
+    scores = (query / math.sqrt(query.size(-1))) @ key.transpose(-2, -1)  # [B, H, T, S]
+    if mask is not None:
+        scores = scores.masked_fill_(~mask, float("-inf"))
+    return drop(torch.softmax(scores, dim=-1).to(value.dtype), dropout) @ value
 
 
 class MultiHeadAttention(nn.Module):
@@ -77,11 +89,20 @@ class MultiHeadAttention(nn.Module):
         return joined
 
     def forward(
-        self, hidden: Tensor, mask: Tensor | None, memory: Tensor | None = None, cache: LayerCache | None = None
+        self,
+        hidden: Tensor,
+        mask: Tensor | None,
+        memory: Tensor | None = None,
+        cache: LayerCache | None = None,
+        num_asking: int | None = None,
     ) -> Tensor:
         """Fused path. hidden [B, T, D]; memory [B, S, D] for cross-attention; mask bool [B, 1, 1 or T, S], True = may
-        attend. With a cache, S counts the tokens it holds, the new ones included. Returns [B, T, D]."""
+        attend. With a cache, S counts the tokens it holds, the new ones included. Returns [B, T, D]; with `num_asking`
+        the first so many tokens alone ask, T of the mask and of the result being that number."""
         query, key, value = self._project(hidden, memory, cache)
+        query = query[:, :, :num_asking]
+        if self.training and self.dropout and query.device.type == "cpu":
+            return self._join(dropout_attention(query, key, value, mask, self.dropout))
         dropout = self.dropout if self.training else 0.0
         return self._join(F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout))
 

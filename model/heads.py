@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from model.batch import Batch
 from model.config import TransformerConfig
+from model.dropout import Dropout
 from model.layers import ACTIVATIONS
 from model.transformer import Decoder, Encoder, EncoderDecoder, Trace
 
@@ -49,7 +50,7 @@ class ClassificationHead(nn.Module):
 
     def __init__(self, width: int, num_outputs: int, dropout: float, bias: bool = True) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.linear = nn.Linear(width, num_outputs, bias=bias)
 
     def forward(self, vectors: Tensor) -> Tensor:
@@ -124,6 +125,8 @@ class TextModel(nn.Module):
 
     def pooled(self, batch: Batch) -> Tensor:
         """Text vectors [B, D] in float32, not normalised."""
+        if self.config.pooling == "first" and self.config.architecture == "encoder" and not batch.packed:
+            return self.body.first_token(batch).float()
         return pool(self.body(batch), batch.real, self.config.pooling)
 
     def embed(self, batch: Batch) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from model.batch import Batch
 from model.cache import Cache
 from model.config import TransformerConfig
+from model.dropout import Dropout
 from model.layers import DecoderLayer, EncoderLayer, Record
 from model.positions import LearnedPositions, SinusoidalPositions
 
@@ -39,7 +40,7 @@ class Embeddings(nn.Module):
         )
         self.segment = nn.Embedding(config.num_segments, config.width) if config.num_segments else None
         self.norm = nn.LayerNorm(config.width, eps=config.norm_epsilon) if config.norm_embeddings else nn.Identity()
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.scale = math.sqrt(config.width) if config.scale_embeddings else 1.0
 
     def forward(self, ids: Tensor, positions: Tensor, segments: Tensor | None = None) -> Tensor:
@@ -90,6 +91,20 @@ class Encoder(nn.Module):
             cache.advance(batch.real.sum(dim=1))
         normalised: Tensor = self.norm(hidden)
         return normalised
+
+    def first_token(self, batch: Batch) -> Tensor:
+        """Batch of ids [B, T], not packed -> the last hidden state of each row's first token [B, D]: the numbers of
+        `forward`, at a lower price. For bidirectional stacks."""
+        assert not self.causal
+        assert not batch.packed
+        mask = batch.attention_mask()
+        hidden: Tensor = self.embeddings(batch.ids, batch.positions, batch.segments)
+        for layer in self.layers[:-1]:
+            hidden = layer(hidden, mask)
+        last = self.layers[-1]
+        assert isinstance(last, EncoderLayer)
+        normalised: Tensor = self.norm(last.first_token(hidden, mask))
+        return normalised[:, 0]
 
     def trace(self, batch: Batch) -> Trace:
         """Probability path: the same numbers, with all that is in between."""

@@ -1,0 +1,70 @@
+"""Dropout and attention in training on a CPU: ours against torch's own, forward and backward, side by side.
+
+python -m benchmarks.bench_dropout
+"""
+
+import time
+from collections.abc import Callable
+from statistics import median
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from benchmarks.report import environment, table, write
+from model.attention import dropout_attention
+from model.dropout import drop
+
+TITLE = "Dropout and attention in training on a CPU, forward and backward, against torch's own"
+PAIRS, CALLS = 15, 40
+SHAPE = (32, 27, 384)  # a batch of movie sentences in MiniLM
+HEADS = (32, 12, 27, 32)
+
+
+def seconds(call: Callable[[], Tensor], gradient: Tensor) -> float:
+    began = time.perf_counter()
+    for _ in range(CALLS):
+        call().backward(gradient)  # type: ignore[no-untyped-call]
+    return (time.perf_counter() - began) / CALLS
+
+
+def ratios(theirs: Callable[[], Tensor], ours: Callable[[], Tensor], gradient: Tensor) -> tuple[float, list[float]]:
+    """Microseconds of ours (median), and theirs / ours of each pair."""
+    seconds(theirs, gradient), seconds(ours, gradient)
+    pairs = [(seconds(theirs, gradient), seconds(ours, gradient)) for _ in range(PAIRS)]
+    return median(own for _, own in pairs) * 1e6, sorted(their / own for their, own in pairs)
+
+
+def main() -> None:
+    rows = []
+    for dtype in (torch.bfloat16, torch.float32):
+        values = torch.randn(SHAPE, dtype=dtype, requires_grad=True)
+        query, key, value = (torch.randn(HEADS, dtype=dtype, requires_grad=True) for _ in range(3))
+        mask = torch.ones(HEADS[0], 1, 1, HEADS[2], dtype=torch.bool)
+        mask[::2, ..., -3:] = False
+        rows.append(row_of("dropout", dtype, lambda v=values: F.dropout(v, 0.1), lambda v=values: drop(v, 0.1), values))
+        rows.append(
+            row_of(
+                "attention with dropout",
+                dtype,
+                lambda q=query, k=key, v=value, m=mask: F.scaled_dot_product_attention(q, k, v, m, 0.1),
+                lambda q=query, k=key, v=value, m=mask: dropout_attention(q, k, v, m, 0.1),
+                query,
+            )
+        )
+    header = ["what", "dtype", "ours, microseconds", "torch / ours, median", "least to most"]
+    shapes = f"Values {SHAPE}, heads {HEADS}, probability 0.1, {PAIRS} pairs of {CALLS} calls in turn."
+    command = "    python -m benchmarks.bench_dropout"
+    write("dropout", "\n\n".join([f"# {TITLE}", environment(["torch"]), shapes, command, table(header, rows)]))
+
+
+def row_of(
+    name: str, dtype: torch.dtype, theirs: Callable[[], Tensor], ours: Callable[[], Tensor], like: Tensor
+) -> list[str]:
+    microseconds, found = ratios(theirs, ours, torch.ones_like(like))
+    spread = f"{found[0]:.2f} to {found[-1]:.2f}"
+    return [name, str(dtype).removeprefix("torch."), f"{microseconds:.0f}", f"{median(found):.2f}", spread]
+
+
+if __name__ == "__main__":
+    main()

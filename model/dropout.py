@@ -1,0 +1,62 @@
+"""Dropout (Srivastava et al. 2014). Used by `attention.py`, `layers.py`, `transformer.py` and `heads.py`.
+
+On a CPU, torch's own draws a Bernoulli number an element, which costs more than every LayerNorm and GELU of a training
+step together. Here 16 random bits an element decide, and a bitwise "and" clears what is dropped; how much faster that is
+stands in benchmarks/results/dropout.md. On other devices torch's own is used.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+BITS_DTYPE = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes an element
+
+
+class Dropout(nn.Module):
+    """In training, sets each element to zero with probability `p` and multiplies the others by 1 / (1 - p)."""
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Any shape -> the same shape."""
+        return drop(values, self.p) if self.training else values
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}"
+
+
+def drop(values: Tensor, p: float) -> Tensor:
+    """Dropout of a tensor, whatever the mode; random numbers come from torch's default generator."""
+    if p == 0.0:
+        return values
+    if values.device.type != "cpu" or not values.is_floating_point():
+        return F.dropout(values, p)
+    dropped: Tensor = _CpuDropout.apply(values, p)  # type: ignore[no-untyped-call]
+    return dropped
+
+
+class _CpuDropout(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, p: float) -> Tensor:
+        """Keeps an element when its 16 bits, read as a number from -32768, are at least the threshold."""
+        draws = torch.empty(-(-values.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+        bits = draws.view(torch.int16)[: values.numel()].view(values.shape)
+        kept = bits.ge_(round(p * 2**16) - 2**15).neg_()  # 0, or -1: every bit set
+        ctx.save_for_backward(kept)
+        ctx.scale = 1.0 / (1.0 - p)
+        return _clear(values, kept).mul_(ctx.scale)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (kept,) = ctx.saved_tensors
+        return _clear(gradients[0], kept).mul_(ctx.scale), None
+
+
+def _clear(values: Tensor, kept: Tensor) -> Tensor:
+    """values where `kept` has its bits set, else zero: a new tensor."""
+    as_bits = BITS_DTYPE[values.element_size()]
+    return (values.contiguous().view(as_bits) & kept.to(as_bits)).view(values.dtype)
