@@ -297,6 +297,26 @@ def test_logprobs_and_echo(exact: Service) -> None:
         assert own == pytest.approx(max(top.values()), abs=1e-4), "greedy takes the likeliest"
 
 
+@pytest.mark.parametrize(("prompt", "echo"), [("the film", True), ("the film", False), ("服务态度", True)])
+def test_offsets_of_logprobs_point_into_the_text_whole_and_streamed(exact: Service, prompt: str, echo: bool) -> None:
+    options = {"model": "writer", "prompt": prompt, "max_tokens": 40, "temperature": 1.0, "seed": 3, "logprobs": 1}
+    (choice,) = post(exact, "/v1/completions", **options, echo=echo).json()["choices"]
+    text, found = choice["text"], choice["logprobs"]
+    offsets = found["text_offset"]
+    start = len(prompt) if echo else 0
+    assert offsets[0] == start
+    assert offsets == sorted(offsets)
+    whole_tokens = [
+        (token, offset) for token, offset in zip(found["tokens"], offsets, strict=True) if "\ufffd" not in token
+    ]
+    assert len(whole_tokens) > 10
+    assert all(text[offset : offset + len(token)] == token for token, offset in whole_tokens)
+    streamed = post(exact, "/v1/completions", **options, echo=echo, stream=True).text
+    events = [json.loads(line[6:])["choices"][0] for line in streamed.splitlines() if line.startswith("data: {")]
+    for name, values in found.items():
+        assert [value for event in events for value in event["logprobs"][name]] == values
+
+
 def test_an_encoder_decoder_answers_its_prompt_greedily_and_by_beams(exact: Service, zoo: Zoo) -> None:
     tokenizer = train_byte_bpe(TEXTS, 300, encoder_decoder=True)
     (encoding,) = tokenizer.encode(["酒店房间很小"], 64, special_tokens=False)
@@ -346,6 +366,9 @@ def test_a_client_that_leaves_frees_its_place(exact: Service) -> None:
         ("/v1/completions", {"model": "writer", "prompt": "a", "temperature": 3}, "less than or equal to 2"),
         ("/v1/completions", {"model": "writer", "prompt": "a", "top_p": 0}, "greater than 0"),
         ("/v1/completions", {"model": "writer", "prompt": "a", "num_beams": 3, "n": 2}, "num_beams 3 goes with n 1"),
+        ("/v1/completions", {"model": "writer", "prompt": "a", "num_beams": 3, "top_k": 0, "seed": 1}, "samples nothing; leave out top_k, seed"),
+        ("/v1/completions", {"model": "writer", "prompt": "a", "num_beams": 2, "temperature": 1, "top_p": 0.5}, "leave out temperature, top_p"),
+        ("/v1/completions", {"model": "writer", "prompt": "a", "num_beams": 2, "seed": None}, None),
         ("/v1/completions", {"model": "writer", "prompt": "a", "stop": ["a", "b", "c", "d", "e"]}, "at most 4"),
         ("/v1/completions", {"model": "writer", "prompt": "a", "stop": ""}, "none of them empty"),
         ("/v1/completions", {"model": "classifier", "prompt": "a"}, "its task is 'classification'"),

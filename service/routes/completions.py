@@ -21,6 +21,7 @@ from service.schemas import Completion, CompletionRequest, CompletionResponse, C
 router = APIRouter(prefix="/v1", tags=["inference"])
 MAX_STOPS = 4  # as in OpenAI's API
 MAX_TEXTS = 128  # written for one request
+SAMPLING_FIELDS = ("temperature", "top_p", "top_k", "seed")
 STREAM_RESPONSE: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/event-stream": {}}, "description": "JSON, or server-sent events when stream is true"}
 }
@@ -90,6 +91,13 @@ def _stops(body: CompletionRequest) -> list[str]:
 def _writings(body: CompletionRequest, prompts: list[list[int]]) -> list[Writing]:
     if body.num_beams > 1 and (body.n > 1 or body.logprobs is not None):
         raise InvalidRequest(f"num_beams {body.num_beams} goes with n 1 and without logprobs", "num_beams")
+    set_here = [name for name in SAMPLING_FIELDS if name in body.model_fields_set and getattr(body, name) is not None]
+    if body.num_beams > 1 and set_here:
+        raise InvalidRequest(
+            f"num_beams {body.num_beams} takes the likeliest text and samples nothing; "
+            f"leave out {', '.join(set_here)}, or num_beams",
+            set_here[0],
+        )
     writings = []
     for prompt in prompts:
         for number in range(body.n):
@@ -116,10 +124,10 @@ class _Text:
     held: str = ""  # could be the beginning of a stop text: not sent yet
     stopped: bool = False
     tokens: int = 0
-    length: int = 0  # characters sent
 
     def __post_init__(self) -> None:
         self._stream = self.tokenizer.decode_stream()
+        self._places = _Places(self.tokenizer, len(self.echo))
 
     def push(self, written: Written) -> str:
         """The characters that can be sent after these tokens."""
@@ -142,18 +150,17 @@ class _Text:
     def _give(self, count: int) -> str:
         given, self.held = self.held[:count], self.held[count:]
         echo, self.echo = self.echo, ""
-        self.length += len(echo) + len(given)
         return echo + given
 
-    def logprobs(self, written: Written, offset: int) -> Logprobs:
-        """OpenAI's older shape: tokens, their log-probabilities, the likeliest others, where each begins."""
-        tokens = [self.tokenizer.decode([number]) for number in written.ids]
-        offsets = []
-        for token in tokens:
-            offsets.append(offset)
-            offset += len(token)
-        others = [self._named(step) for step in written.alternatives]
-        return Logprobs(tokens=tokens, token_logprobs=list(written.logprobs), top_logprobs=others, text_offset=offsets)
+    def logprobs(self, written: Written) -> Logprobs:
+        """OpenAI's older shape, of the next tokens: their log-probabilities, the likeliest others, and where each
+        begins in the text, the echoed prompt included."""
+        return Logprobs(
+            tokens=[self.tokenizer.decode([number]) for number in written.ids],
+            token_logprobs=list(written.logprobs),
+            top_logprobs=[self._named(step) for step in written.alternatives],
+            text_offset=[self._places.next(number) for number in written.ids],
+        )
 
     def _named(self, step: dict[int, float]) -> dict[str, float]:
         """By text; of several tokens with one text (parts of a character) the likeliest, which comes first."""
@@ -161,6 +168,25 @@ class _Text:
         for number, value in step.items():
             named.setdefault(self.tokenizer.decode([number]), value)
         return named
+
+
+class _Places:
+    """Where each token begins in the text, in characters; the tokens of one character all begin where it does."""
+
+    def __init__(self, tokenizer: Tokenizer, start: int) -> None:
+        self._tokenizer = tokenizer
+        self._start = start  # of what follows the last whole character
+        self._ids: list[int] = []  # since then
+        self._text = ""  # of these, its last character perhaps a half one
+
+    def next(self, number: int) -> int:
+        self._ids.append(number)
+        before, self._text = self._text, self._tokenizer.decode(self._ids)
+        new = not before or (self._text != before and self._text.startswith(before))  # else it goes on with half a one
+        place = self._start + len(before) - (0 if new else 1)
+        if not self._text.endswith("\ufffd"):
+            self._start, self._ids, self._text = self._start + len(self._text), [], ""
+        return place
 
 
 @dataclass
@@ -178,20 +204,21 @@ class _Reply:
 
     async def whole(self, parts: Parts) -> CompletionResponse:
         pieces: list[list[str]] = [[] for _ in self.orders]
-        written_all: list[list[Written]] = [[] for _ in self.orders]
+        logprobs: list[list[Logprobs]] = [[] for _ in self.orders]
         reasons: list[Literal["stop", "length"] | None] = [None] * len(self.orders)
         async for index, piece, written, reason in self._pieces(parts.engine.write(self.orders)):
             pieces[index].append(piece)
-            written_all[index].append(written)
+            if self.body.logprobs is not None:
+                logprobs[index].append(self.texts[index].logprobs(written))
             reasons[index] = reason or reasons[index]
         choices = [
             Completion(
                 index=index,
                 text="".join(pieces[index]),
-                logprobs=None if self.body.logprobs is None else text.logprobs(_joined(written_all[index]), 0),
+                logprobs=_joined(logprobs[index]),
                 finish_reason=reasons[index],
             )
-            for index, text in enumerate(self.texts)
+            for index in range(len(self.texts))
         ]
         return CompletionResponse(
             id=self.id, created=self.created, model=self.body.model, choices=choices, usage=self._usage()
@@ -204,7 +231,7 @@ class _Reply:
                 if not piece and reason is None and self.body.logprobs is None:
                     continue
                 text = self.texts[index]
-                logprobs = None if self.body.logprobs is None else text.logprobs(written, text.length - len(piece))
+                logprobs = None if self.body.logprobs is None else text.logprobs(written)
                 choice = Completion(index=index, text=piece, logprobs=logprobs, finish_reason=reason)
                 yield self._event([choice.model_dump()], None)
             if self.body.stream_options is not None and self.body.stream_options.include_usage:
@@ -251,12 +278,13 @@ async def _again(first: Written, rest: AsyncIterator[Written]) -> AsyncIterator[
         yield written
 
 
-def _joined(parts: Sequence[Written]) -> Written:
-    last = parts[-1]
-    return Written(
-        last.index,
-        [number for part in parts for number in part.ids],
-        [value for part in parts for value in part.logprobs],
-        [step for part in parts for step in part.alternatives],
-        last.finish_reason,
+def _joined(parts: Sequence[Logprobs]) -> Logprobs | None:
+    """The log-probabilities of a whole text; None when nobody asked for them."""
+    if not parts:
+        return None
+    return Logprobs(
+        tokens=[token for part in parts for token in part.tokens],
+        token_logprobs=[value for part in parts for value in part.token_logprobs],
+        top_logprobs=[step for part in parts for step in part.top_logprobs],
+        text_offset=[offset for part in parts for offset in part.text_offset],
     )
