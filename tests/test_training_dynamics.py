@@ -19,6 +19,7 @@ def test_the_map_is_mean_deviation_and_share_right():
     assert rows.confidence.tolist() == [0.5, 0.75, 0.375]
     assert rows.variability.tolist() == [0.25, 0.0, 0.125]
     assert rows.correctness.tolist() == [0.5, 1.0, 0.0]
+    assert rows.margin.tolist() == pytest.approx([0.0, np.log(3), np.log(1 / 3) / 2])
 
 
 def test_steps_record_their_rows_in_any_order():

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 Numbers = npt.NDArray[np.float64]
+SMALLEST = 1e-4  # probability told apart from 0, for log-odds: half precision has few steps near 1
 
 
 class Dynamics:
@@ -54,6 +55,7 @@ class Cartography:
     confidence: Numbers  # [N] mean probability of the given label over the epochs that saw the row
     variability: Numbers  # [N] its standard deviation
     correctness: Numbers  # [N] share of those epochs in which the given label was the likeliest
+    margin: Numbers  # [N] mean log-odds of the given label: below 0 where the model took the side of another
 
 
 def cartography(dynamics: Dynamics) -> Cartography:
@@ -64,7 +66,14 @@ def cartography(dynamics: Dynamics) -> Cartography:
     confidence = np.where(seen, probability, 0.0).sum(axis=0) / times
     squares = np.where(seen, (probability - confidence) ** 2, 0.0).sum(axis=0)
     right = (dynamics.right.numpy() & seen).sum(axis=0)
-    return Cartography(confidence, np.sqrt(squares / times), right / times)
+    margin = np.where(seen, log_odds(np.where(seen, probability, 0.5)), 0.0).sum(axis=0) / times
+    return Cartography(confidence, np.sqrt(squares / times), right / times, margin)
+
+
+def log_odds(probability: Numbers) -> Numbers:
+    inside = np.clip(probability, SMALLEST, 1.0 - SMALLEST)
+    odds: Numbers = np.log(inside / (1.0 - inside))
+    return odds
 
 
 def hardest_rows(rows: Cartography, count: int) -> list[int]:

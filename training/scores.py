@@ -124,14 +124,15 @@ def score_label_sets(
     predicted = (logits.sigmoid() >= THRESHOLD).int().numpy()
     wanted = true.int().numpy()
     common = Counter(tuple(row) for row in wanted.tolist()).most_common(1)[0][1]
+    counted = counted_columns(labels)
     return MultiLabelScores(
         num_examples=len(targets),
         loss=float(F.binary_cross_entropy_with_logits(logits, true)),
         accuracy=float(accuracy_score(wanted, predicted)),
-        micro_f1=float(f1_score(wanted, predicted, average="micro", zero_division=0.0)),
-        macro_f1=float(f1_score(wanted, predicted, average="macro", zero_division=0.0)),
+        micro_f1=float(f1_score(wanted, predicted, average="micro", labels=counted, zero_division=0.0)),
+        macro_f1=float(f1_score(wanted, predicted, average="macro", labels=counted, zero_division=0.0)),
         majority_baseline=common / len(targets),
-        per_label=_per_label(wanted, predicted, labels),
+        per_label=per_label(wanted, predicted, labels, counted),
     )
 
 
@@ -168,11 +169,19 @@ def score_tags(
         macro_f1=float(macro),
         majority_baseline=max(Counter(wanted).values()) / len(wanted),
         span_f1=_span_f1(predicted, rows, labels),
-        per_label=_per_label(wanted, predicted, labels, numbers),
+        per_label=per_label(wanted, predicted, labels, numbers),
     )
 
 
-def _per_label(wanted: Any, predicted: Any, labels: Sequence[str], numbers: Sequence[int] | None = None) -> Any:
+def counted_columns(labels: Sequence[str]) -> list[int] | None:
+    """What scikit-learn is to score in columns of 0 and 1: all, but it takes a single one for the classes 0 and 1."""
+    return [1] if len(labels) == 1 else None
+
+
+def per_label(
+    wanted: Any, predicted: Any, labels: Sequence[str], numbers: Sequence[int] | None
+) -> tuple[LabelScore, ...]:
+    """Of classes by number, or of columns of 0 and 1, see `counted_columns`."""
     columns = precision_recall_fscore_support(wanted, predicted, labels=numbers, zero_division=0.0)
     return tuple(
         LabelScore(label, float(precision), float(recall), float(f1), int(support))
