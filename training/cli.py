@@ -24,6 +24,12 @@ SOURCE_HELP = (
     "labelled rows: a JSONL, CSV or Parquet file, a folder saved by `datasets`, or a data set's name; ':SPLIT' after a "
     "folder or name chooses a split (default: train)"
 )
+DEFAULT_VOCABULARY = 8_000
+RECIPE_OPTIONS = {  # of `pretrain`, by the field of the recipe each sets
+    "epochs": "num_epochs", "batch_rows": "batch_rows", "row_tokens": "row_tokens", "learning_rate": "learning_rate",
+    "seed": "seed",
+}  # fmt: skip
+OWN_TEXT_OPTIONS = ("validation", "task", "preset", "vocabulary", *RECIPE_OPTIONS)
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 Publish = Callable[[str, Path], str]  # a finished model's name and folder -> what to tell the user
 
@@ -57,14 +63,12 @@ def add_commands(commands: Commands, home: Path, publish: Publish) -> Commands:
     pre.add_argument("name", nargs="?", choices=sorted(RECIPES), help=f"a model of this project: {names}")
     pre.add_argument("--data", type=Path, help="your own text: .txt with a document a line, or .jsonl with 'text'")
     pre.add_argument("--validation", type=Path, help="held-out text of the same kind; needed with --data")
-    pre.add_argument("--task", choices=("masked_lm", "causal_lm"), default="masked_lm")
+    pre.add_argument("--task", choices=("masked_lm", "causal_lm"), help="what to learn (default: masked_lm)")
     pre.add_argument("--preset", choices=sorted(PRESETS), help="shape of the model (default: a small one of its task)")
-    pre.add_argument("--vocabulary", type=int, default=8_000, help="tokens to train the tokenizer to")
-    pre.add_argument("--epochs", type=int, default=PretrainRecipe.num_epochs)
-    pre.add_argument("--batch-rows", type=int, default=PretrainRecipe.batch_rows)
-    pre.add_argument("--row-tokens", type=int, default=PretrainRecipe.row_tokens)
-    pre.add_argument("--learning-rate", type=float, default=PretrainRecipe.learning_rate)
-    pre.add_argument("--seed", type=int, default=PretrainRecipe.seed)
+    pre.add_argument("--vocabulary", type=int, help=f"tokens of the tokenizer (default: {DEFAULT_VOCABULARY})")
+    for option, name in RECIPE_OPTIONS.items():
+        default = getattr(PretrainRecipe, name)
+        pre.add_argument(f"--{option.replace('_', '-')}", type=type(default), help=f"default: {default}")
     pre.add_argument("--output", type=Path, help="folder for the run (default: in the state folder)")
     pre.add_argument("--publish", metavar="NAME", help="put the model into the store under this name")
     pre.set_defaults(run=lambda arguments: run_pretrain(arguments, home, publish))
@@ -103,6 +107,11 @@ def run_pretrain(arguments: argparse.Namespace, home: Path, publish: Publish) ->
     """A model of ours by name, or one of the user's own text."""
     if (arguments.name is None) == (arguments.data is None):
         raise ValueError("name a model of this project, or give your own text with --data and --validation")
+    if arguments.name is not None and (
+        given := [name for name in OWN_TEXT_OPTIONS if getattr(arguments, name) is not None]
+    ):
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise ValueError(f"{arguments.name} is trained as its recipe says; leave out {options}, or train on --data")
     name = arguments.publish or arguments.name
     output = arguments.output or home / "pretraining" / (name or arguments.data.stem)
     output.mkdir(parents=True, exist_ok=True)
@@ -118,26 +127,23 @@ def run_pretrain(arguments: argparse.Namespace, home: Path, publish: Publish) ->
 def _pretrain_on_own_text(arguments: argparse.Namespace, output: Path) -> None:
     if arguments.validation is None:
         raise ValueError("--validation is missing; hold out some documents of the text in a second file")
-    recipe = PretrainRecipe(
-        num_epochs=arguments.epochs,
-        batch_rows=arguments.batch_rows,
-        row_tokens=arguments.row_tokens,
-        learning_rate=arguments.learning_rate,
-        seed=arguments.seed,
-    )
+    given = {name: getattr(arguments, option) for option, name in RECIPE_OPTIONS.items()}
+    recipe = PretrainRecipe(**{name: value for name, value in given.items() if value is not None})
+    task = arguments.task or "masked_lm"
+    vocabulary = DEFAULT_VOCABULARY if arguments.vocabulary is None else arguments.vocabulary
 
     def make_tokenizer(texts: Texts) -> Tokenizer:
-        train = train_wordpiece if arguments.task == "masked_lm" else train_byte_bpe
-        return train(texts(), arguments.vocabulary)
+        train = train_wordpiece if task == "masked_lm" else train_byte_bpe
+        return train(texts(), vocabulary)
 
     corpora = prepare(
         lambda: read_documents(arguments.data),
         lambda: read_documents(arguments.validation),
         make_tokenizer,
-        f"{arguments.task} {arguments.vocabulary}",
+        f"{task} {vocabulary}",
         output,
     )
-    config = own_config(arguments.task, arguments.preset, corpora.tokenizer, recipe.row_tokens)
+    config = own_config(task, arguments.preset, corpora.tokenizer, recipe.row_tokens)
     show_all(pretrain(config, corpora, recipe, output, _device()))
 
 

@@ -1,0 +1,64 @@
+"""The training commands: no option is ignored, own text trains as asked."""
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+from training.cli import add_commands
+from training.config import PretrainRecipe
+from training.finetune import read_manifest
+
+TEXT = ["the film was good", "这本书非常好", "a song is rather long", "酒店房间很小"] * 6
+
+
+def run(home: Path, *arguments: str) -> list[tuple[str, Path]]:
+    """Runs one command -> what it published."""
+    published: list[tuple[str, Path]] = []
+
+    def publish(name: str, folder: Path) -> str:
+        published.append((name, folder))
+        return f"published as {name}"
+
+    parser = argparse.ArgumentParser()
+    add_commands(parser.add_subparsers(), home, publish)
+    parsed = parser.parse_args(arguments)
+    parsed.run(parsed)
+    return published
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--seed", "0"], "--seed"),
+        (["--epochs", "1"], "--epochs"),
+        (["--task", "masked_lm"], "--task"),
+        (["--preset", "tiny", "--vocabulary", "500"], "--preset, --vocabulary"),
+        (["--batch-rows", "4", "--row-tokens", "64"], "--batch-rows, --row-tokens"),
+        (["--learning-rate", "0.1", "--validation", "x.txt"], "--validation, --learning-rate"),
+    ],
+)
+def test_a_model_of_ours_refuses_options_that_its_recipe_sets(tmp_path: Path, options: list[str], named: str) -> None:
+    with pytest.raises(ValueError, match=f"chinese-writer is trained as its recipe says; leave out {named}, or train"):
+        run(tmp_path, "pretrain", "chinese-writer", *options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_own_text_is_trained_with_the_options_given_and_the_recipes_defaults(tmp_path: Path) -> None:
+    (tmp_path / "train.txt").write_text("\n".join(TEXT), encoding="utf-8")
+    (tmp_path / "held-out.txt").write_text("\n".join(TEXT[:4]), encoding="utf-8")
+    common = ["pretrain", "--data", str(tmp_path / "train.txt"), "--validation", str(tmp_path / "held-out.txt")]
+    common += ["--preset", "tiny", "--epochs", "1", "--vocabulary", "320"]
+    assert run(tmp_path, *common, "--output", str(tmp_path / "a")) == []
+    fields = read_manifest(tmp_path / "a")
+    assert (fields["recipe"]["num_epochs"], fields["recipe"]["seed"]) == (1, PretrainRecipe.seed)
+    assert fields["recipe"]["row_tokens"] == PretrainRecipe.row_tokens
+    assert fields["config"]["task"] == "masked_lm"
+    more = ["--task", "causal_lm", "--row-tokens", "32", "--batch-rows", "2", "--learning-rate", "0.01", "--seed", "5"]
+    published = run(tmp_path, *common, *more, "--output", str(tmp_path / "b"), "--publish", "own")
+    assert published == [("own", tmp_path / "b" / "model")]
+    fields = read_manifest(tmp_path / "b")
+    asked = {"row_tokens": 32, "batch_rows": 2, "learning_rate": 0.01, "seed": 5, "num_epochs": 1}
+    assert {name: fields["recipe"][name] for name in asked} == asked
+    assert fields["config"]["task"] == "causal_lm"
+    assert fields["config"]["vocab_size"] <= 320
