@@ -8,8 +8,8 @@ from pathlib import Path
 from model.weights import is_model_folder, load_config, load_tokenizer
 from service.errors import NotFound
 from service.registry import ModelStore
-from service.report.page import report_page
-from service.report.picture import report_png
+from service.report.data.page import report_page
+from service.report.data.picture import report_png
 from service.settings import Settings
 from training.catalogue import fetch_minilm
 from training.cli import SOURCE_HELP, Commands

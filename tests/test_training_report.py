@@ -19,8 +19,8 @@ from model.heads import TextModel
 from model.tokenizer import Tokenizer, train_wordpiece
 from model.weights import save_model
 from service.data_cli import add_report
-from service.report.page import report_page
-from service.report.picture import report_png
+from service.report.data.page import report_page
+from service.report.data.picture import report_png
 from service.report.typeface import font_face
 from service.settings import Settings
 from training.catalogue.duplicates import letters_key

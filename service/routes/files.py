@@ -12,8 +12,8 @@ from service.context import Parts, PartsOf
 from service.errors import Conflict, InvalidRequest, NotFound, TooLarge
 from service.jobs.store import new_id
 from service.jobs.tables import File
-from service.report.page import report_page
-from service.report.picture import report_png
+from service.report.data.page import report_page
+from service.report.data.picture import report_png
 from service.schemas import Deleted, FileList, FileObject
 
 router = APIRouter(prefix="/v1/files", tags=["files"])

@@ -1,6 +1,7 @@
 """What a data report says in words, for the page and the picture alike."""
 
-from service.report.charts import Report, compact
+from service.report.chart import compact
+from service.report.data.charts import Report
 
 TASKS = {
     "classification": "one label a text",

@@ -1,67 +1,20 @@
-"""A data report as one HTML file that needs nothing else: no script, no outside reference, charts as SVG within it.
+"""A data report as one HTML file. Called by the files route and the command line."""
 
-Called by the files route and the command line. All text of the file is escaped; the page's policy forbids the rest.
-"""
-
-from collections.abc import Iterable
-from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from service.report.canvas import SvgCanvas
-from service.report.charts import WIDTH, Chart, Report, charts_of
-from service.report.style import STYLE, policy_of
-from service.report.typeface import font_face
-from service.report.words import facts_of, headline, subtitle, verdict
+from service.report.data.charts import Report, charts_of
+from service.report.data.words import facts_of, headline, subtitle, verdict
+from service.report.document import Page, document, facts, figure, table
 
 SHOWN_IDS = 40
 
 
-@dataclass(frozen=True)
-class Page:
-    """A page, and the Content-Security-Policy that it carries and a server should send with it."""
-
-    html: str
-    policy: str
-
-
 def report_page(report: Report) -> Page:
-    body = [
-        f"<h1>{escape(headline(report))}</h1>",
-        f'<p class="meta">{escape(subtitle(report))}</p>',
-        '<p class="verdict {}">{}</p>'.format(*map(escape, verdict(report))),
-        _facts(report),
-        _messages(report),
-        *map(_figure, charts_of(report)),
-    ]
+    parts = [facts(facts_of(report)), _messages(report), *map(figure, charts_of(report))]
     if report.get("tokens"):
-        body += [_splits(report), _vocabulary(report), _copies(report), _samples(report)]
-    main = "\n".join(part for part in body if part)
-    styles = [style for style in (STYLE, font_face(main)) if style]
-    policy = policy_of(styles)
-    html = (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{escape(policy)}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(headline(report))}</title>{''.join(f'<style>{style}</style>' for style in styles)}</head>\n"
-        f"<body><main>\n{main}\n</main></body></html>\n"
-    )
-    return Page(html, policy)
-
-
-def _figure(chart: Chart) -> str:
-    canvas = SvgCanvas(WIDTH, chart.height, chart.title)
-    chart.draw(canvas)
-    title = f'<h2>{escape(chart.title)}</h2><p class="hint">{escape(chart.hint)}</p>'
-    return f"{title}<figure>{canvas.render()}</figure>"
-
-
-def _facts(report: Report) -> str:
-    cells = (
-        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}<small>{escape(meaning)}</small></dd></div>"
-        for name, value, meaning in facts_of(report)
-    )
-    return f'<dl class="facts">{"".join(cells)}</dl>'
+        parts += [_splits(report), _vocabulary(report), _copies(report), _samples(report)]
+    return document(headline(report), subtitle(report), verdict(report), parts)
 
 
 def _messages(report: Report) -> str:
@@ -83,18 +36,6 @@ def _messages(report: Report) -> str:
     return "".join(parts)
 
 
-def _table(header: Iterable[str], rows: Iterable[Iterable[str]], numbers_from: int = 1) -> str:
-    """Cells are HTML already; columns from `numbers_from` on hold numbers."""
-
-    def line(tag: str, cells: Iterable[str]) -> str:
-        marks = (' class="number"' if index >= numbers_from else "" for index in range(99))
-        return (
-            "<tr>" + "".join(f"<{tag}{mark}>{cell}</{tag}>" for cell, mark in zip(cells, marks, strict=False)) + "</tr>"
-        )
-
-    return f"<table>{line('th', header)}{''.join(line('td', row) for row in rows)}</table>"
-
-
 def _splits(report: Report) -> str:
     rows = []
     for part in report["splits"]:
@@ -114,7 +55,7 @@ def _splits(report: Report) -> str:
     header += ["mean score", "deviation", "smallest", "largest"] if "scores" in report["splits"][0] else []
     sampled = any(part["rows_measured"] < part["rows"] for part in report["splits"])
     note = '<p class="hint">Token figures are of evenly spaced rows; the file is large.</p>' if sampled else ""
-    return f"<h2>Splits</h2>{_table(header, rows)}{note}"
+    return f"<h2>Splits</h2>{table(header, rows)}{note}"
 
 
 def _vocabulary(report: Report) -> str:
@@ -158,13 +99,13 @@ def _copies(report: Report) -> str:
         for group in copies[kind]["groups"][:4]
     ]
     shown = (
-        f"<details><summary>Examples</summary>{_table(['kind', 'text', 'label', 'lines'], groups, 9)}</details>"
+        f"<details><summary>Examples</summary>{table(['kind', 'text', 'label', 'lines'], groups, 9)}</details>"
         if groups
         else ""
     )
     return (
         '<h2>Copies and leaks</h2><p class="hint">A row that stands twice weighs twice; one that stands in training '
-        f"and validation makes scores look better than they are.</p>{_table(['', 'rows'], rows)}{shown}"
+        f"and validation makes scores look better than they are.</p>{table(['', 'rows'], rows)}{shown}"
     )
 
 

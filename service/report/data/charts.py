@@ -1,26 +1,12 @@
 """The charts of a data report, drawn on a canvas of either kind. Called by `page.py` and `picture.py`."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from service.report.canvas import Canvas, Role, shorten, text_width
+from service.report.chart import WIDTH, Chart, compact, histogram, legend
 
-WIDTH = 760  # of every chart
 SHOWN_LABELS = 24
-BAR_TOP = 28  # of the tallest bar; the cut is named above it
 Report = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Chart:
-    """One chart: what it answers, how tall it is, how it is drawn."""
-
-    key: str
-    title: str
-    hint: str  # how to read it, for a beginner
-    height: int
-    draw: Callable[[Canvas], None]
 
 
 def charts_of(report: Report) -> list[Chart]:
@@ -72,10 +58,8 @@ def _labels(report: Report) -> Chart:
 
     def draw(canvas: Canvas) -> None:
         if both:
-            canvas.box(left, 2, 11, 11, "bar")
-            canvas.text(left + 17, 8, "training", "faint", 12)
-            canvas.box(left + 90, 2, 11, 11, "second")
-            canvas.text(left + 107, 8, "held out" if report["held_out"] else "validation", "faint", 12)
+            other = "held out" if report["held_out"] else "validation"
+            legend(canvas, left, 8, [("bar", "training"), ("second", other)])
         for index, row in enumerate(rows):
             y = top + index * step
             canvas.text(left - 8, y + 9, shorten(row["label"], left - 12, size), size=size, anchor="end")
@@ -99,35 +83,13 @@ def _scores(report: Report) -> Chart:
     base, left, room = 170, 56, WIDTH - 70
 
     def draw(canvas: Canvas) -> None:
-        _bars(canvas, counts, left, base, room)
+        histogram(canvas, counts, left, base, room)
         for share in (0, 0.25, 0.5, 0.75, 1):
             value = edges[0] + share * (edges[-1] - edges[0])
             canvas.text(left + share * room, base + 14, f"{value:.3g}", "faint", 12, "middle")
         canvas.text(left + room / 2, base + 34, "score", "faint", 12, "middle")
 
     return Chart("scores", "Scores", "How often each range of the score occurs.", base + 46, draw)
-
-
-def _bars(canvas: Canvas, counts: Sequence[int], left: float, base: float, room: float) -> None:
-    """Bars of equal width with a scale of rows at the left."""
-    largest = max(counts)
-    step = room / len(counts)
-    for share in (0.5, 1.0):
-        y = base - share * (base - BAR_TOP)
-        canvas.line([(left, y), (left + room, y)], "line")
-        canvas.text(left - 8, y, compact(round(share * largest)), "faint", 12, "end")
-    for index, count in enumerate(counts):
-        height = count / largest * (base - BAR_TOP)
-        if count:
-            canvas.box(
-                left + index * step + 0.8,
-                base - max(1.5, height),
-                step - 1.6,
-                max(1.5, height),
-                "bar",
-                f"{count:,} rows",
-            )
-    canvas.line([(left, base), (left + room, base)], "faint")
 
 
 def _lengths(report: Report) -> Chart:
@@ -142,7 +104,7 @@ def _lengths(report: Report) -> Chart:
 
     def draw(canvas: Canvas) -> None:
         cut = tokens["cut_at"]
-        _bars(canvas, counts, left, base, room)
+        histogram(canvas, counts, left, base, room)
         every = max(1, -(-len(counts) // 8))
         for index in range(0, len(counts) + (not overflow), every):
             canvas.text(left + index * step, base + 14, f"{edges[index]}", "faint", 12, "middle")
@@ -188,10 +150,3 @@ def _batch(report: Report) -> Chart:
         f"{sample['rows']} × {longest} token ids."
     )
     return Chart("batch", "One batch of training", hint, len(lengths) * step + 20, draw)
-
-
-def compact(number: int) -> str:
-    """1,057; 12.3 k; 1.2 M."""
-    if number < 10_000:
-        return f"{number:,}"
-    return f"{number / 1_000:.1f} k" if number < 1_000_000 else f"{number / 1_000_000:.1f} M"
