@@ -5,6 +5,7 @@ One base may carry many adapters at once, and one batch may mix rows of differen
 Shapes: B rows, T tokens, A adapters held, R rank, I inputs, O outputs.
 """
 
+import hashlib
 import json
 import os
 import threading
@@ -104,6 +105,7 @@ class Adapter:
     config: TransformerConfig  # of the tuned model: base's body, its own head and labels
     factors: dict[str, tuple[Tensor, Tensor]]  # linear's name -> A [R, I], B [O, R], unscaled
     head: dict[str, Tensor]  # parameters of classifier and pooler by name
+    body_sha256: str | None = None  # of the weights it was trained over, see `sha256_of_body`
 
 
 def _linears(model: TextModel, targets: Sequence[str]) -> Iterator[tuple[str, nn.Module, str]]:
@@ -152,7 +154,16 @@ def take_adapter(model: TextModel, lora: LoraConfig) -> Adapter:
         for name, tensor in model.state_dict().items()
         if name.startswith(("classifier.", "pooler."))
     }
-    return Adapter(lora, model.config, factors, head)
+    return Adapter(lora, model.config, factors, head, sha256_of_body(model))
+
+
+def sha256_of_body(model: TextModel) -> str:
+    """Over the weights of the stack, with adapters attached or without: an adapter is worth nothing over others."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.stack.state_dict().items()):
+        if not name.endswith((".down", ".up")):
+            digest.update(name.replace(".base.", ".").encode() + tensor.float().cpu().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def merge(base: TextModel, adapter: Adapter) -> TextModel:
@@ -177,6 +188,7 @@ def save_adapter(adapter: Adapter, base_model: str, folder: Path) -> None:
         tensors |= {f"{name}.down": down, f"{name}.up": up}
     write_tensors(folder / ADAPTER_WEIGHTS_FILE, tensors)
     fields = {"base_model": base_model, "lora": asdict(adapter.lora), "config": adapter.config.to_dict()}
+    fields["body_sha256"] = adapter.body_sha256
     temporary = folder / f".{ADAPTER_CONFIG_FILE}.tmp"
     temporary.write_text(json.dumps(fields, indent=1, ensure_ascii=False), encoding="utf-8")
     os.replace(temporary, folder / ADAPTER_CONFIG_FILE)
@@ -198,7 +210,7 @@ def load_adapter(folder: Path) -> Adapter:
     tensors = read_tensors(folder / ADAPTER_WEIGHTS_FILE)
     names = sorted({name.removesuffix(".down") for name in tensors if name.endswith(".down")})
     factors = {name: (tensors.pop(f"{name}.down"), tensors.pop(f"{name}.up")) for name in names}
-    return Adapter(lora, TransformerConfig.from_dict(fields["config"]), factors, tensors)
+    return Adapter(lora, TransformerConfig.from_dict(fields["config"]), factors, tensors, fields.get("body_sha256"))
 
 
 def _fields(folder: Path) -> dict[str, Any]:

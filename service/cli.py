@@ -16,7 +16,7 @@ from service.jobs.tables import Job
 from service.registry import ModelStore
 from service.settings import Settings
 from training.catalogue import MINILM_SHA256, fetch_minilm, sha256_of, write_splits
-from training.cli import add_commands
+from training.cli import Store, add_commands
 
 DEMO_DATA = "movie-sentiment"
 
@@ -34,8 +34,12 @@ def main() -> None:
     serve.set_defaults(run=lambda arguments: run_serve(settings, arguments.host, arguments.port))
     alone = commands.add_parser("worker", help="run a job worker alone, on a host that shares the state folder")
     alone.set_defaults(run=lambda _: worker.main())
-    publish_here = partial(publish, settings)
-    data_commands = add_commands(commands, settings.home.absolute(), publish_here)
+    store = Store(
+        publish=partial(publish, settings),
+        find_base=partial(data_cli.find_base, settings=settings),
+        bases=lambda: ModelStore(settings.bentoml_home).bases(),
+    )
+    data_commands = add_commands(commands, settings.home.absolute(), store)
     data_cli.add_report(data_commands, settings)
     models_cli.add_commands(commands, settings)
     diagram_cli.add_commands(commands, settings)

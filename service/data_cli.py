@@ -67,8 +67,11 @@ def find_base(given: str, settings: Settings) -> Path:
     if is_model_folder(Path(given)):
         return Path(given)
     try:
-        return ModelStore(settings.bentoml_home).find(given).folder
+        card = ModelStore(settings.bentoml_home).find(given)
     except NotFound as error:
         if given == "minilm-l6":
             return fetch_minilm(settings.cache)
         raise ValueError(f"{error}; or name a model folder") from None
+    if card.adapter:
+        raise ValueError(f"{given!r} is an adapter over {card.base_model!r}; name that one")
+    return card.folder

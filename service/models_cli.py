@@ -1,4 +1,4 @@
-"""The `vitrine models` commands: import from Hugging Face, export to it, list. Added by `cli.py`."""
+"""The `vitrine models` commands: import from Hugging Face or a tuned folder, export, list. Added by `cli.py`."""
 
 import argparse
 import hashlib
@@ -10,7 +10,15 @@ from huggingface_hub import snapshot_download
 
 from model.heads import TextModel
 from model.huggingface import LAYOUTS, write_folder
-from model.lora import is_adapter_folder, load_adapter, load_adapter_config, merge
+from model.lora import (
+    AdapterBank,
+    is_adapter_folder,
+    load_adapter,
+    load_adapter_config,
+    merge,
+    save_adapter,
+    sha256_of_body,
+)
 from model.tokenizer import Tokenizer
 from model.weights import is_model_folder, load_model, save_model
 from service.errors import NotFound
@@ -26,7 +34,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     """Adds `models import|export|list` to the command line."""
     models = commands.add_parser("models", help="move models between the store and Hugging Face folders")
     actions = models.add_subparsers(dest="action", required=True)
-    take = actions.add_parser("import", help="put a Hugging Face model into the store")
+    take = actions.add_parser("import", help="put a Hugging Face model, or what `finetune` left, into the store")
     take.add_argument("source", help="a folder, or an id on the Hugging Face hub")
     take.add_argument("--name", help="the model's id here (default: the last part of the source, in lower case)")
     take.add_argument("--revision", help="branch, tag or commit on the hub")
@@ -43,7 +51,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def import_model(source: str, name: str | None, revision: str | None, settings: Settings) -> str:
-    """Loads the model, which checks it, and publishes it in our layout -> its BentoML tag. Idempotent."""
+    """Loads a model or adapter, which checks it, and publishes it in our layout -> its BentoML tag. Idempotent."""
     model_id = name if name is not None else name_of(source)
     if not MODEL_ID.fullmatch(model_id):
         raise ValueError(
@@ -51,23 +59,52 @@ def import_model(source: str, name: str | None, revision: str | None, settings: 
             "letter or digit at both ends"
         )
     folder = Path(source) if Path(source).is_dir() else fetch(source, revision, settings.cache / "huggingface")
-    if not is_model_folder(folder):
-        raise ValueError(f"{source} has no config.json; name a folder with a model")
+    store = ModelStore(settings.bentoml_home)
+    settings.cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=settings.cache) as temporary:
+        if is_adapter_folder(folder):
+            base_model = copy_adapter(folder, store, Path(temporary))
+        elif is_model_folder(folder):
+            base_model = None
+            copy_model(folder, Path(temporary))
+        else:
+            raise ValueError(f"{source} has neither config.json nor adapter.json; name a folder with a model")
+        tag = f"{model_id}:{_sha256(Path(temporary))[:12]}"
+        if other := next((card.tag for card in store.cards() if card.id == model_id and card.tag != tag), None):
+            raise ValueError(f"model {model_id!r} is in the store with other content ({other}); choose another --name")
+        store.publish(Path(temporary), model_id, tag, base_model, None)
+    return tag
+
+
+def copy_model(folder: Path, target: Path) -> None:
+    """Writes a model in our layout. Raises ValueError when it is broken."""
     model, tokenizer = load_model(folder)
     if tokenizer.vocab_size > model.config.vocab_size:
         raise ValueError(
             f"the tokenizer has {tokenizer.vocab_size} tokens, the model {model.config.vocab_size}; "
             "do they belong together?"
         )
-    store = ModelStore(settings.bentoml_home)
-    settings.cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=settings.cache) as temporary:
-        save_model(model, tokenizer, Path(temporary))
-        tag = f"{model_id}:{_sha256(Path(temporary))[:12]}"
-        if other := next((card.tag for card in store.cards() if card.id == model_id and card.tag != tag), None):
-            raise ValueError(f"model {model_id!r} is in the store with other content ({other}); choose another --name")
-        store.publish(Path(temporary), model_id, tag, None, None)
-    return tag
+    save_model(model, tokenizer, target)
+
+
+def copy_adapter(folder: Path, store: ModelStore, target: Path) -> str:
+    """Writes what `vitrine finetune --adapter lora` left -> its base. Raises ValueError when the store lacks that."""
+    base_model, _ = load_adapter_config(folder)
+    adapter = load_adapter(folder)
+    known = store.bases()
+    if base_model not in known:
+        raise ValueError(
+            f"{folder} is an adapter over {base_model!r}, which is no base in the store; import that "
+            "under this name first"
+        )
+    base, _ = load_model(known[base_model])
+    if adapter.body_sha256 not in (None, sha256_of_body(base)):
+        raise ValueError(
+            f"{folder} was trained over another {base_model!r} than the one in the store; tune it again over this one"
+        )
+    AdapterBank(base).add(adapter)
+    save_adapter(adapter, base_model, target)
+    return base_model
 
 
 def name_of(source: str) -> str:

@@ -76,6 +76,10 @@ class ModelStore:
         newest_first = sorted(models, key=lambda model: (model.info.creation_time, str(model.tag)), reverse=True)
         return [card for model in newest_first if (card := self._card(model)) is not None]
 
+    def bases(self) -> dict[str, Path]:
+        """The folders of all models that were not tuned from another one, by id."""
+        return {card.id: card.folder for card in self.cards() if card.base_model is None}
+
     def find(self, model_id: str) -> ModelCard:
         """Raises NotFound for a name no model has."""
         cards = self.cards()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from training.cli import add_commands
+from training.cli import Store, add_commands
 from training.config import PretrainRecipe
 from training.finetune import read_manifest
 
@@ -21,7 +21,7 @@ def run(home: Path, *arguments: str) -> list[tuple[str, Path]]:
         return f"published as {name}"
 
     parser = argparse.ArgumentParser()
-    add_commands(parser.add_subparsers(), home, publish)
+    add_commands(parser.add_subparsers(), home, Store(publish, find_base=Path, bases=dict))
     parsed = parser.parse_args(arguments)
     parsed.run(parsed)
     return published

@@ -1,7 +1,8 @@
 """The training commands of `vitrine`: fetch data, pre-train, fine-tune in this process with a progress bar."""
 
 import argparse
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
@@ -11,7 +12,7 @@ from tqdm import tqdm
 from model.config import PRESETS, TransformerConfig
 from model.tokenizer import END_OF_TEXT, Tokenizer, train_byte_bpe, train_wordpiece
 from model.weights import is_model_folder
-from training.catalogue import DATASETS, fetch_minilm, write_splits
+from training.catalogue import DATASETS, write_splits
 from training.config import PretrainRecipe, Recipe
 from training.corpus import read_documents
 from training.finetune import OBJECTIVES, finetune, load_data
@@ -31,10 +32,18 @@ RECIPE_OPTIONS = {  # of `pretrain`, by the field of the recipe each sets
 }  # fmt: skip
 OWN_TEXT_OPTIONS = ("validation", "task", "preset", "vocabulary", *RECIPE_OPTIONS)
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
-Publish = Callable[[str, Path], str]  # a finished model's name and folder -> what to tell the user
 
 
-def add_commands(commands: Commands, home: Path, publish: Publish) -> Commands:
+@dataclass(frozen=True)
+class Store:
+    """What these commands need of the model store; the service's command line gives it."""
+
+    publish: Callable[[str, Path], str]  # a finished model's name and folder -> what to tell the user
+    find_base: Callable[[str], Path]  # a model's id, or a folder
+    bases: Callable[[], Mapping[str, Path]]  # every base in the store, by id
+
+
+def add_commands(commands: Commands, home: Path, store: Store) -> Commands:
     """Adds `data`, `pretrain` and `finetune` to the command line -> the commands under `data`, for more of them."""
     data = commands.add_parser("data", help="write a catalogue data set as JSONL files, or report on a file of yours")
     data_commands = data.add_subparsers(dest="name", required=True)
@@ -47,7 +56,9 @@ def add_commands(commands: Commands, home: Path, publish: Publish) -> Commands:
     tune.add_argument("--data", required=True, help=SOURCE_HELP)
     tune.add_argument("--validation", help="validation rows, named the same way; a tenth of the data when absent")
     tune.add_argument("--task", choices=sorted(OBJECTIVES), help="what to learn (default: told by the columns)")
-    tune.add_argument("--base", default="minilm-l6", help="'minilm-l6' or a model folder (default: minilm-l6)")
+    tune.add_argument(
+        "--base", default="minilm-l6", help="a model's id in the store, or a model folder (default: minilm-l6)"
+    )
     tune.add_argument("--output", type=Path, required=True, help="folder for the tuned model")
     tune.add_argument("--epochs", type=int, default=Recipe.num_epochs)
     tune.add_argument("--batch-size", type=int, default=Recipe.batch_size)
@@ -56,7 +67,7 @@ def add_commands(commands: Commands, home: Path, publish: Publish) -> Commands:
     tune.add_argument("--adapter", choices=("full", "lora"), default=Recipe.adapter)
     tune.add_argument("--lora-rank", type=int, default=Recipe.lora_rank)
     tune.add_argument("--seed", type=int, default=Recipe.seed)
-    tune.set_defaults(run=lambda arguments: run_finetune(arguments, home))
+    tune.set_defaults(run=lambda arguments: run_finetune(arguments, store))
 
     names = ", ".join(f"{named.name} ({named.summary})" for named in RECIPES.values())
     pre = commands.add_parser("pretrain", help="train a Transformer on running text, from random weights")
@@ -71,7 +82,7 @@ def add_commands(commands: Commands, home: Path, publish: Publish) -> Commands:
         pre.add_argument(f"--{option.replace('_', '-')}", type=type(default), help=f"default: {default}")
     pre.add_argument("--output", type=Path, help="folder for the run (default: in the state folder)")
     pre.add_argument("--publish", metavar="NAME", help="put the model into the store under this name")
-    pre.set_defaults(run=lambda arguments: run_pretrain(arguments, home, publish))
+    pre.set_defaults(run=lambda arguments: run_pretrain(arguments, home, store))
     return data_commands
 
 
@@ -80,7 +91,7 @@ def run_data(arguments: argparse.Namespace, home: Path) -> None:
         print(path)
 
 
-def run_finetune(arguments: argparse.Namespace, home: Path) -> None:
+def run_finetune(arguments: argparse.Namespace, store: Store) -> None:
     recipe = Recipe(
         num_epochs=arguments.epochs,
         batch_size=arguments.batch_size,
@@ -90,20 +101,20 @@ def run_finetune(arguments: argparse.Namespace, home: Path) -> None:
         adapter=arguments.adapter,
         lora_rank=arguments.lora_rank,
     )
-    base = fetch_minilm(home / "cache") if arguments.base == "minilm-l6" else Path(arguments.base)
-    if not is_model_folder(base):
-        raise ValueError(f"base {arguments.base!r} is neither 'minilm-l6' nor a folder with a model")
+    base = store.find_base(arguments.base)
+    name = base.resolve().name if is_model_folder(Path(arguments.base)) else arguments.base
     validation = find_source(arguments.validation) if arguments.validation else None
     data = load_data(find_source(arguments.data), validation, recipe, arguments.task)
     print(f"task: {data.task}")
     for warning in data.warnings:
         print(f"warning: {warning}")
     arguments.output.mkdir(parents=True, exist_ok=True)
-    show_all(finetune(base, data, recipe, arguments.output, _device(), arguments.base))
-    print(f"tuned model: {arguments.output / 'model'}")
+    show_all(finetune(base, data, recipe, arguments.output, _device(), name, store.bases()))
+    tuned = arguments.output / "model"
+    print(f"tuned model: {tuned}; to serve it: vitrine models import {tuned} --name NAME")
 
 
-def run_pretrain(arguments: argparse.Namespace, home: Path, publish: Publish) -> None:
+def run_pretrain(arguments: argparse.Namespace, home: Path, store: Store) -> None:
     """A model of ours by name, or one of the user's own text."""
     if (arguments.name is None) == (arguments.data is None):
         raise ValueError("name a model of this project, or give your own text with --data and --validation")
@@ -121,7 +132,7 @@ def run_pretrain(arguments: argparse.Namespace, home: Path, publish: Publish) ->
         _pretrain_on_own_text(arguments, output)
     print(f"pre-trained model: {output / 'model'}")
     if name is not None:
-        print(publish(name, output / "model"))
+        print(store.publish(name, output / "model"))
 
 
 def _pretrain_on_own_text(arguments: argparse.Namespace, output: Path) -> None:

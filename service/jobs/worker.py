@@ -173,12 +173,11 @@ class Worker:
         for warning in map(str, data.warnings):
             self.store.add_event(job.id, f"noted:{warning}", warning, level="warn")
         base = self.models.find(job.model)
-        others = {card.id: card.folder for card in self.models.cards() if card.base_model is None}
         output = self.settings.runs / job.id
         output.mkdir(parents=True, exist_ok=True)
         tokens = 0
         if not (output / MANIFEST_FILE).is_file():  # else a worker died between the manifest and the store
-            for event in finetune(base.folder, data, recipe, output, self.device, job.model, others):
+            for event in finetune(base.folder, data, recipe, output, self.device, job.model, self.models.bases()):
                 tokens = event.tokens_seen if isinstance(event, Progress) else tokens
                 if not self._report(job, event):
                     return
