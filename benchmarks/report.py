@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from training.trainer import Evaluated, Progress, TrainingEvent
+from training.events import Evaluated, Progress, TrainingEvent
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"

@@ -16,10 +16,16 @@ from model.transformer import Decoder, Encoder, EncoderDecoder, Trace
 Stack = Encoder | Decoder | EncoderDecoder
 
 
+def widened(values: Tensor) -> Tensor:
+    """float32 at least: bfloat16 and float16 become it, float64 stays."""
+    return values.float() if values.element_size() < 4 else values
+
+
 def mean_pool(hidden: Tensor, real: Tensor) -> Tensor:
     """Mean over real tokens (Reimers and Gurevych 2019). hidden [B, T, D], real bool [B, T] -> float32 [B, D]."""
-    weight = real[..., None].float()
-    return (hidden.float() * weight).sum(dim=1) / weight.sum(dim=1).clamp_min(1.0)
+    hidden = widened(hidden)
+    weight = real[..., None].to(hidden)
+    return (hidden * weight).sum(dim=1) / weight.sum(dim=1).clamp_min(1.0)
 
 
 def pool(hidden: Tensor, real: Tensor, kind: str) -> Tensor:
@@ -27,9 +33,9 @@ def pool(hidden: Tensor, real: Tensor, kind: str) -> Tensor:
     if kind == "mean":
         return mean_pool(hidden, real)
     if kind == "first":
-        return hidden[:, 0].float()
+        return widened(hidden[:, 0])
     last = real.sum(dim=1) - 1  # [B]
-    return hidden[torch.arange(len(hidden), device=hidden.device), last].float()
+    return widened(hidden[torch.arange(len(hidden), device=hidden.device), last])
 
 
 class Pooler(nn.Module):
@@ -126,12 +132,12 @@ class TextModel(nn.Module):
     def pooled(self, batch: Batch) -> Tensor:
         """Text vectors [B, D] in float32, not normalised."""
         if self.config.pooling == "first" and self.config.architecture == "encoder" and not batch.packed:
-            return self.body.first_token(batch).float()
+            return widened(self.body.first_token(batch))
         return pool(self.body(batch), batch.real, self.config.pooling)
 
     def embed(self, batch: Batch) -> Tensor:
         """Text vectors of unit length [B, D], in float32: cosine similarity is their dot product."""
-        return F.normalize(self.pooled(batch).float(), dim=-1)
+        return F.normalize(self.pooled(batch), dim=-1)
 
     def classify(self, batch: Batch) -> Tensor:
         """Logits [B, C] in float32 from the text vector; one number a text for regression."""
@@ -142,8 +148,7 @@ class TextModel(nn.Module):
         if self.classifier is None or self.config.task == "tagging":
             raise ValueError("this model has no classification head; fine-tune it on labelled text first")
         vectors = vectors if self.pooler is None else self.pooler(vectors)
-        logits: Tensor = self.classifier(vectors)
-        return logits.float()
+        return widened(self.classifier(vectors))
 
     def tag(self, batch: Batch) -> Tensor:
         """Logits [B, T, C] in float32, one row a token."""
@@ -153,8 +158,7 @@ class TextModel(nn.Module):
         """The head alone: token vectors [B, T, D] -> logits [B, T, C] in float32."""
         if self.classifier is None or self.config.task != "tagging":
             raise ValueError("this model has no tagging head; fine-tune it on rows of tokens and tags first")
-        logits: Tensor = self.classifier(hidden.to(self.classifier.linear.weight.dtype))
-        return logits.float()
+        return widened(self.classifier(hidden.to(self.classifier.linear.weight.dtype)))
 
     def vocabulary_logits(self, hidden: Tensor) -> Tensor:
         """hidden [M, D] of chosen positions -> logits [M, V]: what token stands there, or comes next."""

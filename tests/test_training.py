@@ -16,9 +16,9 @@ from training.collate import epoch_batches
 from training.config import Recipe
 from training.data import DataFaults, check_training, check_validation, load_examples, split_validation
 from training.evaluate import score
+from training.events import Evaluated, Progress, Started, TrainingEvent
 from training.finetune import finetune, load_data, read_manifest
 from training.optim import learning_rate_at
-from training.trainer import Evaluated, Progress, Started, TrainingEvent
 
 GOOD = '{"text": "fine", "label": "a"}\n'
 CPU = torch.device("cpu")
@@ -109,7 +109,7 @@ def test_buckets_pad_far_less_than_random_order(movie_rows: Rows) -> None:
 
 
 def test_learning_rate_warms_up_and_decays() -> None:
-    recipe = Recipe(learning_rate=1.0, warmup_share=0.1).optimisation
+    recipe = Recipe(learning_rate=1.0, warmup_share=0.1).optimisation_for("loss")
     rates = [learning_rate_at(step, 100, recipe) for step in range(100)]
     assert rates[0] == pytest.approx(0.1)
     assert max(rates) == rates[9] == rates[10] == pytest.approx(1.0)

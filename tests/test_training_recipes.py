@@ -12,8 +12,8 @@ from model.tokenizer import train_byte_bpe, train_wordpiece
 from tests.small import few
 from training import recipes
 from training.config import PretrainRecipe
+from training.events import Evaluated
 from training.recipes import PIECE_ENDS, RECIPES, pieces
-from training.trainer import Evaluated
 
 TEXTS = ["我爱北京天安门，天安门上太阳升。", "酒店房间很小，服务态度差！", "这本书非常好。"] * 3
 

@@ -19,10 +19,10 @@ from model.weights import load_model, save_model
 from training.config import Recipe
 from training.data import DataFaults, join_words
 from training.evaluate import predict
-from training.finetune import OBJECTIVES, encode, finetune, load_data, read_manifest
+from training.events import Noted, TrainingEvent
+from training.finetune import encode, finetune, load_data, make_objective, read_manifest
 from training.labelled import NOT_LEARNED, align_tags
 from training.scores import score_label_sets, score_numbers, score_tags, spans_of
-from training.trainer import Noted, TrainingEvent
 
 CPU = torch.device("cpu")
 WORDS = ["red", "green", "blue", "cat", "dog", "bird", "runs", "sleeps", "北京", "上海", "去", "在"]
@@ -138,7 +138,7 @@ def test_a_saved_adapter_scores_what_its_manifest_says(base: Path, tmp_path: Pat
             metrics["mean_absolute_error"], rel=1e-3
         )
     else:
-        again = OBJECTIVES[data.task](tuned, held_out, held_out, 8, 0).evaluate()
+        again = make_objective(data.task, tuned, held_out, held_out, RECIPE).evaluate()
         assert again.accuracy == pytest.approx(metrics["accuracy"])
         assert again.loss == pytest.approx(metrics["loss"], rel=1e-3)
 

@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,32 +16,39 @@ from model.weights import read_tensors, write_tensors
 STATE_FILE = "state.json"
 
 
-@dataclass(frozen=True)
+@dataclass
 class Position:
     """Where a run stands; what is not in here is in the tensors."""
 
-    step: int  # steps done
-    tokens_seen: int
-    loss_sum: float  # since the last progress event, so that events are the same after a resume
     run_key: str  # hash of data, recipe and base: a checkpoint of another run is never resumed
-    seconds: float = 0.0  # of training, those before an interruption included; older checkpoints lack it
+    step: int = 0  # steps done
+    tokens_seen: int = 0
+    loss_sum: float = 0.0  # since the last progress event, so that events are the same after a resume
+    gradient_norm: float = 0.0  # of the last step
+    seconds: float = 0.0  # of training, those before an interruption included
+    best_step: int = 0
+    best_value: float | None = None  # of the metric the run is judged by, its sign turned where lower is better
+    evaluations_since_best: int = 0
+    stopped: bool = False  # early, because the metric no longer rose
+    best_scores: dict[str, Any] = field(default_factory=dict)  # of the best step, or of the last without a metric
+    history: list[dict[str, float]] = field(default_factory=list)  # what was measured at which step
 
-    def to_dict(self) -> dict[str, Any]:
-        return dict(self.__dict__)
 
-
-def save_checkpoint(folder: Path, model: TextModel, optimizer: torch.optim.Optimizer, position: Position) -> None:
-    """Writes beside, then renames: a killed writer leaves the last whole checkpoint in place."""
+def save_checkpoint(
+    folder: Path, model: TextModel, optimizer: torch.optim.Optimizer, position: Position, gathered: dict[str, Tensor]
+) -> None:
+    """Writes beside, then renames: a killed writer leaves the last whole checkpoint in place. `gathered` is what the
+    objective keeps of its own."""
     temporary = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     write_tensors(temporary / "model.safetensors", _trained(model))
-    tensors: dict[str, Tensor] = {"rng": torch.get_rng_state()}
-    for index, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"{index}.{name}": value for name, value in state.items()}
+    state = optimizer.state_dict()["state"]
+    tensors = {f"{index}.{name}": value for index, fields in state.items() for name, value in fields.items()}
     write_tensors(temporary / "optimizer.safetensors", tensors)
+    write_tensors(temporary / "gathered.safetensors", gathered)
     with open(temporary / STATE_FILE, "w", encoding="utf-8") as file:
-        json.dump(position.to_dict(), file)
+        json.dump(asdict(position), file)
         file.flush()
         os.fsync(file.fileno())
     previous = folder.with_name(f".{folder.name}.old")
@@ -52,28 +59,43 @@ def save_checkpoint(folder: Path, model: TextModel, optimizer: torch.optim.Optim
     shutil.rmtree(previous, ignore_errors=True)
 
 
-def load_checkpoint(folder: Path, model: TextModel, optimizer: torch.optim.Optimizer, run_key: str) -> Position | None:
-    """Restores model, optimiser and random state in place; None when there is nothing to resume for this run."""
+def load_checkpoint(
+    folder: Path, model: TextModel, optimizer: torch.optim.Optimizer, run_key: str
+) -> tuple[Position, dict[str, Tensor]] | None:
+    """Restores model and optimiser in place -> where the run stands, and what the objective had gathered; None when
+    there is nothing to resume for this run."""
     previous = folder.with_name(f".{folder.name}.old")
     if not folder.exists() and previous.exists():  # killed between the two renames
         os.replace(previous, folder)
     if not (folder / STATE_FILE).is_file():
         return None
-    position = Position(**json.loads((folder / STATE_FILE).read_text(encoding="utf-8")))
-    if position.run_key != run_key:
+    fields = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+    if fields["run_key"] != run_key:
         return None
-    saved = read_tensors(folder / "model.safetensors")
+    _load_trained(folder / "model.safetensors", model)
+    states: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in read_tensors(folder / "optimizer.safetensors").items():
+        index, _, field_name = name.partition(".")
+        states.setdefault(int(index), {})[field_name] = tensor
+    optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
+    return Position(**fields), read_tensors(folder / "gathered.safetensors")
+
+
+def save_best(folder: Path, model: TextModel) -> None:
+    """The weights of the best evaluation so far; the checkpoint says at which step that was."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_tensors(folder / "model.safetensors", _trained(model))
+
+
+def load_best(folder: Path, model: TextModel) -> None:
+    _load_trained(folder / "model.safetensors", model)
+
+
+def _load_trained(path: Path, model: TextModel) -> None:
+    saved = read_tensors(path)
     with torch.no_grad():
         for name, parameter in _trained(model).items():
             parameter.copy_(saved[name])
-    tensors = read_tensors(folder / "optimizer.safetensors")
-    torch.set_rng_state(tensors.pop("rng"))
-    states: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        index, _, field = name.partition(".")
-        states.setdefault(int(index), {})[field] = tensor
-    optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
-    return position
 
 
 def _trained(model: TextModel) -> dict[str, Tensor]:

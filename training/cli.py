@@ -15,11 +15,11 @@ from model.weights import is_model_folder
 from training.catalogue import DATASETS, write_splits
 from training.config import PretrainRecipe, Recipe
 from training.corpus import read_documents
-from training.finetune import OBJECTIVES, finetune, load_data
+from training.events import Evaluated, Noted, Progress, Started, TrainingEvent
+from training.finetune import USUAL_METRIC, finetune, load_data
 from training.pretrain import Texts, prepare, pretrain
 from training.recipes import RECIPES
 from training.tables import find_source
-from training.trainer import Evaluated, Noted, Progress, Started, TrainingEvent
 
 SOURCE_HELP = (
     "labelled rows: a JSONL, CSV or Parquet file, a folder saved by `datasets`, or a data set's name; ':SPLIT' after a "
@@ -55,7 +55,7 @@ def add_commands(commands: Commands, home: Path, store: Store) -> Commands:
     tune = commands.add_parser("finetune", help="fine-tune a base model on a labelled file, in this process")
     tune.add_argument("--data", required=True, help=SOURCE_HELP)
     tune.add_argument("--validation", help="validation rows, named the same way; a tenth of the data when absent")
-    tune.add_argument("--task", choices=sorted(OBJECTIVES), help="what to learn (default: told by the columns)")
+    tune.add_argument("--task", choices=sorted(USUAL_METRIC), help="what to learn (default: told by the columns)")
     tune.add_argument(
         "--base", default="minilm-l6", help="a model's id in the store, or a model folder (default: minilm-l6)"
     )

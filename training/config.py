@@ -1,14 +1,15 @@
 """What a run is asked to do: frozen recipes, shared by the command line, the job worker and the benchmarks."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 from model.config import Pooler, Pooling
 
 MAX_EPOCHS = 50
 MAX_BATCH_SIZE = 256
-Schedule = Literal["linear", "cosine"]
+Schedule = Literal["linear", "cosine", "constant"]
 AdapterKind = Literal["full", "lora"]
+ClassWeights = Literal["none", "balanced"]
 
 
 @dataclass(frozen=True)
@@ -19,35 +20,58 @@ class Optimisation:
     learning_rate: float  # peak, reached after the warm-up
     warmup_share: float = 0.1  # of all steps
     schedule: Schedule = "linear"  # how the learning rate falls after the warm-up
+    layer_decay: float = 1.0  # each layer learns this much slower than the one above it
     weight_decay: float = 0.01
     second_moment_decay: float = 0.999  # Adam's beta 2
     max_gradient_norm: float = 1.0
     seed: int = 0
-    checkpoint_steps: int = 50  # steps between resumable checkpoints
+    micro_batch_size: int | None = None  # rows at once; None: as many of the batch as memory holds
     bfloat16: bool | None = None  # None: where the processor has it
+    evaluation_steps: int | None = None  # steps between evaluations; None: an epoch
+    metric: str | None = None  # the weights that were best by it are kept; None: the last
+    patience: int | None = None  # evaluations without a better metric that end the run; None: it runs to its end
+    checkpoint_steps: int = 1_000  # steps between resumable checkpoints, at most
+    checkpoint_seconds: float = 30.0  # likewise
 
     def __post_init__(self) -> None:
         if self.num_epochs < 1:
             raise ValueError(f"n_epochs is {self.num_epochs}; choose at least 1")
         if not 0.0 < self.learning_rate <= 1.0:
             raise ValueError(f"learning_rate is {self.learning_rate}; choose a value above 0 and at most 1")
+        if not 0.0 < self.layer_decay <= 1.0:
+            raise ValueError(f"layer_decay is {self.layer_decay}; choose a value above 0 and at most 1")
+        for name in ("micro_batch_size", "evaluation_steps", "patience"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}; choose at least 1")
+        if self.patience is not None and self.metric is None:
+            raise ValueError(f"patience is {self.patience} without a metric; say which metric is to rise")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Hyperparameters of one fine-tuning run. Raises ValueError with value, limit and remedy."""
+    """Hyperparameters of one fine-tuning run; `choose.py` sets those the user leaves open. Raises ValueError with
+    value, limit and remedy."""
 
     num_epochs: int = 3
     batch_size: int = 32  # rows
     learning_rate: float = 5e-5  # peak, reached after the warm-up
     warmup_share: float = 0.1  # of all steps
+    schedule: Schedule = "linear"  # how the learning rate falls after the warm-up
+    layer_decay: float = 1.0  # each layer learns this much slower than the one above it
+    frozen_layers: int = 0  # from the bottom, the embeddings among them, that stay as they are; 0: none
     weight_decay: float = 0.01
     max_gradient_norm: float = 1.0
     max_length: int = 128  # tokens a row, special tokens included; longer rows are cut
     seed: int = 0
     validation_share: float = 0.1  # of the training rows, when no validation data is given
-    checkpoint_steps: int = 50  # steps between resumable checkpoints
+    class_weights: ClassWeights = "none"  # "balanced" gives every class the same say, however many rows it has
+    micro_batch_size: int | None = None  # rows at once; None: as many of the batch as memory holds
     bfloat16: bool | None = None  # None: where the processor has it
+    evaluation_steps: int | None = None  # steps between evaluations; None: an epoch
+    metric: str | None = None  # the weights that were best by it are kept; None: the task's usual one
+    patience: int | None = None  # evaluations without a better metric that end the run; None: it runs to its end
+    checkpoint_steps: int = 1_000  # steps between resumable checkpoints; there is one every half a minute anyway
     pooling: Pooling | None = None  # None: as Hugging Face's classifier of the same layout does
     pooler: Pooler | None = None
     adapter: AdapterKind = "full"  # "lora" trains low-rank adapters and the head, the base stays as it is
@@ -65,20 +89,15 @@ class Recipe:
             raise ValueError(f"max_length is {self.max_length}; at least 4 tokens are needed")
         if not 1 <= self.lora_rank <= 256:
             raise ValueError(f"lora_rank is {self.lora_rank}; choose from 1 to 256")
-        _ = self.optimisation  # checks the rest
+        if self.frozen_layers < 0:
+            raise ValueError(f"frozen_layers is {self.frozen_layers}; choose 0 or more")
+        _ = self.optimisation_for("loss")  # checks the rest
 
-    @property
-    def optimisation(self) -> Optimisation:
-        return Optimisation(
-            num_epochs=self.num_epochs,
-            learning_rate=self.learning_rate,
-            warmup_share=self.warmup_share,
-            weight_decay=self.weight_decay,
-            max_gradient_norm=self.max_gradient_norm,
-            seed=self.seed,
-            checkpoint_steps=self.checkpoint_steps,
-            bfloat16=self.bfloat16,
-        )
+    def optimisation_for(self, metric: str) -> Optimisation:
+        """How the weights are changed; `metric` is the task's usual one, which judges the run when no other is
+        wanted."""
+        shared = {field.name for field in fields(Optimisation)} & {field.name for field in fields(self)}
+        return Optimisation(**({name: getattr(self, name) for name in shared} | {"metric": self.metric or metric}))
 
 
 @dataclass(frozen=True)
@@ -95,7 +114,7 @@ class PretrainRecipe:
     dropout: float = 0.0  # while pre-training: few epochs leave little to overfit, and it costs a fifth of the time
     mask_share: float = 0.3  # of the tokens, for a masked language model (Wettig et al. 2023: 15% is too little)
     seed: int = 0
-    checkpoint_steps: int = 200
+    checkpoint_steps: int = 1_000
     bfloat16: bool | None = None
 
     def __post_init__(self) -> None:

@@ -20,11 +20,14 @@ from model.tokenizer import Tokenizer
 from model.weights import load_model, load_tokenizer, save_model
 from training.config import Recipe
 from training.data import DataTask, Examples, check_training, check_validation, load_examples, split_validation
+from training.evaluation.files import write_evaluation
+from training.events import Noted, Started, TrainingEvent
 from training.faults import DataFaults, Fault
 from training.labelled import Rows, encode_classes, encode_label_sets, encode_scores, encode_tags
 from training.objectives import ChooseLabels, Classify, Regress, TagWords
 from training.oddities import cut_warning, find_leaks, leak_warning, odd_rows
-from training.trainer import Evaluated, Noted, Started, Trainer, TrainingEvent
+from training.parallel import ALONE, World
+from training.trainer import Objective, Trainer, UnfinishedRun
 
 MANIFEST_FILE = "manifest.json"
 MAX_UNKNOWN_RATE = 0.05  # of a file's tokens, before a warning
@@ -74,8 +77,10 @@ def finetune(
     device: torch.device,
     base_name: str | None = None,
     other_bases: Mapping[str, Path] = MappingProxyType({}),
+    world: World = ALONE,
 ) -> Iterator[TrainingEvent]:
-    """Tunes the model folder `base` and leaves `model` in `output`, whole or as an adapter; the manifest comes last.
+    """Tunes the model folder `base` and leaves `model` in `output`, whole or as an adapter, with its evaluation; the
+    manifest comes last.
 
     An interrupted run continues from its last checkpoint when called again with the same arguments. When the base's
     vocabulary lacks much of the text, the first event says so and names the best of `other_bases`.
@@ -89,37 +94,69 @@ def finetune(
     lora = LoraConfig(recipe.lora_rank, recipe.lora_alpha)
     if recipe.adapter == "lora":
         make_trainable(model, lora)
+    freeze(model, recipe.frozen_layers)
     model.to(device)
     train = encode(data.train, tokenizer, data.labels, recipe.max_length)
     validation = encode(data.validation, tokenizer, data.labels, recipe.max_length)
     description: dict[str, Any] = {"recipe": asdict(recipe), "task": data.task, "labels": data.labels}
     description |= {"train": data.train.sha256, "validation": data.validation.sha256, "base": base.name}
-    run_key = hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
-    objective = OBJECTIVES[data.task](model, train, validation, recipe.batch_size, recipe.seed)
-    trainer = Trainer(objective, recipe.optimisation, output / "checkpoint", run_key)
-    last: Evaluated | None = None
+    objective = make_objective(data.task, model, train, validation, recipe)
+    optimisation = recipe.optimisation_for(USUAL_METRIC[data.task])
+    trainer = Trainer(objective, optimisation, output / "checkpoint", run_key_of(description), world)
     for event in trainer.run():
-        last = event if isinstance(event, Evaluated) else last
         yield event
         if isinstance(event, Started):
             for odd in cut_warning(data.train, train.encodings, recipe.max_length, base_name or base.name):
                 yield Noted(str(odd))
-    assert last is not None
     if isinstance(objective, Regress):
         objective.restore_scale()
+    if not world.leads:
+        return
+    dynamics = objective.dynamics if isinstance(objective, Classify) else None
+    write_evaluation(model.eval(), tokenizer, data, dynamics, trainer.position.history, output, recipe.max_length)
     if recipe.adapter == "lora":
         save_adapter(take_adapter(model, lora), base_name or base.name, output / "model")
     else:
-        save_model(model.eval(), tokenizer, output / "model")
-    write_manifest(output, trainer, last, description)
+        save_model(model, tokenizer, output / "model")
+    write_manifest(output, trainer, description)
 
 
-OBJECTIVES: dict[DataTask, Any] = {  # a class each, of the same arguments
-    "classification": Classify,
-    "multi_label": ChooseLabels,
-    "regression": Regress,
-    "tagging": TagWords,
+USUAL_METRIC: dict[DataTask, str] = {  # what a run of each task is judged by
+    "classification": "accuracy",
+    "multi_label": "micro_f1",
+    "regression": "r2",
+    "tagging": "macro_f1",
 }
+
+
+def make_objective(
+    task: DataTask, model: TextModel, train: Rows[Any], validation: Rows[Any], recipe: Recipe
+) -> Objective:
+    """What this task learns from encoded rows."""
+    if task == "classification":
+        balanced = recipe.class_weights == "balanced"
+        return Classify(model, train, validation, recipe.batch_size, recipe.seed, recipe.num_epochs, balanced)
+    if recipe.class_weights != "none":
+        raise ValueError(f"class_weights is {recipe.class_weights!r}, which is for classification; this is {task}")
+    others = {"multi_label": ChooseLabels, "regression": Regress, "tagging": TagWords}
+    objective: Objective = others[task](model, train, validation, recipe.batch_size, recipe.seed)
+    return objective
+
+
+def freeze(model: TextModel, num_layers: int) -> None:
+    """The embeddings and so many layers from the bottom keep their weights. Raises ValueError for more than there
+    are."""
+    if num_layers > model.config.num_layers:
+        raise ValueError(f"frozen_layers is {num_layers}; this base has {model.config.num_layers} layers")
+    if num_layers:
+        model.body.embeddings.requires_grad_(False)
+        for layer in model.body.layers[:num_layers]:
+            layer.requires_grad_(False)
+
+
+def run_key_of(description: Mapping[str, Any]) -> str:
+    """Tells this run from every other: a checkpoint is taken up only by the run that wrote it."""
+    return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
 
 
 def with_head(base: TextModel, config: TransformerConfig) -> TextModel:
@@ -174,17 +211,24 @@ def encode(examples: Examples, tokenizer: Tokenizer, labels: tuple[str, ...], ma
     return encode_classes(examples, tokenizer, labels, max_length)
 
 
-def write_manifest(
-    output: Path, trainer: Trainer, last: Evaluated, description: dict[str, Any], **facts: object
-) -> None:
-    """What was trained, on what, how and how well: the last file of a run, so that it stands for success."""
+def write_manifest(output: Path, trainer: Trainer, description: dict[str, Any], **facts: object) -> None:
+    """What was trained, on what, how and how well: the last file of a run, so that it stands for success. Raises
+    UnfinishedRun for a run that did not make its steps."""
+    if not trainer.finished:
+        raise UnfinishedRun(f"the run ended at step {trainer.position.step} of {trainer.total_steps}")
+    assert trainer.surroundings is not None
+    position = trainer.position
     manifest = description | {
-        "metrics": last.evaluation.to_dict(),
-        "steps": last.step,
+        "metrics": position.best_scores,
+        "steps": position.step,
+        "planned_steps": trainer.total_steps,
+        "best_step": position.best_step or position.step,
+        "stopped_early": position.stopped,
         "seconds": trainer.seconds,
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
-        "threads": torch.get_num_threads(),
-        "bfloat16": trainer.bfloat16,
+        "surroundings": asdict(trainer.surroundings),
+        "padding_share": trainer.objective.padding_share,
+        "history": position.history,
     }
     write_json(output / MANIFEST_FILE, manifest | facts)
 

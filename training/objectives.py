@@ -5,7 +5,7 @@ Shapes: B batch, T tokens, C classes, M chosen positions, V vocabulary.
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic
 
@@ -17,6 +17,7 @@ from model.batch import Batch, length_sorted_batches, pad, pad_ids
 from model.heads import TextModel
 from training.collate import epoch_batches
 from training.corpus import PackedRows
+from training.dynamics import Dynamics
 from training.evaluate import Evaluation, LanguageCounter, LanguageScores, evaluate, predict, predict_tokens
 from training.labelled import NOT_LEARNED, Rows, TagTargets, Target
 from training.scores import (
@@ -27,11 +28,32 @@ from training.scores import (
     score_numbers,
     score_tags,
 )
+from training.trainer import BatchLoss
 
 EVALUATION_BATCH_TOKENS = 4096
 
 
-class _OverTexts(Generic[Target]):
+class _Plain:
+    """An objective that gathers nothing while it trains."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {}
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        pass
+
+
+def padding_of(steps: Iterable[Sequence[int]], lengths: Sequence[int]) -> float:
+    """Share of padding among the tokens that these batches compute."""
+    real = computed = 0
+    for rows in steps:
+        own = [lengths[row] for row in rows]
+        real += sum(own)
+        computed += len(own) * max(own)
+    return 1.0 - real / computed
+
+
+class _OverTexts(_Plain, Generic[Target]):
     """What the tasks of labelled texts share: steps over rows, padded batches."""
 
     def __init__(
@@ -40,40 +62,92 @@ class _OverTexts(Generic[Target]):
         self.model = model
         self.train = train
         self.validation = validation
+        self.batch_size = batch_size
         self.num_train, self.num_validation = len(train.targets), len(validation.targets)
-        self._batch_size = batch_size
         self._seed = seed
         self._lengths = [len(encoding.ids) for encoding in train.encodings]
         self._device = next(model.parameters()).device
+        self.padding_share = padding_of(self.steps(0), self._lengths)
 
     def steps(self, epoch: int) -> list[list[int]]:
-        return epoch_batches(self._lengths, self._batch_size, self._seed, epoch)
+        return epoch_batches(self._lengths, self.batch_size, self._seed, epoch)
 
-    def loss(self, rows: Sequence[int], step: int) -> tuple[Tensor, int]:
+    def longest(self, count: int) -> list[int]:
+        return sorted(range(self.num_train), key=lambda row: -self._lengths[row])[:count]
+
+    def loss(self, rows: Sequence[int], step: int) -> BatchLoss:
         batch = pad([self.train.encodings[row] for row in rows], self.model.config.pad_id).to(self._device)
-        tokens = sum(self._lengths[row] for row in rows)
-        return self._loss(batch, [self.train.targets[row] for row in rows]), tokens
+        total, weight = self._loss(batch, [self.train.targets[row] for row in rows], rows, step)
+        return BatchLoss(total, weight, sum(self._lengths[row] for row in rows))
 
-    def _loss(self, batch: Batch, targets: Sequence[Target]) -> Tensor:
+    def _loss(self, batch: Batch, targets: Sequence[Target], rows: Sequence[int], step: int) -> tuple[Tensor, float]:
+        """The sum of the rows' losses, and what to divide it by."""
         raise NotImplementedError
 
 
 class Classify(_OverTexts[int]):
-    """One class a text or pair of texts: cross-entropy over the classifier's logits."""
+    """One class a text or pair of texts: cross-entropy over the classifier's logits, each class with its weight.
 
-    def _loss(self, batch: Batch, targets: Sequence[int]) -> Tensor:
-        return F.cross_entropy(self.model.classify(batch), torch.tensor(targets, device=self._device))
+    The probability of each given label is kept, epoch by epoch: it tells which rows are hard, and which are
+    mislabelled.
+    """
+
+    def __init__(
+        self,
+        model: TextModel,
+        train: Rows[int],
+        validation: Rows[int],
+        batch_size: int,
+        seed: int,
+        num_epochs: int = 1,
+        balanced: bool = False,
+    ) -> None:
+        super().__init__(model, train, validation, batch_size, seed)
+        self.dynamics = Dynamics(num_epochs, self.num_train)
+        self.weights = class_weights(train.targets, model.config.num_outputs) if balanced else None  # [C]
+        self._steps_per_epoch = len(self.steps(0))
+
+    def _loss(self, batch: Batch, targets: Sequence[int], rows: Sequence[int], step: int) -> tuple[Tensor, float]:
+        logits = self.model.classify(batch)  # [B, C]
+        wanted = torch.tensor(targets, device=self._device)
+        with torch.no_grad():
+            likely = torch.softmax(logits, dim=-1)
+            of_wanted = likely.gather(1, wanted[:, None])[:, 0]
+            self.dynamics.record(step // self._steps_per_epoch, rows, of_wanted, likely.argmax(dim=-1) == wanted)
+        if self.weights is None:
+            return F.cross_entropy(logits, wanted, reduction="sum"), len(targets)
+        weights = self.weights.to(logits)
+        total = F.cross_entropy(logits, wanted, weights, reduction="sum")
+        return total, float(self.weights[list(targets)].sum())
 
     def evaluate(self) -> Evaluation:
         return evaluate(self.model, self.validation.encodings, self.validation.targets)
+
+    def tensors(self) -> dict[str, Tensor]:
+        return self.dynamics.tensors()
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        self.dynamics.restore(tensors)
+
+
+def class_weights(targets: Sequence[int], num_classes: int) -> Tensor:
+    """Weights [C] that give every class the same say, with a mean of 1 over the rows (King and Zeng 2001); 0 for a
+    class without a row."""
+    counts = torch.bincount(torch.tensor(targets), minlength=num_classes).double()
+    present = counts > 0
+    weights = torch.where(present, len(targets) / (present.sum() * counts.clamp_min(1)), 0.0)
+    return weights.float()
 
 
 class ChooseLabels(_OverTexts[tuple[float, ...]]):
     """Any number of labels a text: binary cross-entropy, each label a question of its own."""
 
-    def _loss(self, batch: Batch, targets: Sequence[tuple[float, ...]]) -> Tensor:
+    def _loss(
+        self, batch: Batch, targets: Sequence[tuple[float, ...]], rows: Sequence[int], step: int
+    ) -> tuple[Tensor, float]:
         wanted = torch.tensor(targets, device=self._device)  # [B, C]
-        return F.binary_cross_entropy_with_logits(self.model.classify(batch), wanted)
+        logits = self.model.classify(batch)
+        return F.binary_cross_entropy_with_logits(logits, wanted.to(logits.dtype), reduction="sum"), wanted.numel()
 
     def evaluate(self) -> MultiLabelScores:
         logits = predict(self.model, self.validation.encodings)
@@ -95,9 +169,10 @@ class Regress(_OverTexts[float]):
         self.centre = float(scores.mean()) if model.config.classifier_bias else 0.0
         self.unit = float((scores - self.centre).square().mean().sqrt()) or 1.0
 
-    def _loss(self, batch: Batch, targets: Sequence[float]) -> Tensor:
+    def _loss(self, batch: Batch, targets: Sequence[float], rows: Sequence[int], step: int) -> tuple[Tensor, float]:
+        outputs = self.model.classify(batch)[:, 0]  # [B]
         wanted = [(target - self.centre) / self.unit for target in targets]
-        return F.mse_loss(self.model.classify(batch)[:, 0], torch.tensor(wanted, device=self._device))
+        return F.mse_loss(outputs, torch.tensor(wanted).to(outputs), reduction="sum"), len(wanted)
 
     def evaluate(self) -> RegressionScores:
         outputs = predict(self.model, self.validation.encodings)[:, 0].double() * self.unit + self.centre
@@ -116,11 +191,15 @@ class Regress(_OverTexts[float]):
 class TagWords(_OverTexts[TagTargets]):
     """A tag for each word: cross-entropy over the tokens that /v1/tag reads, see `labelled.align_tags`."""
 
-    def _loss(self, batch: Batch, targets: Sequence[TagTargets]) -> Tensor:
+    def _loss(
+        self, batch: Batch, targets: Sequence[TagTargets], rows: Sequence[int], step: int
+    ) -> tuple[Tensor, float]:
         wanted = torch.full(batch.ids.shape, NOT_LEARNED)  # [B, T]
         for row, target in enumerate(targets):
             wanted[row, : len(target.tags)] = torch.tensor(target.tags)
-        return F.cross_entropy(self.model.tag(batch).transpose(1, 2), wanted.to(self._device), ignore_index=NOT_LEARNED)
+        logits = self.model.tag(batch).transpose(1, 2)  # [B, C, T]
+        total = F.cross_entropy(logits, wanted.to(self._device), ignore_index=NOT_LEARNED, reduction="sum")
+        return total, max(1, int((wanted != NOT_LEARNED).sum()))
 
     def evaluate(self) -> TaggingScores:
         rows, logits, unread = [], [], 0
@@ -135,7 +214,7 @@ class TagWords(_OverTexts[TagTargets]):
         return score_tags(torch.cat(logits), rows, unread, self.model.config.labels)
 
 
-class _OverPackedRows:
+class _OverPackedRows(_Plain):
     """What masked and causal language models share: steps over rows of packed documents."""
 
     def __init__(self, model: TextModel, train: PackedRows, validation: PackedRows, batch_rows: int, seed: int) -> None:
@@ -143,19 +222,34 @@ class _OverPackedRows:
         self.train = train
         self.validation = validation
         self.num_train, self.num_validation = train.num_documents, validation.num_documents
-        self._batch_rows = batch_rows
+        self.batch_size = batch_rows
         self._seed = seed
         self._device = next(model.parameters()).device
 
     def steps(self, epoch: int) -> list[list[int]]:
         order = list(range(len(self.train)))
         random.Random(f"{self._seed}:{epoch}").shuffle(order)
-        return [order[start : start + self._batch_rows] for start in range(0, len(order), self._batch_rows)]
+        return [order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size)]
+
+    @property
+    def padding_share(self) -> float:
+        return self.train.padding_share
+
+    def longest(self, count: int) -> range:
+        """All rows are of one length."""
+        return range(min(count, len(self.train)))
 
     def _validation_batches(self) -> list[list[int]]:
         rows = max(1, EVALUATION_BATCH_TOKENS // self.validation.row_tokens)
         order = range(len(self.validation))
         return [list(order[start : start + rows]) for start in range(0, len(order), rows)]
+
+
+def _summed_loss(logits: Tensor, targets: Tensor, tokens: int, smoothing: float = 0.0) -> BatchLoss:
+    """Cross-entropy of logits [M, V] and targets [M]."""
+    logits = logits if logits.dtype == torch.float64 else logits.float()
+    total = F.cross_entropy(logits, targets, label_smoothing=smoothing, reduction="sum")
+    return BatchLoss(total, len(targets), tokens)
 
 
 class MaskedLanguageModel(_OverPackedRows):
@@ -180,10 +274,10 @@ class MaskedLanguageModel(_OverPackedRows):
         self._mask_id = mask_id
         self._mask_share = mask_share
 
-    def loss(self, rows: Sequence[int], step: int) -> tuple[Tensor, int]:
+    def loss(self, rows: Sequence[int], step: int) -> BatchLoss:
         batch = self.train.batch(rows)
-        logits, targets = self._predict(batch, f"{self._seed}:{step}")
-        return F.cross_entropy(logits.float(), targets), int(batch.real.sum())
+        logits, targets = self._predict(batch, f"{self._seed}:{step}:{rows[0]}")
+        return _summed_loss(logits, targets, int(batch.real.sum()))
 
     def evaluate(self) -> LanguageScores:
         counter = LanguageCounter()
@@ -212,10 +306,10 @@ class MaskedLanguageModel(_OverPackedRows):
 class CausalLanguageModel(_OverPackedRows):
     """Names the next token from those before it (Radford et al. 2018). Each document starts from its first token."""
 
-    def loss(self, rows: Sequence[int], step: int) -> tuple[Tensor, int]:
+    def loss(self, rows: Sequence[int], step: int) -> BatchLoss:
         batch = self.train.batch(rows)
         logits, targets = self._predict(batch)
-        return F.cross_entropy(logits.float(), targets), int(batch.real.sum())
+        return _summed_loss(logits, targets, int(batch.real.sum()))
 
     def evaluate(self) -> LanguageScores:
         counter = LanguageCounter()
@@ -239,7 +333,7 @@ class TextPairs:
     targets: Sequence[Sequence[int]]
 
 
-class SequenceToSequence:
+class SequenceToSequence(_Plain):
     """Writes the target from the source, token by token, each given the true ones before it (teacher forcing)."""
 
     def __init__(
@@ -249,21 +343,23 @@ class SequenceToSequence:
         self.train = train
         self.validation = validation
         self.num_train, self.num_validation = len(train.sources), len(validation.sources)
-        self._batch_size = batch_size
+        self.batch_size = batch_size
         self._seed = seed
         self._smoothing = smoothing  # label smoothing, section 5.4 of the paper
         self._device = next(model.parameters()).device
         pairs = zip(train.sources, train.targets, strict=True)
         self._lengths = [len(source) + len(target) for source, target in pairs]
+        self.padding_share = padding_of(self.steps(0), self._lengths)
 
     def steps(self, epoch: int) -> list[list[int]]:
-        return epoch_batches(self._lengths, self._batch_size, self._seed, epoch)
+        return epoch_batches(self._lengths, self.batch_size, self._seed, epoch)
 
-    def loss(self, rows: Sequence[int], step: int) -> tuple[Tensor, int]:
+    def longest(self, count: int) -> list[int]:
+        return sorted(range(self.num_train), key=lambda row: -self._lengths[row])[:count]
+
+    def loss(self, rows: Sequence[int], step: int) -> BatchLoss:
         logits, targets = self._predict(self.train, rows)
-        return F.cross_entropy(logits.float(), targets, label_smoothing=self._smoothing), sum(
-            self._lengths[row] for row in rows
-        )
+        return _summed_loss(logits, targets, sum(self._lengths[row] for row in rows), self._smoothing)
 
     def evaluate(self) -> LanguageScores:
         counter = LanguageCounter()

@@ -4,7 +4,6 @@ Called by the command line and the benchmarks. Every part is found again when an
 """
 
 import hashlib
-import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,9 +17,10 @@ from model.tokenizer import CLS, END_OF_TEXT, MASK, PAD, SEP, UNKNOWN, Tokenizer
 from model.weights import load_tokenizer, save_model
 from training.config import PretrainRecipe
 from training.corpus import Corpus, PackedRows, build_corpus, open_corpus
-from training.finetune import write_manifest
+from training.events import TrainingEvent
+from training.finetune import run_key_of, write_manifest
 from training.objectives import CausalLanguageModel, MaskedLanguageModel
-from training.trainer import Evaluated, Trainer, TrainingEvent
+from training.trainer import Trainer
 
 Texts = Callable[[], Iterable[str]]  # asked for a fresh stream each time it is read
 
@@ -99,15 +99,10 @@ def pretrain(
         objective = CausalLanguageModel(model, train, validation, recipe.batch_rows, recipe.seed)
     description: dict[str, Any] = {"recipe": asdict(recipe), "config": config.to_dict()}
     description |= {"train": corpora.train.sha256, "validation": corpora.validation.sha256}
-    run_key = hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
-    trainer = Trainer(objective, recipe.optimisation, output / "checkpoint", run_key)
-    last: Evaluated | None = None
-    for event in trainer.run():
-        last = event if isinstance(event, Evaluated) else last
-        yield event
-    assert last is not None
+    trainer = Trainer(objective, recipe.optimisation, output / "checkpoint", run_key_of(description))
+    yield from trainer.run()
     finished = TextModel(config)
     finished.load_state_dict(model.state_dict())
     save_model(finished.eval(), tokenizer, output / "model")
     facts = {"train_tokens": corpora.train.num_tokens, "train_documents": len(corpora.train)}
-    write_manifest(output, trainer, last, description, **facts, padding_share=train.padding_share)
+    write_manifest(output, trainer, description, **facts)

@@ -13,9 +13,9 @@ from model.config import TransformerConfig
 from model.tokenizer import BEGIN, END, END_OF_TEXT, PAD, Tokenizer, train_byte_bpe, train_wordpiece
 from training.catalogue import chinese_segmentation, language_model_texts
 from training.config import PretrainRecipe
+from training.events import TrainingEvent
 from training.pretrain import Texts, prepare, pretrain
 from training.sequences import SequenceRecipe, load_pairs, train_sequences
-from training.trainer import TrainingEvent
 
 Run = Callable[[Path, Path, torch.device], Iterator[TrainingEvent]]  # cache, output, device
 

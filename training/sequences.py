@@ -13,9 +13,10 @@ from model.heads import TextModel
 from model.tokenizer import Tokenizer
 from model.weights import save_model
 from training.config import Optimisation
-from training.finetune import write_manifest
+from training.events import TrainingEvent
+from training.finetune import run_key_of, write_manifest
 from training.objectives import SequenceToSequence, TextPairs
-from training.trainer import Evaluated, Trainer, TrainingEvent
+from training.trainer import Trainer
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class SequenceRecipe:
     warmup_share: float = 0.1
     label_smoothing: float = 0.1  # section 5.4 of the paper
     seed: int = 0
-    checkpoint_steps: int = 200
+    checkpoint_steps: int = 1_000
 
     @property
     def optimisation(self) -> Optimisation:
@@ -75,12 +76,8 @@ def train_sequences(
     objective = SequenceToSequence(model, train, validation, recipe.batch_size, recipe.seed, recipe.label_smoothing)
     digest = hashlib.sha256(json.dumps([train.sources, train.targets]).encode()).hexdigest()
     description = {"recipe": asdict(recipe), "config": config.to_dict(), "train": digest}
-    run_key = hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
+    run_key = run_key_of(description)
     trainer = Trainer(objective, recipe.optimisation, output / "checkpoint", run_key)
-    last: Evaluated | None = None
-    for event in trainer.run():
-        last = event if isinstance(event, Evaluated) else last
-        yield event
-    assert last is not None
+    yield from trainer.run()
     save_model(model.eval(), tokenizer, output / "model")
-    write_manifest(output, trainer, last, description)
+    write_manifest(output, trainer, description)

@@ -1,12 +1,14 @@
 """One training loop for every objective. It yields events; it prints and stores nothing but checkpoints.
 
-The command line prints the events, the job worker stores them, tests assert on them.
+The command line prints the events, the job worker stores them, tests assert on them. A step is a pure function of the
+weights, the optimiser's state and the step's number: that is what lets a killed run end with the very same weights.
 """
 
 import math
+import random
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,12 +17,29 @@ from torch import Tensor
 
 from model.capability import has_bfloat16
 from model.heads import TextModel
-from training.checkpoints import Position, load_checkpoint, save_checkpoint
+from training.checkpoints import Position, load_best, load_checkpoint, save_best, save_checkpoint
 from training.config import Optimisation
 from training.evaluate import Scores
-from training.optim import learning_rate_at, make_optimizer
+from training.events import Evaluated, Noted, Progress, Started, TrainingEvent
+from training.memory import MemoryNeed, free_memory, gibibytes, largest_micro_batch, measure_need
+from training.optim import LOWER_IS_BETTER, learning_rate_at, make_optimizer
+from training.parallel import ALONE, World
+from training.surroundings import Surroundings, processor_name, store, stored, take_up
 
 PROGRESS_STEPS = 10  # steps between progress events
+
+
+@dataclass(frozen=True)
+class BatchLoss:
+    """Losses are summed, so that micro-batches and processes add up to the batch's mean."""
+
+    total: Tensor  # a scalar, the sum over what is learned
+    weight: float  # what to divide the sum by: rows, words, hidden tokens
+    tokens: int  # real tokens of the rows, for the reader
+
+    @property
+    def mean(self) -> Tensor:
+        return self.total / self.weight
 
 
 class Objective(Protocol):
@@ -29,139 +48,358 @@ class Objective(Protocol):
     model: TextModel
     num_train: int  # rows or documents, for the reader
     num_validation: int
+    batch_size: int  # rows of a step
+
+    @property
+    def padding_share(self) -> float:
+        """Of the tokens computed in the first epoch."""
 
     def steps(self, epoch: int) -> Sequence[Sequence[int]]:
         """The row indices of each step: a pure function, of the same length for every epoch."""
 
-    def loss(self, rows: Sequence[int], step: int) -> tuple[Tensor, int]:
-        """Mean loss of these rows (a scalar), and the real tokens they have. Called under autocast."""
+    def longest(self, count: int) -> Sequence[int]:
+        """The rows that need the most memory."""
+
+    def loss(self, rows: Sequence[int], step: int) -> BatchLoss:
+        """The loss of some rows of a step. Called under autocast."""
 
     def evaluate(self) -> Scores:
         """Scores on held-out rows. Called under autocast, in evaluation mode, without gradients."""
 
+    def tensors(self) -> dict[str, Tensor]:
+        """What the objective gathers while training, kept in the checkpoint."""
 
-@dataclass(frozen=True)
-class Started:
-    step: int  # 0, or the step a checkpoint continued from
-    total_steps: int
-    num_train: int
-    num_validation: int
-    dtype: str
-
-
-@dataclass(frozen=True)
-class Progress:
-    step: int
-    total_steps: int
-    epoch: float
-    train_loss: float  # mean since the last progress event
-    learning_rate: float
-    tokens_per_second: float  # real tokens, padding not counted
-    tokens_seen: int
-
-
-@dataclass(frozen=True)
-class Evaluated:
-    step: int
-    evaluation: Scores
-
-
-@dataclass(frozen=True)
-class Noted:
-    """Something the user should know before the run goes on."""
-
-    message: str
-
-
-TrainingEvent = Started | Progress | Evaluated | Noted
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Takes up what `tensors` gave."""
 
 
 class NonFiniteLoss(RuntimeError):
-    """The loss became NaN or infinite; the weights are of no use from here on."""
+    """The loss or its gradient became NaN or infinite; the weights are of no use from here on."""
+
+
+class UnfinishedRun(RuntimeError):
+    """The run ended before its last step. It is no success, whatever it has learned."""
 
 
 class Trainer:
     """Trains the objective's model in place. One instance runs once."""
 
-    def __init__(self, objective: Objective, optimisation: Optimisation, checkpoint: Path, run_key: str) -> None:
+    def __init__(
+        self, objective: Objective, optimisation: Optimisation, checkpoint: Path, run_key: str, world: World = ALONE
+    ) -> None:
         self.objective = objective
         self.model = objective.model
         self.optimisation = optimisation
         self.checkpoint = checkpoint
-        self.run_key = run_key
+        self.best = checkpoint.with_name(f"{checkpoint.name}-best")
+        self.world = world
         self.device = next(self.model.parameters()).device
-        wanted = optimisation.bfloat16
-        self.bfloat16 = has_bfloat16(self.device) if wanted is None else wanted
         self.steps_per_epoch = len(objective.steps(0))
         self.total_steps = self.steps_per_epoch * optimisation.num_epochs
-        self.seconds = 0.0  # spent so far, those before an interruption included
+        self.position = Position(run_key)
+        wanted = optimisation.bfloat16
+        self.bfloat16 = has_bfloat16(self.device) if wanted is None else wanted
+        self.surroundings: Surroundings | None = None  # settled when the run starts
+        self._notes: list[str] = []
 
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16)
+    @property
+    def seconds(self) -> float:
+        """Spent so far, those before an interruption included."""
+        return self.position.seconds
+
+    @property
+    def finished(self) -> bool:
+        return self.position.step == self.total_steps or self.position.stopped
 
     def run(self) -> Iterator[TrainingEvent]:
-        """Trains to the last step, continuing from the checkpoint when it belongs to this very run.
+        """Trains to the last step, or until the metric no longer rises, from the checkpoint when it is of this very
+        run. Leaves the best weights in the model when the run is judged by a metric, else the last.
 
         Closing the iterator (a cancelled job) stops at once and keeps the last checkpoint.
         """
         torch.manual_seed(self.optimisation.seed)
+        need = self._measure()
         optimizer = make_optimizer(self.model, self.optimisation)
-        position = load_checkpoint(self.checkpoint, self.model, optimizer, self.run_key)
-        step, tokens_seen, loss_sum = (
-            (position.step, position.tokens_seen, position.loss_sum) if position else (0, 0, 0.0)
+        self._continue(optimizer)
+        self.surroundings = self._settle(need)
+        yield from self._said()
+        position, rows_at_once = self.position, self.surroundings.micro_batch_size
+        yield Started(
+            position.step,
+            self.total_steps,
+            self.objective.num_train,
+            self.objective.num_validation,
+            self.surroundings.dtype,
+            rows_at_once,
+            self.objective.padding_share,
+            need.peak(rows_at_once),
         )
-        dtype = "bfloat16" if self.bfloat16 else "float32"
-        yield Started(step, self.total_steps, self.objective.num_train, self.objective.num_validation, dtype)
-        if position is not None and step % self.steps_per_epoch == 0:  # killed between an epoch's end and its scores
-            yield Evaluated(step, self._evaluate())
-        since, tokens_since = time.perf_counter(), 0
-        began = since - (position.seconds if position else 0.0)
-        while step < self.total_steps:
-            epoch, offset = divmod(step, self.steps_per_epoch)
-            for rows in self.objective.steps(epoch)[offset:]:
-                learning_rate = learning_rate_at(step, self.total_steps, self.optimisation)
-                loss, tokens = self._step(rows, step, optimizer, learning_rate)
-                step += 1
-                loss_sum += loss
-                tokens_seen += tokens
-                tokens_since += tokens
-                if step % PROGRESS_STEPS == 0 or step == self.total_steps:
-                    in_window = PROGRESS_STEPS if step % PROGRESS_STEPS == 0 else step % PROGRESS_STEPS
-                    rate = tokens_since / (time.perf_counter() - since)
-                    epochs_done = step / self.steps_per_epoch
-                    mean_loss = loss_sum / in_window
-                    yield Progress(step, self.total_steps, epochs_done, mean_loss, learning_rate, rate, tokens_seen)
-                    since, tokens_since, loss_sum = time.perf_counter(), 0, 0.0
-                if step % self.optimisation.checkpoint_steps == 0 or step % self.steps_per_epoch == 0:
-                    self.seconds = time.perf_counter() - began
-                    here = Position(step, tokens_seen, loss_sum, self.run_key, self.seconds)
-                    save_checkpoint(self.checkpoint, self.model, optimizer, here)
-            yield Evaluated(step, self._evaluate())
-            self.seconds = time.perf_counter() - began
-            since, tokens_since = time.perf_counter(), 0
+        clock = _Clock(position.seconds)
+        while not self.finished:
+            epoch, offset = divmod(position.step, self.steps_per_epoch)
+            steps = self.objective.steps(epoch)
+            if len(steps) != self.steps_per_epoch:
+                raise UnfinishedRun(f"epoch {epoch} has {len(steps)} steps, {self.steps_per_epoch} were planned")
+            for rows in steps[offset:]:
+                tokens = self._step(rows, optimizer)
+                clock.count(tokens)
+                yield from self._said()
+                if position.step % PROGRESS_STEPS == 0 or position.step == self.total_steps:
+                    yield self._progress(clock)
+                if self._evaluation_is_due():
+                    yield self._evaluate()
+                    clock.restart()
+                position.seconds = clock.total()
+                if self._checkpoint_is_due(clock):
+                    self._save(optimizer)
+                    clock.saved()
+                if self.finished:
+                    break
+        if not self.finished:
+            raise UnfinishedRun(f"the run ended at step {position.step} of {self.total_steps}")
+        if self.optimisation.metric is not None and position.best_step != position.step:
+            load_best(self.best, self.model)
 
-    def _evaluate(self) -> Scores:
+    def _measure(self) -> MemoryNeed:
+        """Two forward passes tell what the run needs; the random state they use up is set anew with every step."""
+        self.model.train()
+
+        def loss_of_longest(count: int) -> Tensor:
+            with self._autocast():
+                return self.objective.loss(self.objective.longest(count), 0).total
+
+        return measure_need(self.model, loss_of_longest)
+
+    def _continue(self, optimizer: torch.optim.AdamW) -> None:
+        found = load_checkpoint(self.checkpoint, self.model, optimizer, self.position.run_key)
+        if found is not None:
+            self.position, gathered = found
+            self.objective.restore(gathered)
+
+    def _settle(self, need: MemoryNeed) -> Surroundings:
+        """Number format, threads and rows at once: those of before when this run is continued or begun again."""
+        before = stored(self._settled_file, self.position.run_key)
+        wanted = self.optimisation.micro_batch_size or self.objective.batch_size
+        fitting = largest_micro_batch(need, -(-wanted // self.world.size), free_memory(self.device))
+        dtype = "bfloat16" if self.bfloat16 else "float32"
+        processor = processor_name(self.device)
+        now = Surroundings(dtype, torch.get_num_threads(), fitting, self.world.size, processor)
+        if before is None:
+            if fitting < -(-wanted // self.world.size):
+                self._notes.append(
+                    f"{fitting} of {wanted} rows pass through the model at once, so that the run fits into "
+                    f"{gibibytes(need.peak(fitting))}; a step's gradients are added up, the result is the same"
+                )
+            used = now
+        else:
+            used, changes = take_up(before, now)
+            if changes and self.position.step:
+                what = "; ".join(changes)
+                self._notes.append(f"continued elsewhere: {what}. The weights may differ from an uninterrupted run's")
+        self.bfloat16 = used.dtype == "bfloat16"
+        if used.threads != torch.get_num_threads():
+            torch.set_num_threads(used.threads)
+        if self.world.leads:
+            store(self._settled_file, self.position.run_key, used)
+        self.micro_batch_size = used.micro_batch_size
+        return used
+
+    @property
+    def _settled_file(self) -> Path:
+        return self.checkpoint.with_name("surroundings.json")
+
+    def _said(self) -> Iterator[Noted]:
+        while self._notes:
+            yield Noted(self._notes.pop(0))
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16)
+
+    def _progress(self, clock: "_Clock") -> Progress:
+        position = self.position
+        in_window = (position.step - 1) % PROGRESS_STEPS + 1
+        event = Progress(
+            position.step,
+            self.total_steps,
+            position.step / self.steps_per_epoch,
+            position.loss_sum / in_window,
+            learning_rate_at(position.step - 1, self.total_steps, self.optimisation),
+            clock.rate(),
+            position.tokens_seen,
+            position.gradient_norm,
+        )
+        kept = {"train_loss": event.train_loss, "learning_rate": event.learning_rate}
+        position.history.append({"step": position.step, **kept, "gradient_norm": position.gradient_norm})
+        position.loss_sum = 0.0
+        return event
+
+    def _evaluation_is_due(self) -> bool:
+        every = self.optimisation.evaluation_steps or self.steps_per_epoch
+        return self.position.step % every == 0 or self.position.step == self.total_steps
+
+    def _evaluate(self) -> Evaluated:
+        """Scores the held-out rows; the best weights so far are put aside, and too many scores without a better one end
+        the run."""
         self.model.eval()
         with torch.inference_mode(), self._autocast():
-            return self.objective.evaluate()
+            scores = self.objective.evaluate()
+        position, figures = self.position, scores.figures()
+        position.history.append({"step": position.step} | {f"valid_{name}": value for name, value in figures.items()})
+        metric = self.optimisation.metric
+        if metric is None:
+            position.best_scores = scores.to_dict()
+            return Evaluated(position.step, scores)
+        if metric not in figures:
+            raise ValueError(f"metric {metric!r} is not among this task's: {sorted(figures)}; choose one of them")
+        value = -figures[metric] if metric in LOWER_IS_BETTER else figures[metric]
+        better = position.best_value is None or value > position.best_value
+        if better:
+            position.best_step, position.best_value, position.evaluations_since_best = position.step, value, 0
+            position.best_scores = scores.to_dict()
+            if position.step < self.total_steps and self.world.leads:
+                save_best(self.best, self.model)
+        else:
+            position.evaluations_since_best += 1
+            patience = self.optimisation.patience
+            if patience is not None and position.evaluations_since_best >= patience:
+                position.stopped = True
+                self._notes.append(
+                    f"stopped at step {position.step} of {self.total_steps}: {metric} has not been better since step "
+                    f"{position.best_step}, {patience} evaluations ago"
+                )
+        return Evaluated(position.step, scores, better)
 
-    def _step(
-        self, rows: Sequence[int], step: int, optimizer: torch.optim.AdamW, learning_rate: float
-    ) -> tuple[float, int]:
+    def _checkpoint_is_due(self, clock: "_Clock") -> bool:
+        every = self.optimisation.checkpoint_steps
+        by_time = self.world.size == 1 and clock.unsaved() > self.optimisation.checkpoint_seconds
+        step = self.position.step
+        return self.finished or by_time or step % every == 0 or step % self.steps_per_epoch == 0
+
+    def _save(self, optimizer: torch.optim.AdamW) -> None:
+        if self.world.leads:
+            save_checkpoint(self.checkpoint, self.model, optimizer, self.position, self.objective.tensors())
+        self.world.wait()
+
+    def _step(self, rows: Sequence[int], optimizer: torch.optim.AdamW) -> int:
+        """One change of the weights -> the real tokens that were read."""
+        position = self.position
         self.model.train()
+        rate = learning_rate_at(position.step, self.total_steps, self.optimisation)
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate
-        with self._autocast():
-            loss, tokens = self.objective.loss(rows, step)
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise NonFiniteLoss(
-                f"the loss became {value} at learning rate {learning_rate:g}; "
-                "lower learning_rate_multiplier or check the data"
-            )
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+            group["lr"] = rate * group["rate_share"]
         trained: list[Any] = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        torch.nn.utils.clip_grad_norm_(trained, self.optimisation.max_gradient_norm)
+        loss, tokens = self._gradients(rows, trained, optimizer)
+        self._check(loss, "loss", rate)
+        norm = float(torch.nn.utils.clip_grad_norm_(trained, self.optimisation.max_gradient_norm))
+        self._check(norm, "gradient", rate)
         optimizer.step()
-        return value, tokens
+        position.step += 1
+        position.loss_sum += loss
+        position.tokens_seen += tokens
+        position.gradient_norm = norm
+        return tokens
+
+    def _gradients(
+        self, rows: Sequence[int], trained: Sequence[Tensor], optimizer: torch.optim.AdamW
+    ) -> tuple[float, int]:
+        """Leaves the gradients of the rows' mean loss in the parameters -> that loss and the tokens read. A device out
+        of memory gets half the rows at once, and the step is made again."""
+        while True:
+            optimizer.zero_grad(set_to_none=True)
+            generator = random.Random(f"{self.optimisation.seed}:{self.position.step}:{self.world.rank}")
+            torch.manual_seed(generator.getrandbits(63))
+            try:
+                return self._sum_gradients(rows, trained)
+            except torch.OutOfMemoryError as error:
+                if self.micro_batch_size == 1:
+                    raise RuntimeError(
+                        "the device is out of memory with one row at a time; lower max_length, choose adapter 'lora' "
+                        "or a smaller base"
+                    ) from error
+            self._halve_micro_batch()
+
+    def _halve_micro_batch(self) -> None:
+        assert self.surroundings is not None
+        self.micro_batch_size = -(-self.micro_batch_size // 2)
+        self.surroundings = replace(self.surroundings, micro_batch_size=self.micro_batch_size)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if self.world.leads:
+            store(self._settled_file, self.position.run_key, self.surroundings)
+        self._notes.append(
+            f"out of memory at step {self.position.step + 1}: from here {self.micro_batch_size} rows pass through the "
+            "model at once; a step's gradients are added up, so the batch stays as large as it was"
+        )
+
+    def _sum_gradients(self, rows: Sequence[int], trained: Sequence[Tensor]) -> tuple[float, int]:
+        own = self.world.share(rows)
+        size = self.micro_batch_size
+        parts = [own[start : start + size] for start in range(0, len(own), size)]
+        if len(parts) == 1 and self.world.size == 1:
+            with self._autocast():
+                result = self.objective.loss(parts[0], self.position.step)
+                mean = result.mean
+            mean.backward()  # type: ignore[no-untyped-call]
+            return float(mean.detach()), result.tokens
+        sums = torch.zeros(3, dtype=torch.float64, device=self.device)  # loss, weight, tokens
+        for part in parts:
+            with self._autocast():
+                result = self.objective.loss(part, self.position.step)
+            result.total.backward()  # type: ignore[no-untyped-call]
+            sums[0] += result.total.detach()
+            sums[1] += result.weight
+            sums[2] += result.tokens
+        gradients = [torch.zeros_like(one) if one.grad is None else one.grad for one in trained]
+        self.world.add_up(gradients)
+        self.world.add_up([sums])
+        total, weight, tokens = sums.tolist()
+        for parameter, gradient in zip(trained, gradients, strict=True):
+            parameter.grad = gradient.div_(weight)
+        return total / weight, int(tokens)
+
+    def _check(self, value: float, what: str, rate: float) -> None:
+        if math.isfinite(value):
+            return
+        position = self.position
+        where = f"the {what} became {value} at step {position.step + 1} of {self.total_steps}, learning rate {rate:.2g}"
+        if position.step == 0:
+            why = "no weight had been changed yet, so the base model's weights or the data hold values too large"
+            remedy = "check the base model, or set bfloat16 off"
+        elif position.gradient_norm > 100 * self.optimisation.max_gradient_norm:
+            why = f"the gradient had grown to a norm of {position.gradient_norm:.3g} the step before"
+            remedy = "lower learning_rate_multiplier or lengthen the warm-up"
+        else:
+            why = f"the gradient's norm was {position.gradient_norm:.3g} the step before, which is no outlier"
+            remedy = "lower learning_rate_multiplier, and look at the rows of this step"
+        raise NonFiniteLoss(f"{where}: {why}; {remedy}")
+
+
+class _Clock:
+    """Wall time of a run: in all, since the last checkpoint, and of the steps since the last progress event."""
+
+    def __init__(self, seconds_before: float) -> None:
+        now = time.perf_counter()
+        self._began, self._saved = now - seconds_before, now
+        self.restart()
+
+    def restart(self) -> None:
+        self._since, self._tokens = time.perf_counter(), 0
+
+    def count(self, tokens: int) -> None:
+        self._tokens += tokens
+
+    def rate(self) -> float:
+        """Tokens a second since the last call."""
+        rate = self._tokens / (time.perf_counter() - self._since)
+        self.restart()
+        return rate
+
+    def total(self) -> float:
+        return time.perf_counter() - self._began
+
+    def unsaved(self) -> float:
+        return time.perf_counter() - self._saved
+
+    def saved(self) -> None:
+        self._saved = time.perf_counter()
+        self.restart()
