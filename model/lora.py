@@ -187,8 +187,8 @@ def save_adapter(adapter: Adapter, base_model: str, folder: Path) -> None:
     for name, (down, up) in adapter.factors.items():
         tensors |= {f"{name}.down": down, f"{name}.up": up}
     write_tensors(folder / ADAPTER_WEIGHTS_FILE, tensors)
-    fields = {"base_model": base_model, "lora": asdict(adapter.lora), "config": adapter.config.to_dict()}
-    fields["body_sha256"] = adapter.body_sha256
+    fields: dict[str, Any] = {"base_model": base_model, "body_sha256": adapter.body_sha256}
+    fields |= {"lora": asdict(adapter.lora), "config": adapter.config.to_dict()}
     temporary = folder / f".{ADAPTER_CONFIG_FILE}.tmp"
     temporary.write_text(json.dumps(fields, indent=1, ensure_ascii=False), encoding="utf-8")
     os.replace(temporary, folder / ADAPTER_CONFIG_FILE)
