@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from model.weights import WEIGHTS_FILE
-from service import data_cli, diagram_cli, models_cli
+from service import data_cli, diagram_cli, evaluate_cli, models_cli
 from service.errors import ServiceError
 from service.jobs import worker
 from service.jobs.store import DEMO_PRIORITY, JobStore, new_id
@@ -41,6 +41,7 @@ def main() -> None:
     )
     data_commands = add_commands(commands, settings.home.absolute(), store)
     data_cli.add_report(data_commands, settings)
+    evaluate_cli.add_commands(commands, settings)
     models_cli.add_commands(commands, settings)
     diagram_cli.add_commands(commands, settings)
     arguments = parser.parse_args()

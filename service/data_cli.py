@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 from pathlib import Path
 
 from model.weights import is_model_folder, load_config, load_tokenizer
@@ -10,6 +9,7 @@ from service.errors import NotFound
 from service.registry import ModelStore
 from service.report.data.page import report_page
 from service.report.data.picture import report_png
+from service.report.output import check_ending, write_form
 from service.settings import Settings
 from training.catalogue import fetch_minilm
 from training.cli import SOURCE_HELP, Commands
@@ -36,8 +36,7 @@ def add_report(data_commands: Commands, settings: Settings) -> None:
 
 def run_report(arguments: argparse.Namespace, settings: Settings) -> None:
     output: Path | None = arguments.output
-    if output is not None and output.suffix not in FORMATS:
-        raise ValueError(f"--output is {output.name!r}; its ending must be one of {', '.join(FORMATS)}")
+    check_ending(output, FORMATS)
     folder = find_base(arguments.base, settings)
     length = min(arguments.max_length, load_config(folder).max_positions)
     train = read_source(find_source(arguments.file), Path(arguments.file).name)
@@ -51,14 +50,12 @@ def run_report(arguments: argparse.Namespace, settings: Settings) -> None:
     rows = report["rows"]
     print(f"{report['task']}: {rows['kept']:,} of {rows['read']:,} rows can be trained on")
     if output is not None:
-        content = {
+        forms = {
             ".html": lambda: report_page(report).html.encode(),
             ".json": lambda: json.dumps(report, indent=1, ensure_ascii=False).encode(),
             ".png": lambda: report_png(report),
-        }[output.suffix]()
-        temporary = output.with_name(f".{output.name}.tmp")
-        temporary.write_bytes(content)
-        os.replace(temporary, output)
+        }
+        write_form(output, forms)
         print(output)
 
 

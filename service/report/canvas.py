@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Literal, Protocol
 
-from PIL import Image, ImageDraw
+from PIL import Image, ImageColor, ImageDraw
 
 from service.render import font
 
@@ -28,7 +28,12 @@ DARK: dict[Role, str] = {
 class Canvas(Protocol):
     """What charts draw on, in units of a CSS pixel from the top left corner."""
 
-    def box(self, x: float, y: float, width: float, height: float, role: Role, title: str = "") -> None: ...
+    def box(
+        self, x: float, y: float, width: float, height: float, role: Role, title: str = "", strength: float = 1.0
+    ) -> None:
+        """`strength`: 0 lets all that is beneath shine through, 1 nothing."""
+
+    def dot(self, x: float, y: float, radius: float, role: Role, title: str = "", strength: float = 1.0) -> None: ...
 
     def line(
         self, points: Sequence[tuple[float, float]], role: Role, width: float = 1.0, dashed: bool = False
@@ -45,10 +50,16 @@ class SvgCanvas:
         self.width, self.height, self.label = width, height, label
         self._parts: list[str] = []
 
-    def box(self, x: float, y: float, width: float, height: float, role: Role, title: str = "") -> None:
-        tip = f"<title>{escape(title)}</title>" if title else ""
+    def box(
+        self, x: float, y: float, width: float, height: float, role: Role, title: str = "", strength: float = 1.0
+    ) -> None:
         size = f'width="{max(width, 0):.1f}" height="{max(height, 0):.1f}"'
-        self._parts.append(f'<rect x="{x:.1f}" y="{y:.1f}" {size} rx="2" class="f-{role}">{tip}</rect>')
+        look = f'rx="2" class="f-{role}"{_opacity(strength)}'
+        self._parts.append(f'<rect x="{x:.1f}" y="{y:.1f}" {size} {look}>{_tip(title)}</rect>')
+
+    def dot(self, x: float, y: float, radius: float, role: Role, title: str = "", strength: float = 1.0) -> None:
+        look = f'r="{radius:g}" class="f-{role}"{_opacity(strength)}'
+        self._parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" {look}>{_tip(title)}</circle>')
 
     def line(self, points: Sequence[tuple[float, float]], role: Role, width: float = 1.0, dashed: bool = False) -> None:
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
@@ -66,20 +77,33 @@ class SvgCanvas:
         )
 
 
+def _tip(title: str) -> str:
+    return f"<title>{escape(title)}</title>" if title else ""
+
+
+def _opacity(strength: float) -> str:
+    return "" if strength == 1.0 else f' fill-opacity="{strength:.2f}"'
+
+
 class PixelCanvas:
     """The same on an image, at an offset, in the light palette; the font has Latin, Chinese, Japanese and Korean."""
 
     def __init__(self, image: Image.Image, left: int, top: int) -> None:
-        self._draw = ImageDraw.Draw(image)
+        self._draw = ImageDraw.Draw(image, "RGBA")  # so that a strength blends with what is beneath
         self._left, self._top = left, top
 
     def _at(self, x: float, y: float) -> tuple[float, float]:
         return (x + self._left) * SCALE, (y + self._top) * SCALE
 
-    def box(self, x: float, y: float, width: float, height: float, role: Role, title: str = "") -> None:  # noqa: ARG002
+    def box(
+        self, x: float, y: float, width: float, height: float, role: Role, title: str = "", strength: float = 1.0  # noqa: ARG002
+    ) -> None:  # fmt: skip
         if width > 0 and height > 0:
             right, bottom = self._at(x + width, y + height)
-            self._draw.rounded_rectangle((*self._at(x, y), right, bottom), 2 * SCALE, LIGHT[role])
+            self._draw.rounded_rectangle((*self._at(x, y), right, bottom), 2 * SCALE, _ink(role, strength))
+
+    def dot(self, x: float, y: float, radius: float, role: Role, title: str = "", strength: float = 1.0) -> None:  # noqa: ARG002
+        self._draw.circle(self._at(x, y), radius * SCALE, _ink(role, strength))
 
     def line(self, points: Sequence[tuple[float, float]], role: Role, width: float = 1.0, dashed: bool = False) -> None:
         (x, y), (end_x, end_y) = points[0], points[-1]
@@ -94,6 +118,10 @@ class PixelCanvas:
     def text(self, x: float, y: float, text: str, role: Role = "ink", size: int = 13, anchor: Anchor = "start") -> None:
         side = {"start": "l", "middle": "m", "end": "r"}[anchor]
         self._draw.text(self._at(x, y), text, LIGHT[role], font(size * SCALE), anchor=f"{side}m")
+
+
+def _ink(role: Role, strength: float) -> tuple[int, ...]:
+    return (*ImageColor.getrgb(LIGHT[role]), round(255 * strength))
 
 
 def text_width(text: str, size: int) -> float:

@@ -58,6 +58,10 @@ td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; wh
 .chip b { display: block; color: var(--bar); font-size: .68rem; font-weight: 600; min-height: .9rem; }
 .chip.special { color: var(--faint); border-style: dashed; }
 .chip.unknown { color: var(--alert); border-color: var(--alert); }
+ul.rows { list-style: none; padding: 0; margin: .4rem 0; }
+ul.rows li { border-top: 1px solid var(--line); padding: .5rem 0; overflow-wrap: anywhere; white-space: pre-line; }
+ul.rows p { display: flex; flex-wrap: wrap; gap: .1rem 1.1rem; margin: .15rem 0 0; font-size: .86rem; }
+ul.rows i { font-style: normal; color: var(--faint); }
 code { font-family: ui-monospace, "DejaVu Sans Mono", Menlo, monospace; font-size: .82rem; }
 .ids { color: var(--faint); }
 .label { background: var(--bar); color: var(--paper); border-radius: 4px; padding: .05rem .5rem; font-size: .88rem; }

@@ -20,14 +20,12 @@ def slices(
 ) -> list[dict[str, Any]]:
     """One section a kind of slice that tells more than one group apart."""
     kinds = [
-        ("length", "length in tokens", by_length(encodings)),
-        ("cut", "read whole or cut", by_cut(encodings)),
-        ("script", "script", by_script(texts)),
-        ("label", "true answer", groups),
+        ("length", by_length(encodings)),
+        ("cut", by_cut(encodings)),
+        ("script", by_script(texts)),
+        ("label", groups),
     ]
-    return [
-        {"by": by, "title": title, "groups": _measure(ratio, named)} for by, title, named in kinds if len(named) > 1
-    ]
+    return [{"by": by, "groups": _measure(ratio, named)} for by, named in kinds if len(named) > 1]
 
 
 def _measure(ratio: Ratio, named: Mapping[str, Sequence[int]]) -> list[dict[str, Any]]:
@@ -59,7 +57,7 @@ def by_cut(encodings: Sequence[Encoding]) -> dict[str, list[int]]:
 
 
 def by_script(texts: Sequence[str]) -> dict[str, list[int]]:
-    """By the script of most of a text's letters, the commonest first."""
+    """By the script of most of a text's letters, the commonest first; all together unless rows are mixed."""
     named: dict[str, list[int]] = {}
     for row, text in enumerate(texts):
         named.setdefault(script_of(text), []).append(row)
@@ -67,7 +65,8 @@ def by_script(texts: Sequence[str]) -> dict[str, list[int]]:
     for name in sorted(named, key=lambda name: -len(named[name])):
         rare = len(named[name]) < RARE_SCRIPT * len(texts)
         common.setdefault("other" if rare else name, []).extend(named[name])
-    return common
+    mixed = max(map(len, common.values())) <= (1 - RARE_SCRIPT) * len(texts)
+    return common if mixed else {next(iter(common)): list(range(len(texts)))}
 
 
 def script_of(text: str) -> str:

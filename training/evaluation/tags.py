@@ -38,7 +38,7 @@ class Tags:
         self._labels = labels
         self._words: list[list[str]] = held_out.rows["tokens"][:]
         self._spans = any(label.startswith("B-") for label in labels)
-        self.metric = Metric("span_f1", "span F1") if self._spans else Metric("accuracy", "words right")
+        self.metric = Metric("span_f1", "span F1") if self._spans else Metric("accuracy", "word accuracy")
 
     def predict(self, model: TextModel) -> Prediction[TagRow]:
         probabilities = [
@@ -133,7 +133,7 @@ class Tags:
             tuple(number[tag] for tag in tagger.tag([words[word] for word in read]))
             for words, read in zip(self._words, self._read, strict=True)
         ]
-        yield Baseline("word", "the commonest tag of each word in the same training rows", by_word)
+        yield Baseline("usual tag", "the commonest tag of each word in the same training rows", by_word)
 
     def groups(self) -> Mapping[str, Sequence[int]]:
         """Rows by the kinds of span (or the tags) in them; a row may stand in several."""

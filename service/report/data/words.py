@@ -2,14 +2,8 @@
 
 from service.report.chart import compact
 from service.report.data.charts import Report
+from service.report.words import count_of, name_task
 
-TASKS = {
-    "classification": "one label a text",
-    "multi_label": "any number of labels a text",
-    "regression": "a number a text",
-    "tagging": "a tag a word",
-    "language_model": "running text, without labels",
-}
 TOO_MANY_UNKNOWN = 0.05  # of the tokens: the share from which fine-tuning warns
 
 
@@ -20,7 +14,7 @@ def headline(report: Report) -> str:
 def subtitle(report: Report) -> str:
     beside = f", with {report['validation_name']} for validation" if report["validation_name"] else ""
     base = f"measured with the tokenizer of {report['model']}, rows cut at {report['max_length']} tokens"
-    return f"{report['task'].replace('_', ' ')}: {TASKS[report['task']]}{beside} · {base}"
+    return f"{name_task(report['task'])}{beside} · {base}"
 
 
 def facts_of(report: Report) -> list[tuple[str, str, str]]:
@@ -54,7 +48,7 @@ def verdict(report: Report) -> tuple[str, str]:
     if report["num_faults"]:
         return (
             "bad",
-            f"{_count(report['num_faults'], 'fault')}: a fine-tuning job refuses this file until all are mended.",
+            f"{count_of(report['num_faults'], 'fault')}: a fine-tuning job refuses this file until all are mended.",
         )
     if report["task"] == "language_model":
         return "bad", "No labels: fine-tuning refuses this file; use it with vitrine pretrain."
@@ -65,9 +59,5 @@ def verdict(report: Report) -> tuple[str, str]:
             f"{unknown:.0%} of the tokens are unknown to {report['model']}: choose a base that knows this language.",
         )
     if report["num_warnings"]:
-        return "warn", f"Ready to train, with {_count(report['num_warnings'], 'warning')} to read first."
+        return "warn", f"Ready to train, with {count_of(report['num_warnings'], 'warning')} to read first."
     return "good", "Ready to train: no faults, no warnings."
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")

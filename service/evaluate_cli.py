@@ -1,0 +1,92 @@
+"""The `vitrine evaluate` command: how good a tuned model is on labelled rows, and which rows to look at. Added by
+`cli.py`."""
+
+import argparse
+from pathlib import Path
+
+from model.heads import TextModel
+from model.lora import is_adapter_folder, load_adapter, load_adapter_config, merge, sha256_of_body
+from model.tokenizer import Tokenizer
+from model.weights import is_model_folder, load_model
+from service.data_cli import find_base
+from service.errors import NotFound
+from service.registry import ModelStore, pick_device
+from service.report.evaluation.page import evaluation_page
+from service.report.evaluation.picture import evaluation_png
+from service.report.evaluation.words import summary
+from service.report.output import check_ending, write_form
+from service.settings import Settings
+from training.cli import SOURCE_HELP, Commands
+from training.data import load_examples
+from training.evaluation import TASKS, Evidence, Names, check_labels, open_task, report_on
+from training.evaluation.files import json_bytes, predictions_csv
+from training.tables import find_source
+
+FORMATS = (".html", ".json", ".png", ".csv")
+
+
+def add_commands(commands: Commands, settings: Settings) -> None:
+    """Adds `evaluate` to the command line."""
+    evaluate = commands.add_parser("evaluate", help="figures of a tuned model on labelled rows, beside simple models")
+    evaluate.add_argument("--model", required=True, help="a model's or adapter's folder, or an id of the store")
+    evaluate.add_argument("--data", required=True, help=f"held-out {SOURCE_HELP}")
+    evaluate.add_argument(
+        "--training-data", help="the rows it was trained on, named the same way: for baselines and doubtful labels"
+    )
+    evaluate.add_argument("--max-length", type=int, help="tokens read of a row (default: all the model can)")
+    evaluate.add_argument(
+        "--output", type=Path, help="file to write: .html, .json or .png, or .csv for a line a prediction"
+    )
+    evaluate.set_defaults(run=lambda arguments: run_evaluate(arguments, settings))
+
+
+def run_evaluate(arguments: argparse.Namespace, settings: Settings) -> None:
+    output: Path | None = arguments.output
+    check_ending(output, FORMATS)
+    model, tokenizer = load_named(arguments.model, settings)
+    if model.config.task not in TASKS:
+        raise ValueError(f"{arguments.model!r} is for {model.config.task!r}; name a model for {', '.join(TASKS)}")
+    held_out = load_examples(find_source(arguments.data), model.config.task)
+    training = None
+    if arguments.training_data:
+        training = load_examples(find_source(arguments.training_data), model.config.task)
+        check_labels(training, model.config.labels)
+    task = open_task(model, tokenizer, held_out, arguments.max_length)
+    prediction = task.predict(model.to(pick_device(settings.device)))
+    names = Names(arguments.model, Path(arguments.data).name)
+    report = report_on(task, prediction, held_out, Evidence(training), names)
+    print(summary(report))
+    if output is not None:
+        forms = {
+            ".html": lambda: evaluation_page(report).html.encode(),
+            ".json": lambda: json_bytes(report),
+            ".png": lambda: evaluation_png(report),
+            ".csv": lambda: predictions_csv(task, prediction, held_out).encode(),
+        }
+        write_form(output, forms)
+        print(output)
+
+
+def load_named(given: str, settings: Settings) -> tuple[TextModel, Tokenizer]:
+    """A model by its folder, the folder of its run, or its id in the store; an adapter is merged into its base."""
+    folder = _find_folder(given, settings)
+    if not is_adapter_folder(folder):
+        return load_model(folder)
+    base_id, _ = load_adapter_config(folder)
+    base, tokenizer = load_model(find_base(base_id, settings))
+    adapter = load_adapter(folder)
+    if adapter.body_sha256 not in (None, sha256_of_body(base)):
+        raise ValueError(
+            f"{given!r} was trained over another {base_id!r} than the one here; tune it again over this one"
+        )
+    return merge(base, adapter), tokenizer
+
+
+def _find_folder(given: str, settings: Settings) -> Path:
+    for folder in (Path(given), Path(given) / "model"):
+        if is_model_folder(folder) or is_adapter_folder(folder):
+            return folder
+    try:
+        return ModelStore(settings.bentoml_home).find(given).folder
+    except NotFound as error:
+        raise ValueError(f"{error}; or name a model folder") from None
