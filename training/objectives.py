@@ -19,6 +19,7 @@ from training.collate import epoch_batches
 from training.corpus import PackedRows
 from training.dynamics import Dynamics
 from training.evaluate import Evaluation, LanguageCounter, LanguageScores, evaluate, predict, predict_tokens
+from training.gradients import BatchLoss
 from training.labelled import NOT_LEARNED, Rows, TagTargets, Target
 from training.scores import (
     MultiLabelScores,
@@ -28,7 +29,6 @@ from training.scores import (
     score_numbers,
     score_tags,
 )
-from training.trainer import BatchLoss
 
 EVALUATION_BATCH_TOKENS = 4096
 

@@ -5,10 +5,8 @@ weights, the optimiser's state and the step's number: that is what lets a killed
 """
 
 import math
-import random
-import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,28 +16,17 @@ from torch import Tensor
 from model.capability import has_bfloat16
 from model.heads import TextModel
 from training.checkpoints import Position, load_best, load_checkpoint, save_best, save_checkpoint
+from training.clock import Clock
 from training.config import Optimisation
 from training.evaluate import Scores
 from training.events import Evaluated, Noted, Progress, Started, TrainingEvent
+from training.gradients import BatchLoss, Gradients, explain_non_finite
 from training.memory import MemoryNeed, free_memory, gibibytes, largest_micro_batch, measure_need
 from training.optim import LOWER_IS_BETTER, learning_rate_at, make_optimizer
 from training.parallel import ALONE, World
 from training.surroundings import Surroundings, processor_name, store, stored, take_up
 
 PROGRESS_STEPS = 10  # steps between progress events
-
-
-@dataclass(frozen=True)
-class BatchLoss:
-    """Losses are summed, so that micro-batches and processes add up to the batch's mean."""
-
-    total: Tensor  # a scalar, the sum over what is learned
-    weight: float  # what to divide the sum by: rows, words, hidden tokens
-    tokens: int  # real tokens of the rows, for the reader
-
-    @property
-    def mean(self) -> Tensor:
-        return self.total / self.weight
 
 
 class Objective(Protocol):
@@ -71,10 +58,6 @@ class Objective(Protocol):
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Takes up what `tensors` gave."""
-
-
-class NonFiniteLoss(RuntimeError):
-    """The loss or its gradient became NaN or infinite; the weights are of no use from here on."""
 
 
 class UnfinishedRun(RuntimeError):
@@ -122,6 +105,7 @@ class Trainer:
         optimizer = make_optimizer(self.model, self.optimisation)
         self._continue(optimizer)
         self.surroundings = self._settle(need)
+        gradients = self._gradients(optimizer, self.surroundings.micro_batch_size)
         yield from self._said()
         position, rows_at_once = self.position, self.surroundings.micro_batch_size
         yield Started(
@@ -134,14 +118,14 @@ class Trainer:
             self.objective.padding_share,
             need.peak(rows_at_once),
         )
-        clock = _Clock(position.seconds)
+        clock = Clock(position.seconds)
         while not self.finished:
             epoch, offset = divmod(position.step, self.steps_per_epoch)
             steps = self.objective.steps(epoch)
             if len(steps) != self.steps_per_epoch:
                 raise UnfinishedRun(f"epoch {epoch} has {len(steps)} steps, {self.steps_per_epoch} were planned")
             for rows in steps[offset:]:
-                tokens = self._step(rows, optimizer)
+                tokens = self._step(rows, optimizer, gradients)
                 clock.count(tokens)
                 yield from self._said()
                 if position.step % PROGRESS_STEPS == 0 or position.step == self.total_steps:
@@ -164,11 +148,11 @@ class Trainer:
         """Two forward passes tell what the run needs; the random state they use up is set anew with every step."""
         self.model.train()
 
-        def loss_of_longest(count: int) -> Tensor:
-            with self._autocast():
-                return self.objective.loss(self.objective.longest(count), 0).total
+        return measure_need(self.model, lambda count: self._loss(self.objective.longest(count), 0).total)
 
-        return measure_need(self.model, loss_of_longest)
+    def _loss(self, rows: Sequence[int], step: int) -> BatchLoss:
+        with self._autocast():
+            return self.objective.loss(rows, step)
 
     def _continue(self, optimizer: torch.optim.AdamW) -> None:
         found = load_checkpoint(self.checkpoint, self.model, optimizer, self.position.run_key)
@@ -201,7 +185,6 @@ class Trainer:
             torch.set_num_threads(used.threads)
         if self.world.leads:
             store(self._settled_file, self.position.run_key, used)
-        self.micro_batch_size = used.micro_batch_size
         return used
 
     @property
@@ -215,7 +198,7 @@ class Trainer:
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16)
 
-    def _progress(self, clock: "_Clock") -> Progress:
+    def _progress(self, clock: Clock) -> Progress:
         position = self.position
         in_window = (position.step - 1) % PROGRESS_STEPS + 1
         event = Progress(
@@ -269,7 +252,7 @@ class Trainer:
                 )
         return Evaluated(position.step, scores, better)
 
-    def _checkpoint_is_due(self, clock: "_Clock") -> bool:
+    def _checkpoint_is_due(self, clock: Clock) -> bool:
         every = self.optimisation.checkpoint_steps
         by_time = self.world.size == 1 and clock.unsaved() > self.optimisation.checkpoint_seconds
         step = self.position.step
@@ -280,18 +263,22 @@ class Trainer:
             save_checkpoint(self.checkpoint, self.model, optimizer, self.position, self.objective.tensors())
         self.world.wait()
 
-    def _step(self, rows: Sequence[int], optimizer: torch.optim.AdamW) -> int:
+    def _gradients(self, optimizer: torch.optim.AdamW, micro_batch_size: int) -> Gradients:
+        trained: list[Any] = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        return Gradients(self._loss, trained, self.optimisation.seed, self.world, self.device, micro_batch_size)
+
+    def _step(self, rows: Sequence[int], optimizer: torch.optim.AdamW, gradients: Gradients) -> int:
         """One change of the weights -> the real tokens that were read."""
         position = self.position
         self.model.train()
         rate = learning_rate_at(position.step, self.total_steps, self.optimisation)
         for group in optimizer.param_groups:
             group["lr"] = rate * group["rate_share"]
-        trained: list[Any] = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        loss, tokens = self._gradients(rows, trained, optimizer)
-        self._check(loss, "loss", rate)
-        norm = float(torch.nn.utils.clip_grad_norm_(trained, self.optimisation.max_gradient_norm))
-        self._check(norm, "gradient", rate)
+        loss, tokens = gradients.compute(rows, position.step)
+        self._keep_micro_batch(gradients.micro_batch_size)
+        self._require_finite("loss", loss)
+        norm = float(torch.nn.utils.clip_grad_norm_(gradients.trained, self.optimisation.max_gradient_norm))
+        self._require_finite("gradient", norm)
         optimizer.step()
         position.step += 1
         position.loss_sum += loss
@@ -299,107 +286,19 @@ class Trainer:
         position.gradient_norm = norm
         return tokens
 
-    def _gradients(
-        self, rows: Sequence[int], trained: Sequence[Tensor], optimizer: torch.optim.AdamW
-    ) -> tuple[float, int]:
-        """Leaves the gradients of the rows' mean loss in the parameters -> that loss and the tokens read. A device out
-        of memory gets half the rows at once, and the step is made again."""
-        while True:
-            optimizer.zero_grad(set_to_none=True)
-            generator = random.Random(f"{self.optimisation.seed}:{self.position.step}:{self.world.rank}")
-            torch.manual_seed(generator.getrandbits(63))
-            try:
-                return self._sum_gradients(rows, trained)
-            except torch.OutOfMemoryError as error:
-                if self.micro_batch_size == 1:
-                    raise RuntimeError(
-                        "the device is out of memory with one row at a time; lower max_length, choose adapter 'lora' "
-                        "or a smaller base"
-                    ) from error
-            self._halve_micro_batch()
-
-    def _halve_micro_batch(self) -> None:
+    def _keep_micro_batch(self, size: int) -> None:
+        """Rows at once that the device could hold, when they became fewer."""
         assert self.surroundings is not None
-        self.micro_batch_size = -(-self.micro_batch_size // 2)
-        self.surroundings = replace(self.surroundings, micro_batch_size=self.micro_batch_size)
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
+        if size == self.surroundings.micro_batch_size:
+            return
+        self.surroundings = replace(self.surroundings, micro_batch_size=size)
         if self.world.leads:
             store(self._settled_file, self.position.run_key, self.surroundings)
         self._notes.append(
-            f"out of memory at step {self.position.step + 1}: from here {self.micro_batch_size} rows pass through the "
-            "model at once; a step's gradients are added up, so the batch stays as large as it was"
+            f"out of memory at step {self.position.step + 1}: from here {size} rows pass through the model at once; a "
+            "step's gradients are added up, so the batch stays as large as it was"
         )
 
-    def _sum_gradients(self, rows: Sequence[int], trained: Sequence[Tensor]) -> tuple[float, int]:
-        own = self.world.share(rows)
-        size = self.micro_batch_size
-        parts = [own[start : start + size] for start in range(0, len(own), size)]
-        if len(parts) == 1 and self.world.size == 1:
-            with self._autocast():
-                result = self.objective.loss(parts[0], self.position.step)
-                mean = result.mean
-            mean.backward()  # type: ignore[no-untyped-call]
-            return float(mean.detach()), result.tokens
-        sums = torch.zeros(3, dtype=torch.float64, device=self.device)  # loss, weight, tokens
-        for part in parts:
-            with self._autocast():
-                result = self.objective.loss(part, self.position.step)
-            result.total.backward()  # type: ignore[no-untyped-call]
-            sums[0] += result.total.detach()
-            sums[1] += result.weight
-            sums[2] += result.tokens
-        gradients = [torch.zeros_like(one) if one.grad is None else one.grad for one in trained]
-        self.world.add_up(gradients)
-        self.world.add_up([sums])
-        total, weight, tokens = sums.tolist()
-        for parameter, gradient in zip(trained, gradients, strict=True):
-            parameter.grad = gradient.div_(weight)
-        return total / weight, int(tokens)
-
-    def _check(self, value: float, what: str, rate: float) -> None:
-        if math.isfinite(value):
-            return
-        position = self.position
-        where = f"the {what} became {value} at step {position.step + 1} of {self.total_steps}, learning rate {rate:.2g}"
-        if position.step == 0:
-            why = "no weight had been changed yet, so the base model's weights or the data hold values too large"
-            remedy = "check the base model, or set bfloat16 off"
-        elif position.gradient_norm > 100 * self.optimisation.max_gradient_norm:
-            why = f"the gradient had grown to a norm of {position.gradient_norm:.3g} the step before"
-            remedy = "lower learning_rate_multiplier or lengthen the warm-up"
-        else:
-            why = f"the gradient's norm was {position.gradient_norm:.3g} the step before, which is no outlier"
-            remedy = "lower learning_rate_multiplier, and look at the rows of this step"
-        raise NonFiniteLoss(f"{where}: {why}; {remedy}")
-
-
-class _Clock:
-    """Wall time of a run: in all, since the last checkpoint, and of the steps since the last progress event."""
-
-    def __init__(self, seconds_before: float) -> None:
-        now = time.perf_counter()
-        self._began, self._saved = now - seconds_before, now
-        self.restart()
-
-    def restart(self) -> None:
-        self._since, self._tokens = time.perf_counter(), 0
-
-    def count(self, tokens: int) -> None:
-        self._tokens += tokens
-
-    def rate(self) -> float:
-        """Tokens a second since the last call."""
-        rate = self._tokens / (time.perf_counter() - self._since)
-        self.restart()
-        return rate
-
-    def total(self) -> float:
-        return time.perf_counter() - self._began
-
-    def unsaved(self) -> float:
-        return time.perf_counter() - self._saved
-
-    def saved(self) -> None:
-        self._saved = time.perf_counter()
-        self.restart()
+    def _require_finite(self, what: str, value: float) -> None:
+        if not math.isfinite(value):
+            raise explain_non_finite(what, value, self.position, self.total_steps, self.optimisation)

@@ -28,9 +28,9 @@ from training.config import Recipe
 from training.data import DataFaults
 from training.events import Evaluated, Noted, Progress, Started, TrainingEvent
 from training.finetune import MANIFEST_FILE, finetune, load_data, read_manifest
+from training.gradients import NonFiniteLoss
 from training.oddities import odd_rows
 from training.report import data_report, read_source
-from training.trainer import NonFiniteLoss
 
 POLL_SECONDS = 0.5
 BASE_LEARNING_RATE = 5e-5  # what a learning_rate_multiplier of 1 stands for

@@ -1,0 +1,114 @@
+"""The gradient of one step, added up over micro-batches and processes; fewer rows at once when the device runs out of
+memory; and why it is not finite, when it isn't. Used by `trainer.py`."""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from training.checkpoints import Position
+from training.config import Optimisation
+from training.optim import learning_rate_at
+from training.parallel import World
+
+
+@dataclass(frozen=True)
+class BatchLoss:
+    """Losses are summed, so that micro-batches and processes add up to the batch's mean."""
+
+    total: Tensor  # a scalar, the sum over what is learned
+    weight: float  # what to divide the sum by: rows, words, hidden tokens
+    tokens: int  # real tokens of the rows, for the reader
+
+    @property
+    def mean(self) -> Tensor:
+        return self.total / (self.weight or 1.0)
+
+
+class NonFiniteLoss(RuntimeError):
+    """The loss or its gradient became NaN or infinite; the weights are of no use from here on."""
+
+
+class Gradients:
+    """Leaves the gradients of a step's mean loss in the trained parameters."""
+
+    def __init__(
+        self,
+        loss: Callable[[Sequence[int], int], BatchLoss],  # of some rows of the step of this number
+        trained: Sequence[Any],  # the parameters
+        seed: int,
+        world: World,
+        device: torch.device,
+        micro_batch_size: int,
+    ) -> None:
+        self.micro_batch_size = micro_batch_size
+        self._loss = loss
+        self.trained = trained
+        self._seed = seed
+        self._world = world
+        self._device = device
+
+    def compute(self, rows: Sequence[int], step: int) -> tuple[float, int]:
+        """-> the rows' mean loss and the tokens read. A device out of memory gets half the rows at once, and the
+        step is made again."""
+        while True:
+            for parameter in self.trained:
+                parameter.grad = None
+            generator = random.Random(f"{self._seed}:{step}:{self._world.rank}")
+            torch.manual_seed(generator.getrandbits(63))
+            try:
+                return self._add_up(rows, step)
+            except torch.OutOfMemoryError as error:
+                if self.micro_batch_size == 1:
+                    raise RuntimeError(
+                        "the device is out of memory with one row at a time; lower max_length, choose adapter 'lora' "
+                        "or a smaller base"
+                    ) from error
+            self.micro_batch_size = -(-self.micro_batch_size // 2)
+            if self._device.type == "cuda":
+                torch.cuda.empty_cache()
+
+    def _add_up(self, rows: Sequence[int], step: int) -> tuple[float, int]:
+        own = self._world.share(rows)
+        size = self.micro_batch_size
+        parts = [own[start : start + size] for start in range(0, len(own), size)]
+        if len(parts) == 1 and self._world.size == 1:
+            result = self._loss(parts[0], step)
+            mean = result.mean
+            mean.backward()  # type: ignore[no-untyped-call]
+            return float(mean.detach()), result.tokens
+        sums = torch.zeros(3, dtype=torch.float64, device=self._device)  # loss, weight, tokens
+        for part in parts:
+            result = self._loss(part, step)
+            result.total.backward()  # type: ignore[no-untyped-call]
+            sums[0] += result.total.detach()
+            sums[1] += result.weight
+            sums[2] += result.tokens
+        gradients = [torch.zeros_like(one) if one.grad is None else one.grad for one in self.trained]
+        self._world.add_up(gradients)
+        self._world.add_up([sums])
+        total, weight, tokens = sums.tolist()
+        for parameter, gradient in zip(self.trained, gradients, strict=True):
+            parameter.grad = gradient.div_(weight or 1.0)
+        return total / (weight or 1.0), int(tokens)
+
+
+def explain_non_finite(
+    what: str, value: float, position: Position, total_steps: int, optimisation: Optimisation
+) -> NonFiniteLoss:
+    """What happened at the step that begins at `position`, why, and what to do."""
+    rate = learning_rate_at(position.step, total_steps, optimisation)
+    where = f"the {what} became {value} at step {position.step + 1} of {total_steps}, learning rate {rate:.2g}"
+    if position.step == 0:
+        why = "no weight had been changed yet, so the base model's weights or the data hold values too large"
+        remedy = "check the base model, or set bfloat16 off"
+    elif position.gradient_norm > 100 * optimisation.max_gradient_norm:
+        why = f"the gradient had grown to a norm of {position.gradient_norm:.3g} the step before"
+        remedy = "lower learning_rate_multiplier or lengthen the warm-up"
+    else:
+        why = f"the gradient's norm was {position.gradient_norm:.3g} the step before, which is no outlier"
+        remedy = "lower learning_rate_multiplier, and look at the rows of this step"
+    return NonFiniteLoss(f"{where}: {why}; {remedy}")
