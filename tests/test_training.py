@@ -20,46 +20,7 @@ from training.events import Evaluated, Progress, Started, TrainingEvent
 from training.finetune import finetune, load_data, read_manifest
 from training.optim import learning_rate_at
 
-GOOD = '{"text": "fine", "label": "a"}\n'
 CPU = torch.device("cpu")
-MALFORMED: list[tuple[str, bytes, list[tuple[int, str]]]] = [
-    ("empty", b"", [(0, "no rows")]),
-    ("blank lines", b"\n\n", [(0, "no rows")]),
-    ("binary", b"\x89PNG\x00\x01", [(0, "binary")]),
-    ("not UTF-8", b'{"text": "ok", "label": "a"}\n{"text": "caf\xe9", "label": "a"}\n', [(2, "0xe9 is not UTF-8")]),
-    ("broken JSON", (GOOD + '{"text": "x", \n' + GOOD).encode(), [(2, "not JSON")]),
-    ("a list", (GOOD + '["x", "a"]\n').encode(), [(2, "a list, not an object")]),
-    ("no text", (GOOD + '{"label": "a"}\n').encode(), [(2, "no 'text'")]),
-    ("no label", (GOOD + '{"text": "x"}\n').encode(), [(2, "no 'label'")]),
-    ("empty text", (GOOD + '{"text": "  ", "label": "a"}\n').encode(), [(2, "'text' is empty")]),
-    ("number as text", (GOOD + '{"text": 5, "label": "a"}\n').encode(), [(2, "'text' is a int")]),
-    ("list as label", (GOOD + '{"text": "x", "label": ["a"]}\n').encode(), [(2, "'label' is a list")]),
-    ("null label", (GOOD + '{"text": "x", "label": null}\n').encode(), [(2, "no 'label'")]),
-    (
-        "half a pair",
-        (GOOD + r'{"text": "a \ud800", "label": "\udfff"}' + "\n").encode(),
-        [(2, "'text' has half"), (2, "'label' has half")],
-    ),
-    ("deep nesting", (GOOD + "{" + '"a":{' * 5000 + "\n").encode(), [(2, "not JSON")]),
-    ("two faults", b'{"text": "", "label": ""}\nnope\n', [(1, "empty"), (1, "no 'label'"), (2, "not JSON")]),
-    ("CSV without header", b"x,a\ny,b\n", [(1, "needs the columns 'text' and 'label'")]),
-    ("CSV with a missing field", b"text,label\nx,a\ny\n", [(3, "1 fields, the header has 2")]),
-    ("CSV with an open quote", b'text,label\nx,a\n"y,b\n', [(3, "broken CSV")]),
-]
-
-
-@pytest.mark.parametrize(("name", "content", "expected"), MALFORMED, ids=[row[0] for row in MALFORMED])
-def test_every_fault_is_reported_with_its_line(
-    tmp_path: Path, name: str, content: bytes, expected: list[tuple[int, str]]
-) -> None:
-    path = tmp_path / name
-    path.write_bytes(content)
-    with pytest.raises(DataFaults) as caught:
-        load_examples(path)
-    assert len(caught.value.faults) == len(expected)
-    for fault, (line, words) in zip(caught.value.faults, expected, strict=True):
-        assert fault.line == line
-        assert words in fault.message
 
 
 def test_csv_and_jsonl_read_the_same(tmp_path: Path) -> None:

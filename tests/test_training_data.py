@@ -1,7 +1,6 @@
-"""Every format and source of training rows, the task that columns tell, malformed files by line, and the warnings."""
+"""Every format and source of training rows, the task that columns tell, and the warnings."""
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -24,60 +23,6 @@ from training.oddities import FEW_ROWS, balance_warnings, find_copies, odd_rows
 from training.tables import find_source
 
 RECIPE = Recipe()
-SCORED = '{"text": "fine", "score": 1}\n'
-SEVERAL = '{"text": "fine", "labels": ["a"]}\n'
-TAGGED = '{"tokens": ["a", "b"], "tags": ["x", "y"]}\n'
-LABELLED = '{"text": "fine", "label": "a"}\n'
-CHAT = '{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "greeting"}]}\n'
-MALFORMED: list[tuple[str, bytes, list[tuple[int, str]]]] = [
-    ("NaN score", (SCORED + '{"text": "x", "score": NaN}\n').encode(), [(2, "'score' is nan; it must be a finite number")]),
-    ("infinite score", (SCORED + '{"text": "x", "score": -Infinity}\n').encode(), [(2, "'score' is -inf")]),
-    ("score as text", (SCORED + '{"text": "x", "score": "5"}\n').encode(), [(2, "'score' is a str")]),
-    ("score true", (SCORED + '{"text": "x", "score": true}\n').encode(), [(2, "'score' is a bool")]),
-    ("score null", (SCORED + '{"text": "x", "score": null}\n').encode(), [(2, "no 'score'")]),
-    ("float label", (LABELLED + '{"text": "x", "label": 0.5}\n').encode(), [(2, "'label' is a float; .*'regression'")]),
-    ("labels as text", (SEVERAL + '{"text": "x", "labels": "a"}\n').encode(), [(2, "'labels' is a str")]),
-    ("empty string in labels", (SEVERAL + '{"text": "x", "labels": ["a", " "]}\n').encode(), [(2, "empty string at place 1")]),
-    ("list in labels", (SEVERAL + '{"text": "x", "labels": [["a"]]}\n').encode(), [(2, "'labels' has a list at place 0")]),
-    ("labels null", (SEVERAL + '{"text": "x", "labels": null}\n').encode(), [(2, "no 'labels'")]),
-    ("tags too few", (TAGGED + '{"tokens": ["a", "b"], "tags": ["x"]}\n').encode(), [(2, "2 tokens and 1 tags")]),
-    ("no tags", (TAGGED + '{"tokens": ["a"]}\n').encode(), [(2, "no 'tags'")]),
-    ("no tokens in a row", (TAGGED + '{"tokens": [], "tags": []}\n').encode(), [(2, "'tokens' is empty")]),
-    ("number as token", (TAGGED + '{"tokens": [1], "tags": ["x"]}\n').encode(), [(2, "'tokens' has a int at place 0")]),
-    ("blank token", (TAGGED + '{"tokens": [" "], "tags": ["x"]}\n').encode(), [(2, "'tokens' has an empty string")]),
-    ("half a pair in a token", (TAGGED + '{"tokens": ["\\ud800"], "tags": ["x"]}\n').encode(), [(2, "'tokens' has half of a surrogate")]),
-    ("tokens as text", (TAGGED + '{"tokens": "a b", "tags": "x y"}\n').encode(), [(2, "'tokens' is a str"), (2, "'tags' is a str")]),
-    ("mixed kinds", (LABELLED + LABELLED + TAGGED + SCORED).encode(), [(3, "'tokens' and 'tags', other rows .*'label'"), (4, "'text' and 'score'")]),
-    ("label missing among labelled", (SCORED + '{"text": "x"}\n').encode(), [(2, "no 'score'")]),
-    ("chat without answer", (CHAT + '{"messages": [{"role": "user", "content": "hi"}]}\n').encode(), [(2, "not the assistant's")]),
-    ("chat of another role", (CHAT + '{"messages": [{"role": "robot", "content": "hi"}]}\n').encode(), [(2, "message 0 needs a 'role'")]),
-    ("chat of content parts", (CHAT + '{"messages": [{"role": "user", "content": [1]}]}\n').encode(), [(2, "a string 'content'")]),
-    ("chat that is no list", (CHAT + '{"messages": "hi"}\n').encode(), [(2, "'messages' must be a list")]),
-    ("chat without a question", (CHAT + '{"messages": [{"role": "assistant", "content": "x"}]}\n').encode(), [(2, "no 'text'")]),
-    ("UTF-16", "text,label\nx,a\n".encode("utf-16"), [(0, "UTF-16; save it as UTF-8")]),
-    ("two bad bytes", LABELLED.encode() + b'{"text": "\xff", "label": "a"}\n' + LABELLED.encode() + b'{"text": "", "label": "\xfe"}\n', [(2, "byte 0xff .*at byte 11 of the line"), (4, "byte 0xfe")]),
-    ("bad byte in CSV", b"text,label\nx,a\ncaf\xe9,a\n,a\n", [(3, "byte 0xe9"), (4, "'text' is empty")]),
-    ("CSV column twice", b"text,label,label\nx,a,b\n", [(1, "'label'.* twice")]),
-    ("CSV score that is no number", b"text,score\nx,1\ny,high\n", [(3, "'score' is a str")]),
-    ("CSV broken list", b'text,labels\nx,a\ny,"[1"\n', [(3, "'labels' is a str")]),
-    ("cut Parquet", b"PAR1\x00\x01\x02", [(0, "broken Parquet")]),
-    ("text too long", (LABELLED + '{"text": "' + "x" * 1_000_001 + '", "label": "a"}\n').encode(), [(2, "1000001 characters")]),
-    ("endless number", (LABELLED + '{"text": "x", "label": ' + "9" * 5000 + "}\n").encode(), [(2, "not JSON")]),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("name", "content", "expected"), MALFORMED, ids=[row[0] for row in MALFORMED])
-def test_every_fault_is_reported_with_its_line(
-    tmp_path: Path, name: str, content: bytes, expected: list[tuple[int, str]]
-) -> None:
-    path = tmp_path / "file"
-    path.write_bytes(content)
-    with pytest.raises(DataFaults) as caught:
-        load_examples(path)
-    found = [(fault.line, fault.message) for fault in caught.value.faults]
-    assert [line for line, _ in found] == [line for line, _ in expected], found
-    for (_, message), (_, words) in zip(found, expected, strict=True):
-        assert re.search(words, message), message
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:

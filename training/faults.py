@@ -23,9 +23,13 @@ class DataFaults(ValueError):
 
     def __init__(self, faults: Sequence[Fault]) -> None:
         self.faults = list(faults)
-        shown = "; ".join(str(fault) for fault in self.faults[:MAX_FAULTS])
-        rest = len(self.faults) - MAX_FAULTS
-        super().__init__(shown + (f"; and {rest} more" if rest > 0 else ""))
+        super().__init__("; ".join(told(self.faults)))
+
+
+def told(faults: Sequence[Fault]) -> list[str]:
+    """The first faults in words, and how many more there are: a file may have one in each of a million rows."""
+    rest = len(faults) - MAX_FAULTS
+    return [str(fault) for fault in faults[:MAX_FAULTS]] + ([f"and {rest:,} more"] if rest > 0 else [])
 
 
 def name_lines(lines: Sequence[int]) -> str:

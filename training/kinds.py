@@ -14,7 +14,10 @@ Kind = Literal["classification", "multi_label", "regression", "tagging", "langua
 
 MAX_SCORE = 1e15  # squares of larger numbers leave no digits in float32
 MAX_TEXT_CHARACTERS = 1_000_000  # a text beyond this is a broken file, not a long document
+MAX_LABEL_CHARACTERS = 1_000  # beyond, the column holds something else than labels
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")  # JSON can write it ("\\ud800"), UTF-8 can not
+CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f]")  # but white space
+GARBLED = re.compile(CONTROL.pattern[:-1] + "\ufffd]")  # U+FFFD stands where bytes could not be decoded
 COLUMNS: dict[Kind, str] = {
     "classification": "'text' and 'label'",
     "multi_label": "'text' and 'labels'",
@@ -104,6 +107,7 @@ class Notes:
     def __init__(self) -> None:
         self.unused: dict[str, list[int]] = {}
         self.left_out: list[int] = []  # lines of chats with more than user messages before the answer
+        self.garbled: list[int] = []  # lines of texts with control characters or U+FFFD
 
     def warnings(self, kind: Kind) -> list[Fault]:
         found = []
@@ -114,6 +118,9 @@ class Notes:
         if self.left_out:
             where = f"{_rows(self.left_out)}: {name_lines(self.left_out)}"
             found.append(Fault(0, f"system messages and earlier answers of chats are left out of the text ({where})"))
+        if self.garbled:
+            where = f"{_rows(self.garbled)}: {name_lines(self.garbled)}"
+            found.append(Fault(0, f"control characters or U+FFFD in texts; were they decoded wrongly? ({where})"))
         return found
 
 
@@ -141,6 +148,8 @@ def check_row(kind: Kind, line: int, fields: Fields, faults: list[Fault], notes:
             name = "score" if "score" in fields else "label"
             used |= {name}
             row["score"] = _check_score(line, name, fields.get(name), faults)
+    if any(GARBLED.search(text) for text in (row.get("text"), row.get("text_pair")) if isinstance(text, str)):
+        notes.garbled.append(line)
     for name in fields:
         if name not in used and not str(name).startswith("__"):  # pandas writes its index as __index_level_0__
             notes.unused.setdefault(str(name), []).append(line)
@@ -156,11 +165,19 @@ def _check_text(line: int, fields: Fields, faults: list[Fault]) -> dict[str, Any
             faults.append(Fault(line, f"'{name}' is a {type(value).__name__}; it must be a string"))
         elif LONE_SURROGATE.search(value):
             faults.append(Fault(line, f"'{name}' has half of a surrogate pair, which is no character; remove it"))
+        elif "\x00" in value:
+            faults.append(Fault(line, f"'{name}' has U+0000 at character {value.index(chr(0)) + 1}; remove it"))
         elif len(value) > MAX_TEXT_CHARACTERS:
             faults.append(Fault(line, f"'{name}' has {len(value)} characters; the limit is {MAX_TEXT_CHARACTERS}"))
-    if isinstance(text, str) and not text.strip():
-        faults.append(Fault(line, "'text' is empty; remove the row or fill it"))
+        elif is_blank(value) and (name == "text" or value):
+            faults.append(Fault(line, f"'{name}' is empty; remove the row or fill it"))
     return {"text": text, "text_pair": pair}
+
+
+def is_blank(text: str) -> bool:
+    """Whether nothing in it can be seen: white space, control characters, marks without width. A tokenizer reads
+    nothing there."""
+    return not any(character.isprintable() and not character.isspace() for character in text)
 
 
 def _check_label(line: int, label: Any, faults: list[Fault]) -> str:
@@ -170,9 +187,22 @@ def _check_label(line: int, label: Any, faults: list[Fault]) -> str:
         faults.append(Fault(line, "'label' is a float; use a string or a whole number, or task 'regression'"))
     elif isinstance(label, bool) or not isinstance(label, str | int):
         faults.append(Fault(line, f"'label' is a {type(label).__name__}; use a string or a whole number"))
-    elif LONE_SURROGATE.search(str(label)):
-        faults.append(Fault(line, "'label' has half of a surrogate pair, which is no character; remove it"))
+    elif fault := _name_fault(str(label)):
+        faults.append(Fault(line, f"'label' {fault}"))
+    elif is_blank(str(label)):
+        faults.append(Fault(line, "'label' is empty; every row needs one"))
     return str(label)
+
+
+def _name_fault(label: str) -> str | None:
+    """Why a string can't name a class."""
+    if LONE_SURROGATE.search(label):
+        return "has half of a surrogate pair, which is no character; remove it"
+    if control := CONTROL.search(label):
+        return f"has the control character U+{ord(control[0]):04X} at character {control.start() + 1}; remove it"
+    if len(label) > MAX_LABEL_CHARACTERS:
+        return f"has {len(label)} characters; the limit is {MAX_LABEL_CHARACTERS}"
+    return None
 
 
 def _check_score(line: int, name: str, score: Any, faults: list[Fault]) -> float:
@@ -188,7 +218,7 @@ def _check_score(line: int, name: str, score: Any, faults: list[Fault]) -> float
     elif isinstance(score, bool) or not isinstance(score, int | float):
         faults.append(Fault(line, f"'{name}' is a {type(score).__name__}; it must be a number"))
     elif not abs(score) <= MAX_SCORE:  # NaN too
-        faults.append(Fault(line, f"'{name}' is {score}; it must be a finite number"))
+        faults.append(Fault(line, f"'{name}' is {score!s:.20}; it must be a finite number of at most {MAX_SCORE:g}"))
     else:
         return float(score)
     return 0.0
@@ -206,10 +236,10 @@ def _check_strings(line: int, name: str, values: Any, faults: list[Fault]) -> li
         whole = name != "tokens" and isinstance(value, int) and not isinstance(value, bool)
         if not isinstance(value, str) and not whole:
             message = f"'{name}' has a {type(value).__name__} at place {position}; it must be a string"
-        elif isinstance(value, str) and not value.strip():
+        elif fault := _name_fault(str(value)):
+            message = f"'{name}', place {position}, {fault}"
+        elif is_blank(str(value)):
             message = f"'{name}' has an empty string at place {position}; remove it or fill it"
-        elif LONE_SURROGATE.search(str(value)):
-            message = f"'{name}' has half of a surrogate pair at place {position}, which is no character; remove it"
         else:
             continue
         faults.append(Fault(line, message))

@@ -1,6 +1,7 @@
 """What is odd about checked rows yet can be trained on: said as warnings, never dropped. Used by `finetune.py`, the
 report and the job worker."""
 
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -51,8 +52,9 @@ def find_leaks(train: Examples, validation: Examples) -> list[int]:
 
 
 def odd_rows(examples: Examples) -> list[Fault]:
-    """Warnings about one file: what its reading left out, repeated and contradictory rows, labels out of balance."""
-    return [*examples.warnings, *copy_warnings(examples, find_copies(examples)), *balance_warnings(examples)]
+    """Warnings about one file: what its reading left out, repeated and contradictory rows, labels alike or rare."""
+    copies = copy_warnings(examples, find_copies(examples))
+    return [*examples.warnings, *copies, *alike_warnings(examples), *balance_warnings(examples)]
 
 
 def copy_warnings(examples: Examples, copies: Copies) -> list[Fault]:
@@ -68,6 +70,20 @@ def copy_warnings(examples: Examples, copies: Copies) -> list[Fault]:
         what = f"{count_of(len(groups), 'text')} {'stands' if len(groups) == 1 else 'stand'} with different labels"
         found.append(Fault(0, f"{what} ({shown}{rest}); decide which is right, or remove them"))
     return found
+
+
+def alike_warnings(examples: Examples) -> list[Fault]:
+    """Labels that may be one: they differ only in case, in full or half width, or in white space."""
+    groups: dict[str, set[str]] = {}
+    for label in {label for labels in examples.label_sets for label in labels}:
+        groups.setdefault(" ".join(unicodedata.normalize("NFKC", label).casefold().split()), set()).add(label)
+    alike = sorted(sorted(group) for group in groups.values() if len(group) > 1)
+    if not alike:
+        return []
+    shown = "; ".join(", ".join(map(repr, group)) for group in alike[:SHOWN_GROUPS])
+    rest = f"; and {len(alike) - SHOWN_GROUPS} more" if len(alike) > SHOWN_GROUPS else ""
+    noun = "tags" if examples.task == "tagging" else "labels"
+    return [Fault(0, f"{noun} that differ only in case, width or white space: {shown}{rest}; are they one?")]
 
 
 def balance_warnings(examples: Examples) -> list[Fault]:

@@ -8,6 +8,7 @@ import csv
 import hashlib
 import io
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from training.decoding import Text, decode
 from training.faults import Fault
 
 Fields = dict[str, Any]
@@ -113,49 +115,25 @@ def _parse(raw: bytes, faults: list[Fault]) -> Iterator[tuple[int, Fields]]:
     if raw.startswith(b"PAR1"):
         yield from _parse_parquet(raw, faults)
         return
-    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-        faults.append(Fault(0, "the file is UTF-16; save it as UTF-8"))
+    if (found := decode(raw, faults)) is None:
         return
-    if b"\x00" in raw[:65536]:
-        faults.append(Fault(0, "the file is binary; upload JSONL or CSV text in UTF-8, or Parquet"))
-        return
-    raw = raw.removeprefix(b"\xef\xbb\xbf")
-    unreadable = _check_encoding(raw, faults)
-    text = raw.decode("utf-8", errors="replace")
-    first = text.lstrip()[:1]
-    if first in ("{", "[", ""):
-        yield from _parse_jsonl(text, unreadable, faults)
+    if found.text.lstrip()[:1] in ("{", "[", ""):
+        yield from _parse_jsonl(found, faults)
     else:
-        yield from _parse_csv(text, unreadable, faults)
+        yield from _parse_csv(found, faults)
 
 
-def _check_encoding(raw: bytes, faults: list[Fault]) -> set[int]:
-    """Lines that are not UTF-8, each with a fault that names the byte."""
-    try:
-        raw.decode("utf-8")
-        return set()
-    except UnicodeDecodeError:
-        pass
-    lines = set()
-    for number, line in enumerate(raw.split(b"\n"), start=1):
-        try:
-            line.decode("utf-8")
-        except UnicodeDecodeError as error:
-            where = f"byte {line[error.start]:#04x} is not UTF-8, at byte {error.start + 1} of the line"
-            faults.append(Fault(number, f"{where}; save the file as UTF-8"))
-            lines.add(number)
-    return lines
-
-
-def _parse_jsonl(text: str, unreadable: set[int], faults: list[Fault]) -> Iterator[tuple[int, Fields]]:
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip() or number in unreadable:
+def _parse_jsonl(source: Text, faults: list[Fault]) -> Iterator[tuple[int, Fields]]:
+    if fault := _whole_document(source.text):
+        faults.append(Fault(0, fault))
+        return
+    for number, line in enumerate(source.text.split("\n"), start=1):
+        if not line.strip() or number in source.unreadable:
             continue
         try:
-            fields = json.loads(line)
+            fields = json.loads(line, object_pairs_hook=_distinct)
         except (ValueError, RecursionError) as error:
-            reason = error.msg if isinstance(error, json.JSONDecodeError) else _short_reason(error)
-            faults.append(Fault(number, f"not JSON ({reason}); write one object a line"))
+            faults.append(Fault(number, _json_fault(error)))
             continue
         if isinstance(fields, dict):
             yield number, fields
@@ -163,34 +141,76 @@ def _parse_jsonl(text: str, unreadable: set[int], faults: list[Fault]) -> Iterat
             faults.append(Fault(number, f"a {type(fields).__name__}, not an object with 'text' and 'label'"))
 
 
-def _short_reason(error: Exception) -> str:
-    return "nested too deeply" if isinstance(error, RecursionError) else "a number with too many digits"
-
-
-def _parse_csv(text: str, unreadable: set[int], faults: list[Fault]) -> Iterator[tuple[int, Fields]]:
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    header: list[str] | None = None
+def _whole_document(text: str) -> str | None:
+    """Why a file that is one JSON value over several lines, or one list of rows, has no lines to read."""
+    first = text.lstrip().partition("\n")[0]
     try:
-        while True:
-            line = reader.line_num + 1
+        if isinstance(json.loads(first), dict):
+            return None
+    except (ValueError, RecursionError):
+        pass
+    try:
+        whole = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return f"the file is one JSON {'list' if isinstance(whole, list) else 'object'}; write one object a line"
+
+
+class _KeyTwice(ValueError):
+    """An object names a key twice: readers disagree about which value counts."""
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> Fields:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise _KeyTwice(f"the key {next(name for name in names if names.count(name) > 1)!r} stands twice; keep one")
+    return fields
+
+
+def _json_fault(error: Exception) -> str:
+    if isinstance(error, _KeyTwice):
+        return str(error)
+    if isinstance(error, json.JSONDecodeError):
+        reason = error.msg
+    else:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else "a number with too many digits"
+    return f"not JSON ({reason}); write one object a line"
+
+
+def _parse_csv(source: Text, faults: list[Fault]) -> Iterator[tuple[int, Fields]]:
+    csv.field_size_limit(sys.maxsize)  # the limit of a text is `kinds.py`'s
+    reader = csv.reader(io.StringIO(source.text, newline=""), strict=True)
+    header: list[str] | None = None
+    while True:
+        line = reader.line_num + 1
+        try:
             fields = next(reader)
-            if not fields or unreadable.intersection(range(line, reader.line_num + 1)):
-                continue
-            if header is None:
-                header = [name.strip() for name in fields]
-                if fault := _header_fault(header):
-                    faults.append(Fault(1, fault))
-                    return
-            elif len(fields) != len(header):
+        except StopIteration:
+            return
+        except csv.Error as error:
+            if "end of data" in str(error):
                 faults.append(
-                    Fault(line, f"{len(fields)} fields, the header has {len(header)}; quote texts with commas")
+                    Fault(line, "broken CSV (a quote that begins in this row is never closed); check the quotes")
                 )
             else:
+                faults.append(Fault(reader.line_num, f"broken CSV ({error}); check the quotes"))
+            continue
+        readable = source.unreadable.isdisjoint(range(line, reader.line_num + 1))
+        if header is None:
+            if not readable:
+                return
+            if fields:
+                header = [name.strip() for name in fields]
+                if fault := _header_fault(header):
+                    faults.append(Fault(line, fault))
+                    return
+        elif fields and readable:
+            if len(fields) == len(header):
                 yield line, {name: _cell(name, value) for name, value in zip(header, fields, strict=True)}
-    except StopIteration:
-        return
-    except csv.Error as error:
-        faults.append(Fault(reader.line_num, f"broken CSV ({error}); check the quotes"))
+            else:
+                message = f"{len(fields)} fields, the header has {len(header)}; quote texts with commas"
+                faults.append(Fault(line, message))
 
 
 def _header_fault(header: list[str]) -> str | None:
@@ -201,9 +221,12 @@ def _header_fault(header: list[str]) -> str | None:
     labelled = "text" in known and known.intersection(CSV_KINDS)
     if labelled or header == ["text"] or {"tokens", "tags"} <= known or "messages" in known:
         return None
+    remedy = "put it above the rows"
+    if len(header) == 1 and (other := next((mark for mark in ";\t|" if mark in header[0]), None)):
+        remedy = f"separate columns by commas, not by {other!r}"
     return (
-        f"the header is {header[:10]}; a CSV needs the columns 'text' and 'label' ('labels' or 'score' in its place), "
-        "or 'tokens' and 'tags'"
+        f"the header is {[name[:40] for name in header[:10]]}; a CSV needs the columns 'text' and 'label' ('labels' or "
+        f"'score' in its place), or 'tokens' and 'tags'; {remedy}"
     )
 
 
@@ -228,10 +251,15 @@ def _cell(name: str, value: str) -> Any:
 def _parse_parquet(raw: bytes, faults: list[Fault]) -> Iterator[tuple[int, Fields]]:
     number = 0
     try:
-        for batch in pq.ParquetFile(pa.BufferReader(raw)).iter_batches(BATCH_ROWS):
+        file = pq.ParquetFile(pa.BufferReader(raw))
+        names = file.schema_arrow.names
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            faults.append(Fault(0, f"the columns {twice[:10]} stand twice; give every column a name of its own"))
+            return
+        for batch in file.iter_batches(BATCH_ROWS):
             for fields in batch.to_pylist():
                 number += 1
                 yield number, _present(fields)
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:  # of bytes, of dates beyond Python's
         reason = str(error).splitlines()[0][:200]
         faults.append(Fault(0, f"broken Parquet ({reason}); write the file again"))

@@ -27,6 +27,7 @@ from service.settings import Settings
 from training.config import Recipe
 from training.data import DataFaults
 from training.events import Evaluated, Noted, Progress, Started, TrainingEvent
+from training.faults import told
 from training.finetune import MANIFEST_FILE, finetune, load_data, read_manifest
 from training.gradients import NonFiniteLoss
 from training.oddities import odd_rows
@@ -86,7 +87,7 @@ class Worker:
             log.exception("check of file %s failed", file.id)
             self.store.set_file_checked(file.id, [f"the check failed: {type(error).__name__}: {error}"], [], [], 0)
             return
-        faults, training_faults = ([str(fault) for fault in own] for own in (reading.faults, reading.training_faults))
+        faults, training_faults = told(reading.faults), told(reading.training_faults)
         examples = reading.examples
         self.store.set_file_checked(
             file.id, faults, training_faults, list(reading.labels), len(examples.rows), examples.task, warnings
