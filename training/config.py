@@ -9,7 +9,7 @@ MAX_EPOCHS = 50
 MAX_BATCH_SIZE = 256
 Schedule = Literal["linear", "cosine", "constant"]
 AdapterKind = Literal["full", "lora"]
-ClassWeights = Literal["none", "balanced"]
+ClassWeights = Literal["none", "balanced"] | tuple[tuple[str, float], ...]  # or a weight for each label
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,12 @@ class Recipe:
             raise ValueError(f"max_length is {self.max_length}; at least 4 tokens are needed")
         if not 1 <= self.lora_rank <= 256:
             raise ValueError(f"lora_rank is {self.lora_rank}; choose from 1 to 256")
+        if isinstance(self.class_weights, tuple):
+            for label, weight in self.class_weights:
+                if not 0.0 < weight <= 1_000.0:
+                    raise ValueError(
+                        f"class_weights has {weight} for {label!r}; choose a value above 0 and at most 1,000"
+                    )
         if self.frozen_layers < 0:
             raise ValueError(f"frozen_layers is {self.frozen_layers}; choose 0 or more")
         _ = self.optimisation_for("loss")  # checks the rest

@@ -1,0 +1,242 @@
+"""Fine-tuning against the Trainer of transformers, side by side in one run, on the movie sentences and on 4,000 Chinese
+reviews; then few labels. Prints the tables and writes `results/finetune.md`: `make bench-finetune`, within an hour.
+
+Every run is a process of its own. Three recipes: transformers' default, in float32 and in bfloat16 with batches grouped
+by length; ours with the very same hyperparameters; ours as a user gets it who sets nothing.
+"""
+
+import argparse
+import json
+import random
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from benchmarks.report import ROOT, environment, table, write
+from model.huggingface.folder import write_folder
+from model.weights import load_model
+from training.catalogue import fetch_minilm, write_splits
+from training.finetune import MANIFEST_FILE
+
+SEEDS = (0, 1, 2)
+RATE_STEPS, WARM_STEPS = 100, 10  # a rate is taken from steps 11 to 100
+SAME = {"learning_rate": 5e-5, "batch_size": 32, "num_epochs": 2, "max_length": 128}
+SAME_CHINESE = SAME | {"learning_rate": 5e-4, "num_epochs": 3}  # a small encoder wants more, on both sides
+LIKE_THEIRS = {
+    "warmup_share": 0.1, "weight_decay": 0.0, "layer_decay": 1.0, "class_weights": "none", "evaluation_steps": None,
+}  # fmt: skip
+EVALUATIONS = 40  # steps between ours, where the time to an accuracy is measured; their time counts
+CHINESE_ROWS = 4_000
+PEER_PACKAGES = ("torch==2.13.0", "transformers==5.23.0", "accelerate==1.15.0", "safetensors")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One data set with its base in both layouts, and the hyperparameters both sides share."""
+
+    name: str
+    ours: Path
+    theirs: Path
+    files: Mapping[str, Path]
+    same: Mapping[str, Any]
+
+    @property
+    def rows(self) -> int:
+        return len(self.files["train"].read_text(encoding="utf-8").splitlines())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--home", type=Path, required=True, help="state folder: cache, pre-trained models, peers")
+    home = parser.parse_args().home
+    python = peer_python(home)
+    with tempfile.TemporaryDirectory() as folder:
+        cases = [movies(home, Path(folder)), chinese(home, Path(folder))]
+        parts = [part for case in cases for part in compare(case, python)]
+        write("finetune", "\n\n".join(["# Fine-tuning against the Trainer of transformers", environment(), *parts]))
+
+
+def peer_python(home: Path) -> Path:
+    """The interpreter of a virtual environment that has the peer and nothing of ours; made when it is missing."""
+    folder = home / "peers" / "transformers"
+    python = folder / "bin" / "python"
+    done = folder / "done"
+    if not done.is_file():
+        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+        quiet = ("--quiet", "--disable-pip-version-check")
+        subprocess.run([python, "-m", "pip", "install", *quiet, *PEER_PACKAGES], check=True)
+        done.touch()
+    return python
+
+
+def movies(home: Path, folder: Path) -> Case:
+    files = {path.name.split(".")[-2]: path for path in write_splits("movie-sentiment", home / "cache", folder)}
+    base = fetch_minilm(home / "cache")
+    return Case("Movie sentences, MiniLM-L6", base, base, files, SAME)
+
+
+def chinese(home: Path, folder: Path) -> Case:
+    """A fixed subset of the reviews, and the encoder this project pre-trains; both sides read the same weights."""
+    output = home / "pretraining" / "chinese-encoder"
+    if not (output / MANIFEST_FILE).is_file():
+        raise SystemExit("the Chinese encoder is missing; run `vitrine pretrain chinese-encoder` first (half an hour)")
+    files = {path.name.split(".")[-2]: path for path in write_splits("chinese-reviews", home / "cache", folder)}
+    rows = files["train"].read_text(encoding="utf-8").splitlines(keepends=True)
+    few = folder / "chinese-reviews.few.jsonl"
+    few.write_text("".join(random.Random(0).sample(rows, CHINESE_ROWS)), encoding="utf-8")
+    theirs = folder / "chinese-encoder"
+    write_folder(*load_model(output / "model"), theirs)
+    name = f"Chinese reviews, {CHINESE_ROWS:,} rows, our Chinese encoder"
+    return Case(name, output / "model", theirs, files | {"train": few}, SAME_CHINESE)
+
+
+def compare(case: Case, python: Path) -> list[str]:
+    """All runs of one case, in turn -> its section of the result."""
+    theirs, same, ours = [], [], []
+    with tqdm(total=3 * len(SEEDS) + 4, desc=case.name, unit="run") as bar:
+
+        def their(seed: int, *options: str) -> dict[str, Any]:
+            bar.update()
+            return run(
+                [python, ROOT / "benchmarks" / "peers" / "transformers_trainer.py"], their_options(case, seed, *options)
+            )
+
+        def our(recipe: Mapping[str, Any], *options: str) -> dict[str, Any]:
+            bar.update()
+            return run([sys.executable, "-m", "benchmarks.finetune_once"], our_options(case, recipe, *options))
+
+        rates: dict[str, list[float]] = {"float32": [], "ours": []}
+        for _ in range(2):
+            full = their(0, "--max-steps", str(RATE_STEPS))
+            rates["float32"].append(step_rate(list(enumerate(full["steps"], start=1)), case.same["batch_size"]))
+            quick = our({**case.same, **LIKE_THEIRS}, "--stop", str(RATE_STEPS))
+            rates["ours"].append(step_rate(quick["progress"], case.same["batch_size"]))
+        for seed in SEEDS:
+            theirs.append(their(seed, "--bf16"))
+            same.append(our({**case.same, **LIKE_THEIRS, "seed": seed}))
+            ours.append(our({"seed": seed, "evaluation_steps": EVALUATIONS}))
+    return section(case, rates, {"theirs": theirs, "same": same, "ours": ours}, full)
+
+
+def their_options(case: Case, seed: int, *options: str) -> list[str | Path]:
+    same = case.same
+    given = ["--learning-rate", str(same["learning_rate"]), "--batch-size", str(same["batch_size"])]
+    given += ["--epochs", str(same["num_epochs"]), "--max-length", str(same["max_length"]), "--seed", str(seed)]
+    output = case.files["train"].parent / "transformers"
+    return ["--base", case.theirs, *file_options(case), "--output", output, *given, *options]
+
+
+def our_options(case: Case, recipe: Mapping[str, Any], *options: str) -> list[str | Path]:
+    return ["--base", case.ours, *file_options(case), "--recipe", json.dumps(dict(recipe)), *options]
+
+
+def file_options(case: Case) -> list[str | Path]:
+    return [item for name in ("train", "validation", "test") for item in (f"--{name}", case.files[name])]
+
+
+def run(program: Sequence[str | Path], options: Sequence[str | Path]) -> dict[str, Any]:
+    done = subprocess.run([*program, *options], cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(map(str, program))} failed:\n{done.stderr[-3000:]}")
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def step_rate(steps: Sequence[Sequence[float]], batch_size: int) -> float:
+    """Rows a second between two steps, the first ones left out."""
+    (first, began), (last, ended) = next(item for item in steps if item[0] >= WARM_STEPS), steps[-1]
+    return (last - first) * batch_size / (ended - began)
+
+
+def section(
+    case: Case, rates: Mapping[str, Sequence[float]], runs: Mapping[str, list[dict[str, Any]]], full: dict[str, Any]
+) -> list[str]:
+    final = {name: mean(one["evaluations"][-1][2] for one in own) for name, own in runs.items()}
+    target = final["theirs"]
+    names = {"theirs": "transformers, bf16, by length", "same": "ours, same recipe", "ours": "ours, as a user gets it"}
+    rows = [
+        [
+            names[name],
+            spread([one["seconds"] for one in own], 1),
+            spread([held_out(one) for one in own], 4),
+            spread([mean(one["right"]) for one in own], 4),
+            f"{max(one['peak_bytes'] for one in own) / 2**30:.2f}",
+        ]
+        for name, own in runs.items()
+    ]
+    header = ["run", "seconds", "validation accuracy", "test accuracy", "peak GiB"]
+    their_seconds = mean(one["seconds"] for one in runs["theirs"])
+    ratios = [their["seconds"] / our["seconds"] for their, our in zip(runs["theirs"], runs["same"], strict=True)]
+    full_ratios = sorted(our / their for our, their in zip(rates["ours"], rates["float32"], strict=True))
+    reached = [time_to(one["evaluations"], target) for one in runs["ours"]]
+    shown = ", ".join("not reached" if seconds is None else f"{seconds:.1f}" for seconds in reached)
+    share = [seconds / their_seconds for seconds in reached if seconds is not None]
+    lines = [
+        f"- Rows/s against their float32 default, from steps {WARM_STEPS + 1} to {RATE_STEPS}, in turn: "
+        f"{mean(rates['ours']):.1f} to {mean(rates['float32']):.1f}, {full_ratios[0]:.2f} to {full_ratios[-1]:.2f} "
+        f"times (peak memory of theirs {full['peak_bytes'] / 2**30:.2f} GiB).",
+        f"- Whole runs against their bf16, evaluations included: {mean(ratios):.2f} times as fast "
+        f"({min(ratios):.2f} to {max(ratios):.2f}).",
+        f"- Test accuracy, same recipe less theirs: {difference(runs['same'], runs['theirs'])}.",
+        f"- Test accuracy, as a user gets it less theirs: {difference(runs['ours'], runs['theirs'])}.",
+        f"- Seconds until three evaluations in a row reach their mean final validation accuracy ({target:.4f}), one "
+        f"evaluation every {EVALUATIONS} steps: {shown}; their run takes {their_seconds:.1f}"
+        + (f", so {mean(share):.2f} of it." if len(share) == len(reached) else "."),
+    ]
+    chosen = {name: value for name, value in runs["ours"][0]["recipe"].items() if name not in ("seed",)}
+    recipe = ", ".join(f"{name} {value}" for name, value in chosen.items())
+    versions = ", ".join(f"{name} {value}" for name, value in full["versions"].items())
+    about = (
+        f"{case.rows:,} training rows, seeds {', '.join(map(str, SEEDS))}; both sides: "
+        + ", ".join(f"{name} {value}" for name, value in case.same.items())
+        + f". Peer: {versions}. Validation accuracy: of the weights that are kept (theirs: the last)."
+    )
+    return [
+        f"## {case.name}",
+        about,
+        table(header, rows),
+        "\n".join(lines),
+        f"The recipe a user gets: {recipe}.",
+    ]
+
+
+def held_out(one: dict[str, Any]) -> float:
+    """Accuracy of the kept weights: the best of ours, the last of theirs."""
+    scores = [score for _, _, score in one["evaluations"]]
+    return max(scores) if "recipe" in one else scores[-1]
+
+
+def time_to(evaluations: Sequence[Sequence[float]], target: float) -> float | None:
+    """Seconds at the third evaluation in a row that reaches the target."""
+    row = 0
+    for _, seconds, score in evaluations:
+        row = row + 1 if score >= target else 0
+        if row == 3:
+            return seconds
+    return None
+
+
+def difference(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> str:
+    """Mean over the seeds of the accuracies' difference in points, with a 95% bootstrap interval over the test rows,
+    which both sides answered."""
+    per_row = np.mean([one["right"] for one in ours], axis=0) - np.mean([one["right"] for one in theirs], axis=0)
+    generator = np.random.default_rng(0)
+    draws = generator.integers(len(per_row), size=(10_000, len(per_row)))
+    low, high = np.quantile(per_row[draws].mean(axis=1), [0.025, 0.975])
+    return f"{per_row.mean() * 100:+.2f} points ({low * 100:+.2f} to {high * 100:+.2f})"
+
+
+def spread(values: Sequence[float], digits: int) -> str:
+    return f"{mean(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+
+
+if __name__ == "__main__":
+    main()

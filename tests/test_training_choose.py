@@ -1,0 +1,76 @@
+"""What is chosen for the user follows from the data, is said with its reason, and never overrides a wish."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import write_jsonl
+from training.choose import choose_recipe
+from training.config import Recipe
+from training.finetune import Data, load_data
+
+
+def data_of(folder: Path, counts: dict[str, int], words: int = 6) -> Data:
+    rows = [
+        {"text": f"{label} {index} " + "word " * (words - 2), "label": label}
+        for label, count in counts.items()
+        for index in range(count)
+    ]
+    return load_data(write_jsonl(folder / "rows.jsonl", rows), None, Recipe())
+
+
+def choices_of(base: Path, data: Data, **wanted: Any) -> tuple[Recipe, dict[str, str]]:
+    chosen = choose_recipe(wanted, data, base)
+    return chosen.recipe, {choice.name: choice.reason for choice in chosen.choices}
+
+
+def test_a_wish_is_never_overridden_and_needs_no_reason(minilm: Path, tmp_path: Path) -> None:
+    data = data_of(tmp_path, {"a": 40, "b": 40})
+    wanted: dict[str, Any] = {
+        "num_epochs": 7, "batch_size": 5, "learning_rate": 3e-4, "max_length": 9, "layer_decay": 0.5,
+        "class_weights": "balanced", "evaluation_steps": 3, "adapter": "lora", "seed": 11,
+    }  # fmt: skip
+    recipe, reasons = choices_of(minilm, data, **wanted)
+    assert {name: getattr(recipe, name) for name in wanted} == wanted
+    assert not reasons.keys() & wanted.keys()
+
+
+def test_few_rows_get_small_batches_and_more_epochs(minilm: Path, tmp_path: Path) -> None:
+    few, _ = choices_of(minilm, data_of(tmp_path, {"a": 100, "b": 100}))
+    many, reasons = choices_of(minilm, data_of(tmp_path, {"a": 2_000, "b": 2_000}))
+    assert few.batch_size < many.batch_size
+    assert few.num_epochs > many.num_epochs
+    assert "4,000" not in reasons["batch_size"]
+    assert "3,600 rows" in reasons["batch_size"], "a tenth is held out"
+
+
+def test_classes_are_balanced_only_where_one_would_be_ignored(minilm: Path, tmp_path: Path) -> None:
+    even, _ = choices_of(minilm, data_of(tmp_path, {"a": 60, "b": 30}))
+    assert even.class_weights == "none"
+    uneven, reasons = choices_of(minilm, data_of(tmp_path, {"a": 400, "b": 20}))
+    assert uneven.class_weights == "balanced"
+    assert "'a' has 360 rows, 'b' 18" in reasons["class_weights"]
+
+
+@pytest.mark.parametrize(("words", "length"), [(6, 8), (300, 302), (2_000, 512)])
+def test_no_text_is_cut_unless_the_base_must(minilm: Path, tmp_path: Path, words: int, length: int) -> None:
+    recipe, reasons = choices_of(minilm, data_of(tmp_path, {"a": 10, "b": 10}, words))
+    assert recipe.max_length == length
+    assert ("the most this base reads" in reasons["max_length"]) == (words == 2_000)
+
+
+def test_the_multiplier_scales_the_rate_that_suits_the_adapter(minilm: Path, tmp_path: Path) -> None:
+    data = data_of(tmp_path, {"a": 10, "b": 10})
+    rates = {
+        (adapter, multiplier): choose_recipe({"adapter": adapter}, data, minilm, multiplier).recipe.learning_rate
+        for adapter in ("full", "lora")
+        for multiplier in (1.0, 3.0)
+    }
+    assert rates["full", 3.0] == pytest.approx(3 * rates["full", 1.0])
+    assert rates["lora", 1.0] >= 5 * rates["full", 1.0]
+
+
+def test_the_same_data_gets_the_same_recipe(minilm: Path, tmp_path: Path) -> None:
+    data = data_of(tmp_path, {"a": 33, "b": 21, "c": 5})
+    assert choose_recipe({}, data, minilm) == choose_recipe({}, data, minilm)

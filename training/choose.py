@@ -1,0 +1,110 @@
+"""Chooses what the user leaves open ("auto") from the data and the base, and says why. Called by the command line and
+the job worker; the rules come from the runs in DECISIONS.md.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from model.weights import load_config, load_tokenizer
+from training.config import Recipe
+from training.finetune import Data
+
+FEW_ROWS = 1_000  # below this a batch is halved, so that an epoch still has enough steps
+WANTED_STEPS = 500  # of a run, within the bounds on epochs
+MIN_EPOCHS, MAX_EPOCHS = 2, 10
+LARGEST_IMBALANCE = 10.0  # rows of the commonest class for each of the rarest, before classes are balanced
+EVALUATION_SHARE = 0.1  # of the training time, that scores on held-out rows may take
+FULL_RATE, LORA_RATE = 1e-4, 1e-3
+LAYER_DECAY = 0.9
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One value that was chosen, and why."""
+
+    name: str
+    value: object
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.value}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A complete recipe, and what was not the user's choice in it."""
+
+    recipe: Recipe
+    choices: tuple[Choice, ...]
+
+
+def choose_recipe(wanted: Mapping[str, Any], data: Data, base: Path, multiplier: float = 1.0) -> Chosen:
+    """A recipe with the fields of `wanted` as they are and the others chosen; the learning rate is the chosen one times
+    `multiplier`. A pure function of its arguments, so that an interrupted run chooses the same. Raises ValueError with
+    value, limit and remedy."""
+    found: dict[str, Choice] = {}
+
+    def choose(name: str, value: object, reason: str) -> Any:
+        if name in wanted:
+            return wanted[name]
+        found[name] = Choice(name, value, reason)
+        return value
+
+    rows = len(data.train.rows)
+    choose("max_length", *_max_length(data, base))
+    batch_size = choose("batch_size", *_batch_size(rows))
+    steps_an_epoch = -(-rows // batch_size)
+    choose("num_epochs", *_num_epochs(steps_an_epoch))
+    adapter = choose("adapter", "full", "the whole model learns more than an adapter, and a model of this kind fits")
+    if adapter == "lora":
+        choose("learning_rate", LORA_RATE * multiplier, "an adapter starts at zero and needs ten times the usual rate")
+    else:
+        choose("learning_rate", FULL_RATE * multiplier, "high, since layers below the head learn slower (layer_decay)")
+        choose("layer_decay", LAYER_DECAY, "lower layers hold what the base knows of the language, and change less")
+    if data.task == "classification":
+        choose("class_weights", *_class_weights(data))
+    choose("evaluation_steps", *_evaluation_steps(data, steps_an_epoch))
+    chosen: dict[str, Any] = {choice.name: choice.value for choice in found.values()}
+    return Chosen(Recipe(**(chosen | dict(wanted))), tuple(found.values()))
+
+
+def _max_length(data: Data, base: Path) -> tuple[int, str]:
+    limit = load_config(base).max_positions
+    encodings = load_tokenizer(base).encode(data.train.inputs + data.validation.inputs, limit)
+    longest = max(encoding.full_length for encoding in encodings)
+    if longest > limit:
+        return limit, f"the most this base reads; the longest row has {longest:,} tokens"
+    return max(longest, 8), "the longest row; batches hold rows of like length, so short rows do not pay for it"
+
+
+def _batch_size(rows: int) -> tuple[int, str]:
+    if rows < FEW_ROWS:
+        return 16, f"{rows:,} rows are few; smaller batches make more steps of them"
+    return 32, f"usual for {rows:,} rows"
+
+
+def _num_epochs(steps_an_epoch: int) -> tuple[int, str]:
+    epochs = min(MAX_EPOCHS, max(MIN_EPOCHS, round(WANTED_STEPS / steps_an_epoch)))
+    wanted = f"about {WANTED_STEPS} steps wanted, {MIN_EPOCHS} to {MAX_EPOCHS} epochs"
+    return epochs, f"{steps_an_epoch} steps an epoch, {wanted}"
+
+
+def _class_weights(data: Data) -> tuple[str, str]:
+    counts = Counter(data.train.labels)
+    (common, most), (rare, least) = counts.most_common(1)[0], counts.most_common()[-1]
+    if most / least > LARGEST_IMBALANCE:
+        numbers = f"{common!r} has {most:,} rows, {rare!r} {least:,}"
+        return "balanced", f"{numbers}; unweighted, the rare ones would be ignored"
+    return "none", f"no class has more than {LARGEST_IMBALANCE:.0f} times the rows of another"
+
+
+def _evaluation_steps(data: Data, steps_an_epoch: int) -> tuple[int, str]:
+    """A row costs a third to score of what it costs to learn from."""
+    share = len(data.validation.rows) / (3 * len(data.train.rows))
+    an_epoch = max(1, int(EVALUATION_SHARE / share))
+    an_epoch = min(an_epoch, 4, steps_an_epoch)
+    steps = -(-steps_an_epoch // an_epoch)
+    return steps, f"{an_epoch} an epoch, about {an_epoch * share:.0%} of the time; the best weights are kept"
