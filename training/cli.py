@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from tqdm import tqdm
@@ -13,6 +13,7 @@ from model.config import PRESETS, TransformerConfig
 from model.tokenizer import END_OF_TEXT, Tokenizer, train_byte_bpe, train_wordpiece
 from model.weights import is_model_folder
 from training.catalogue import DATASETS, write_splits
+from training.choose import choose_recipe
 from training.config import PretrainRecipe, Recipe
 from training.corpus import read_documents
 from training.events import Evaluated, Noted, Progress, Started, TrainingEvent
@@ -30,6 +31,18 @@ RECIPE_OPTIONS = {  # of `pretrain`, by the field of the recipe each sets
     "epochs": "num_epochs", "batch_rows": "batch_rows", "row_tokens": "row_tokens", "learning_rate": "learning_rate",
     "seed": "seed",
 }  # fmt: skip
+TUNING_OPTIONS: dict[str, tuple[str, Any, str]] = {  # of `finetune`: field of the recipe, kind of value, meaning
+    "epochs": ("num_epochs", int, "times every row is learned from"),
+    "batch-size": ("batch_size", int, "rows a step"),
+    "learning-rate": ("learning_rate", float, "the highest, after the warm-up"),
+    "max-length": ("max_length", int, "tokens a row; longer rows are cut"),
+    "adapter": ("adapter", ("full", "lora"), "train the whole model, or low-rank adapters and the head"),
+    "lora-rank": ("lora_rank", int, "width of the adapters"),
+    "class-weights": ("class_weights", ("none", "balanced"), "whether every class gets the same say"),
+    "metric": ("metric", str, "held-out figure that decides which weights are kept"),
+    "patience": ("patience", int, "evaluations without a better figure that end the run"),
+    "evaluation-steps": ("evaluation_steps", int, "steps between evaluations"),
+}
 OWN_TEXT_OPTIONS = ("validation", "task", "preset", "vocabulary", *RECIPE_OPTIONS)
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -60,12 +73,10 @@ def add_commands(commands: Commands, home: Path, store: Store) -> Commands:
         "--base", default="minilm-l6", help="a model's id in the store, or a model folder (default: minilm-l6)"
     )
     tune.add_argument("--output", type=Path, required=True, help="folder for the tuned model")
-    tune.add_argument("--epochs", type=int, default=Recipe.num_epochs)
-    tune.add_argument("--batch-size", type=int, default=Recipe.batch_size)
-    tune.add_argument("--learning-rate", type=float, default=Recipe.learning_rate)
-    tune.add_argument("--max-length", type=int, default=Recipe.max_length)
-    tune.add_argument("--adapter", choices=("full", "lora"), default=Recipe.adapter)
-    tune.add_argument("--lora-rank", type=int, default=Recipe.lora_rank)
+    for option, (name, kind, meaning) in TUNING_OPTIONS.items():
+        choices = kind if isinstance(kind, tuple) else None
+        cast = str if isinstance(kind, tuple) else kind
+        tune.add_argument(f"--{option}", dest=name, type=cast, choices=choices, help=f"{meaning} (default: chosen)")
     tune.add_argument("--seed", type=int, default=Recipe.seed)
     tune.set_defaults(run=lambda arguments: run_finetune(arguments, store))
 
@@ -92,24 +103,20 @@ def run_data(arguments: argparse.Namespace, home: Path) -> None:
 
 
 def run_finetune(arguments: argparse.Namespace, store: Store) -> None:
-    recipe = Recipe(
-        num_epochs=arguments.epochs,
-        batch_size=arguments.batch_size,
-        learning_rate=arguments.learning_rate,
-        max_length=arguments.max_length,
-        seed=arguments.seed,
-        adapter=arguments.adapter,
-        lora_rank=arguments.lora_rank,
-    )
+    wanted = {name: value for name, _, _ in TUNING_OPTIONS.values() if (value := getattr(arguments, name)) is not None}
+    wanted |= {"seed": arguments.seed}
     base = store.find_base(arguments.base)
     name = base.resolve().name if is_model_folder(Path(arguments.base)) else arguments.base
     validation = find_source(arguments.validation) if arguments.validation else None
-    data = load_data(find_source(arguments.data), validation, recipe, arguments.task)
+    data = load_data(find_source(arguments.data), validation, Recipe(**wanted), arguments.task)
     print(f"task: {data.task}")
     for warning in data.warnings:
         print(f"warning: {warning}")
+    chosen = choose_recipe(wanted, data, base)
+    for choice in chosen.choices:
+        print(f"chosen: {choice}")
     arguments.output.mkdir(parents=True, exist_ok=True)
-    show_all(finetune(base, data, recipe, arguments.output, _device(), name, store.bases()))
+    show_all(finetune(base, data, chosen.recipe, arguments.output, _device(), name, store.bases()))
     tuned = arguments.output / "model"
     print(f"tuned model: {tuned}; to serve it: vitrine models import {tuned} --name NAME")
 
