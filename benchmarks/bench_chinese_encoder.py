@@ -6,7 +6,6 @@ network from random weights and against TF-IDF with logistic regression on chara
 Pre-trains first, unless `vitrine pretrain chinese-encoder` has done so; test reviews are seen by neither.
 """
 
-import argparse
 import random
 import tempfile
 import time
@@ -16,7 +15,7 @@ from pathlib import Path
 import torch
 from datasets import Dataset
 
-from benchmarks.report import environment, follow, mean_and_spread, table, write
+from benchmarks.report import environment, follow, mean_and_spread, parser_of, table, trained, write
 from model.heads import TextModel
 from model.weights import load_model, load_tokenizer, save_model
 from training.baselines import character_tfidf
@@ -24,8 +23,8 @@ from training.catalogue import chinese_reviews
 from training.config import Recipe
 from training.data import Examples
 from training.evaluate import evaluate
-from training.finetune import MANIFEST_FILE, Data, encode, finetune, read_manifest
-from training.recipes import RECIPES, chinese_encoder_config
+from training.finetune import Data, encode, finetune
+from training.recipes import chinese_encoder_config
 
 NUM_LABELS = 1_000
 SEEDS = range(5)
@@ -69,17 +68,12 @@ def random_base(pretrained: Path, folder: Path, seed: int) -> Path:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--home", type=Path, default=Path(".vitrine"))
+    parser = parser_of(__doc__)
     parser.add_argument("--split", choices=("validation", "test"), default="test")
     parser.add_argument("--seeds", type=int, default=len(SEEDS))
     arguments = parser.parse_args()
     started = time.time()
-    output = arguments.home / "pretraining" / "chinese-encoder"
-    if not (output / MANIFEST_FILE).is_file():
-        output.mkdir(parents=True, exist_ok=True)
-        follow(RECIPES["chinese-encoder"].run(arguments.home / "cache", output, CPU), "pre-training")
-    manifest = read_manifest(output)
+    output, manifest = trained("chinese-encoder", arguments.home)
     splits = {
         name: Split(list(rows["text"]), list(rows["label"]))
         for name, rows in chinese_reviews(arguments.home / "cache").items()

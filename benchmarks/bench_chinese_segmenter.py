@@ -5,36 +5,26 @@
 Trains first, unless `vitrine pretrain chinese-segmenter` has done so.
 """
 
-import argparse
 import time
 from itertools import accumulate
-from pathlib import Path
 
-import torch
 from tqdm import tqdm
 
-from benchmarks.report import environment, follow, table, write
+from benchmarks.report import environment, parser_of, table, trained, write
 from model.generation import BeamSearch, Sampling, Writing, write_all
 from model.weights import load_model
 from training.baselines import DictionarySegmenter, word_f1
 from training.catalogue import chinese_segmentation
-from training.finetune import MANIFEST_FILE, read_manifest
-from training.recipes import RECIPES, SEGMENTER_CHARACTERS, pieces
+from training.recipes import SEGMENTER_CHARACTERS, pieces
 
-CPU = torch.device("cpu")
 BEAM_WIDTH = 4
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--home", type=Path, default=Path(".vitrine"))
+    parser = parser_of(__doc__)
     parser.add_argument("--beam-sentences", type=int, default=300, help="a beam search is slow; so many sentences")
     arguments = parser.parse_args()
-    output = arguments.home / "pretraining" / "chinese-segmenter"
-    if not (output / MANIFEST_FILE).is_file():
-        output.mkdir(parents=True, exist_ok=True)
-        follow(RECIPES["chinese-segmenter"].run(arguments.home / "cache", output, CPU), "training")
-    manifest = read_manifest(output)
+    output, manifest = trained("chinese-segmenter", arguments.home)
     model, tokenizer = load_model(output / "model")
     splits = chinese_segmentation(arguments.home / "cache")
     sources, gold = list(splits["test"]["source"]), [target.split() for target in splits["test"]["target"]]

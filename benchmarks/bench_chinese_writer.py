@@ -5,27 +5,22 @@
 Trains first, unless `vitrine pretrain chinese-writer` has done so. The order of the n-gram is the best on validation.
 """
 
-import argparse
 import math
 import time
-from pathlib import Path
 
 import torch
 
-from benchmarks.report import environment, follow, table, write
+from benchmarks.report import environment, parser_of, table, trained, write
 from model.generation import Sampling, Writing, write_all
 from model.weights import load_model
 from training.baselines import KneserNey
 from training.catalogue import language_model_texts
 from training.corpus import Corpus, build_corpus, open_corpus
-from training.finetune import MANIFEST_FILE, read_manifest
 from training.objectives import CausalLanguageModel
 from training.pretrain import packed_rows
-from training.recipes import RECIPES
 
 ORDERS = (3, 4, 5, 6)
 PROMPTS = ("中国", "酒店的房间", "这本书")
-CPU = torch.device("cpu")
 
 
 def documents(corpus: Corpus) -> list[list[int]]:
@@ -33,14 +28,9 @@ def documents(corpus: Corpus) -> list[list[int]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--home", type=Path, default=Path(".vitrine"))
+    parser = parser_of(__doc__)
     arguments = parser.parse_args()
-    output = arguments.home / "pretraining" / "chinese-writer"
-    if not (output / MANIFEST_FILE).is_file():
-        output.mkdir(parents=True, exist_ok=True)
-        follow(RECIPES["chinese-writer"].run(arguments.home / "cache", output, CPU), "training")
-    manifest = read_manifest(output)
+    output, manifest = trained("chinese-writer", arguments.home)
     model, tokenizer = load_model(output / "model")
     test = build_corpus(language_model_texts(arguments.home / "cache")["test"], tokenizer, output / "corpus" / "test")
     train, validation = (open_corpus(output / "corpus" / name) for name in ("train", "validation"))

