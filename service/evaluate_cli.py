@@ -2,7 +2,10 @@
 `cli.py`."""
 
 import argparse
+import json
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from model.heads import TextModel
 from model.lora import is_adapter_folder, load_adapter, load_adapter_config, merge, sha256_of_body
@@ -19,7 +22,7 @@ from service.settings import Settings
 from training.cli import SOURCE_HELP, Commands
 from training.data import load_examples
 from training.evaluation import TASKS, Evidence, Names, check_labels, open_task, report_on
-from training.evaluation.files import json_bytes, predictions_csv
+from training.evaluation.files import PREDICTIONS_FILE, REPORT_FILE, json_bytes, predictions_csv
 from training.tables import find_source
 
 FORMATS = (".html", ".json", ".png", ".csv")
@@ -29,7 +32,9 @@ def add_commands(commands: Commands, settings: Settings) -> None:
     """Adds `evaluate` to the command line."""
     evaluate = commands.add_parser("evaluate", help="figures of a tuned model on labelled rows, beside simple models")
     evaluate.add_argument("--model", required=True, help="a model's or adapter's folder, or an id of the store")
-    evaluate.add_argument("--data", required=True, help=f"held-out {SOURCE_HELP}")
+    evaluate.add_argument(
+        "--data", help=f"held-out {SOURCE_HELP}; without it what a run's own folder knows of its held-out rows is shown"
+    )
     evaluate.add_argument(
         "--training-data", help="the rows it was trained on, named the same way: for baselines and doubtful labels"
     )
@@ -41,8 +46,35 @@ def add_commands(commands: Commands, settings: Settings) -> None:
 
 
 def run_evaluate(arguments: argparse.Namespace, settings: Settings) -> None:
-    output: Path | None = arguments.output
-    check_ending(output, FORMATS)
+    check_ending(arguments.output, FORMATS)
+    evaluated = _of_run(Path(arguments.model)) if arguments.data is None else _measure(arguments, settings)
+    print(summary(evaluated.report))
+    if arguments.output is not None:
+        forms = {
+            ".html": lambda: evaluation_page(evaluated.report).html.encode(),
+            ".json": lambda: json_bytes(evaluated.report),
+            ".png": lambda: evaluation_png(evaluated.report),
+            ".csv": lambda: evaluated.predictions,
+        }
+        write_form(arguments.output, forms)
+        print(arguments.output)
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    report: dict[str, Any]
+    predictions: bytes  # CSV
+
+
+def _of_run(folder: Path) -> Evaluated:
+    """What `finetune` left beside its model, with the curves and the map of the training rows."""
+    if not (folder / REPORT_FILE).is_file():
+        raise ValueError(f"{folder} has no {REPORT_FILE}, as a training run leaves it; name labelled rows with --data")
+    report = json.loads((folder / REPORT_FILE).read_text(encoding="utf-8"))
+    return Evaluated(report, (folder / PREDICTIONS_FILE).read_bytes())
+
+
+def _measure(arguments: argparse.Namespace, settings: Settings) -> Evaluated:
     model, tokenizer = load_named(arguments.model, settings)
     if model.config.task not in TASKS:
         raise ValueError(f"{arguments.model!r} is for {model.config.task!r}; name a model for {', '.join(TASKS)}")
@@ -55,16 +87,7 @@ def run_evaluate(arguments: argparse.Namespace, settings: Settings) -> None:
     prediction = task.predict(model.to(pick_device(settings.device)))
     names = Names(arguments.model, Path(arguments.data).name)
     report = report_on(task, prediction, held_out, Evidence(training), names)
-    print(summary(report))
-    if output is not None:
-        forms = {
-            ".html": lambda: evaluation_page(report).html.encode(),
-            ".json": lambda: json_bytes(report),
-            ".png": lambda: evaluation_png(report),
-            ".csv": lambda: predictions_csv(task, prediction, held_out).encode(),
-        }
-        write_form(output, forms)
-        print(output)
+    return Evaluated(report, predictions_csv(task, prediction, held_out).encode())
 
 
 def load_named(given: str, settings: Settings) -> tuple[TextModel, Tokenizer]:

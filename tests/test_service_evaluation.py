@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import re
+from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ from service.settings import Settings
 from training.data import load_examples
 from training.dynamics import Dynamics
 from training.evaluation import Evidence, Names, evaluation_report
+from training.evaluation.files import write_evaluation
+from training.finetune import Data
 
 WORDS = ["red", "green", "blue", "cat", "dog", "bird", "runs", "sleeps", "电影", "好看"]
 SENTENCES = [[a, b, c] for a in WORDS[:3] for b in WORDS[3:6] for c in WORDS[6:10]]
@@ -58,14 +61,17 @@ def model_for(task: str, tokenizer: Tokenizer, labels: tuple[str, ...]) -> TextM
     return TextModel(config).eval()
 
 
+def write(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
 def report_on(
     folder: Path, task: str, tokenizer: Tokenizer, rows: list[dict[str, Any]] | None = None
 ) -> dict[str, Any]:
     rows = rows or ROWS[task]
     labels = tuple(sorted({row["label"] for row in rows})) if task == "classification" else LABELS[task]
-    path = folder / "rows.jsonl"
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-    examples = load_examples(path)
+    examples = load_examples(write(folder / "rows.jsonl", rows))
     dynamics = Dynamics(3, len(rows))
     for epoch in range(3):
         generator = torch.Generator().manual_seed(epoch)
@@ -189,6 +195,40 @@ def test_the_verdict_needs_an_interval_on_one_side_of_zero(
     assert verdict(report)[0] == {1: "good", 0: "warn", -1: "bad"}[expected]
 
 
+SPARSE: dict[str, list[list[dict[str, Any]]]] = {  # training rows, held-out rows: the poorest that a job may have
+    "classification": [
+        [{"text": "!", "label": "cold"}, {"text": "!", "label": "cold"}, {"text": "?", "label": "温暖"}, {"text": "?", "label": "温暖"}],
+        [{"text": "?", "label": "cold"}],
+    ],
+    "multi_label": [
+        [{"text": "a", "labels": []}, {"text": "a", "labels": ["cat", "red", "好看"]}],
+        [{"text": "a", "labels": []}],
+    ],
+    "regression": [
+        [{"text": "a", "score": 1.0}, {"text": "b", "score": 1e15}],
+        [{"text": "a", "score": 1e15}],
+    ],
+    "tagging": [
+        [{"tokens": ["a"], "tags": ["O"]}, {"tokens": ["b"], "tags": ["B-ANIMAL"]}],
+        [{"tokens": ["red"], "tags": ["O"]}],
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("repeated", [1, 3])
+@pytest.mark.parametrize("task", SPARSE)
+def test_the_poorest_rows_still_have_a_report(tmp_path: Path, tokenizer: Tokenizer, task: str, repeated: int) -> None:
+    train, held_out = (
+        load_examples(write(tmp_path / f"{index}.jsonl", rows * repeated)) for index, rows in enumerate(SPARSE[task])
+    )
+    evidence = Evidence(train, Dynamics(2, len(train.rows)), [{"step": 1, "train_loss": 0.0}])
+    model = model_for(task, tokenizer, LABELS[task])
+    report = json.loads(json.dumps(evaluation_report(model, tokenizer, held_out, evidence), allow_nan=False))
+    check_self_contained(evaluation_page(report).html)
+    assert evaluation_png(report).startswith(b"\x89PNG")
+    assert summary(report)
+
+
 # The command
 
 
@@ -272,6 +312,25 @@ def test_the_command_says_what_is_wrong(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=message):
         run(command, *words)
+
+
+def test_a_runs_own_folder_is_shown_as_it_was_measured(
+    tmp_path: Path, command: argparse.ArgumentParser, capsys: pytest.CaptureFixture[str], tokenizer: Tokenizer
+) -> None:
+    with pytest.raises(ValueError, match=r"has no evaluation.json, as a training run leaves it; name labelled rows"):
+        run(command, "--model", tmp_path / "run")
+    train, held = (load_examples(tmp_path / f"{name}.jsonl") for name in ("train", "held"))
+    data = Data(train, held, LABELS["classification"])
+    dynamics = Dynamics(1, len(train.rows))
+    dynamics.record(0, range(len(train.rows)), torch.linspace(0, 1, len(train.rows)))
+    model = model_for("classification", tokenizer, LABELS["classification"])
+    write_evaluation(model, tokenizer, data, dynamics, [{"step": 1, "train_loss": 0.5}], tmp_path / "run")
+    output = tmp_path / "page.html"
+    run(command, "--model", tmp_path / "run", "--output", output)
+    assert "accuracy" in capsys.readouterr().out
+    assert "Map of the training rows" in output.read_text(encoding="utf-8")
+    run(command, "--model", tmp_path / "run", "--output", tmp_path / "rows.csv")
+    assert (tmp_path / "rows.csv").read_bytes() == (tmp_path / "run" / "predictions.csv").read_bytes()
 
 
 def test_the_summary_has_every_figure_once(tmp_path: Path, tokenizer: Tokenizer) -> None:

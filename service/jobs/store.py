@@ -151,6 +151,10 @@ class JobStore:
         training = _file(session, job.training_file, "training_file")
         validation = _file(session, job.validation_file, "validation_file") if job.validation_file else None
         task = job.hyperparameters.get("task")
+        for file, param in ((training, "training_file"), (validation, "validation_file")):
+            if file is not None and file.purpose != "fine-tune":
+                message = f"file {file.id} ({file.filename}) has the purpose {file.purpose!r}; upload rows to train on"
+                raise InvalidRequest(message, param)
         refuse_unfit(training, validation, task)
         checked = all(file.status == "processed" for file in (training, validation) if file is not None)
         return checked and task in (None, training.task)
@@ -239,11 +243,17 @@ class JobStore:
             waits = Job.status.in_(("validating_files", "queued"))
             return session.scalar(select(func.count()).where(waits, Job.priority > priority)) != 0
 
-    def succeed(self, job_id: str, worker: str, fine_tuned_model: str, metrics: dict[str, Any], tokens: int) -> bool:
+    def succeed(
+        self, job_id: str, worker: str, fine_tuned_model: str, metrics: dict[str, Any], tokens: int,
+        results: Sequence[File] = (),
+    ) -> bool:  # fmt: skip
+        """Result files, whose bytes are in place, become known together with the success, or never."""
         with self._session.begin() as session:
             if not self._finish(session, job_id, worker, "succeeded"):
                 return False
+            session.add_all(results)
             values = {"fine_tuned_model": fine_tuned_model, "metrics": metrics, "trained_tokens": tokens}
+            values |= {"result_files": [file.id for file in results]}
             session.execute(update(Job).where(Job.id == job_id).values(**values))
             message = f"The job has succeeded; the model {fine_tuned_model} is ready"
             self._add_event(session, job_id, "succeeded", "info", message, "message", {"metrics": metrics})
@@ -269,7 +279,7 @@ class JobStore:
     def figures(self) -> tuple[dict[str, int], float, float]:
         """Jobs by state, and loss and tokens a second of the running job (0 when none runs)."""
         with self._session.begin() as session:
-            counts = dict(session.execute(select(Job.status, func.count()).group_by(Job.status)).tuples().all())
+            counts = dict(session.execute(select(Job.status, func.count()).group_by(Job.status)).all())
             progress = session.scalars(select(Job.progress).where(Job.status == "running")).first() or {}
         by_state = {state: int(counts.get(state, 0)) for state in STATES}
         return by_state, float(progress.get("train_loss", 0.0)), float(progress.get("tokens_per_second", 0.0))

@@ -61,6 +61,7 @@ class Job(Base):
     trained_tokens: Mapped[int | None]
     progress: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     metrics: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    result_files: Mapped[list[str] | None] = mapped_column(JSON)  # ids, once it has succeeded
     worker: Mapped[str | None]
     lease_until: Mapped[float] = mapped_column(default=0.0)
     attempts: Mapped[int] = mapped_column(default=0)

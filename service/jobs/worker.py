@@ -5,6 +5,8 @@ the one place of the service that imports training.
 """
 
 import contextlib
+import io
+import json
 import logging
 import os
 import re
@@ -14,18 +16,22 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from model.weights import load_tokenizer
 from service.errors import InvalidRequest, NotFound
+from service.files import FileStorage
+from service.jobs.results import results_of
 from service.jobs.store import MAX_ATTEMPTS, JobStore, refuse_unfit
 from service.jobs.tables import File, Job
 from service.registry import ModelStore, pick_device
 from service.settings import Settings
 from training.config import Recipe
 from training.data import DataFaults
+from training.evaluation.files import PREDICTIONS_FILE, REPORT_FILE
 from training.events import Evaluated, Noted, Progress, Started, TrainingEvent
 from training.faults import told
 from training.finetune import MANIFEST_FILE, finetune, load_data, read_manifest
@@ -46,6 +52,7 @@ class Worker:
         self.name = f"{os.uname().nodename}-{os.getpid()}-{secrets.token_hex(3)}"
         self.store = JobStore(settings.database)
         self.models = ModelStore(settings.bentoml_home)
+        self.files = FileStorage(settings.files)
         self.device = pick_device(settings.device)
 
     def run(self, stop: threading.Event) -> None:
@@ -187,10 +194,25 @@ class Worker:
         model_id, tag = name_model(job)
         self.models.publish(output / "model", model_id, tag, job.model, manifest["metrics"])
         tokens = tokens or int((job.progress or {}).get("tokens_seen", 0))
-        if self.store.succeed(job.id, self.name, model_id, manifest["metrics"], tokens):
+        held_out = validation.filename if validation else f"the held-out part of {training.filename}"
+        results = self._write_results(job, output, model_id, held_out)
+        if self.store.succeed(job.id, self.name, model_id, manifest["metrics"], tokens, results):
             shutil.rmtree(output / "checkpoint", ignore_errors=True)
         elif self.store.job(job.id).status == "cancelled":  # while its model was being published
             self.models.delete(model_id)
+            for file in results:
+                self.files.delete(file.id)
+
+    def _write_results(self, job: Job, output: Path, model_id: str, held_out: str) -> list[File]:
+        """Puts the bytes of the result files in place, the same again after a crash -> their rows, not stored yet."""
+        if not (output / REPORT_FILE).is_file():  # a run that an earlier version finished
+            return []
+        evaluation = json.loads((output / REPORT_FILE).read_text(encoding="utf-8"))
+        evaluation |= {"model": model_id, "data": held_out}
+        results = results_of(job.id, evaluation, (output / PREDICTIONS_FILE).read_bytes())
+        for result in results:
+            self.files.write(result.id, io.BytesIO(result.content))
+        return [result.row(self.store.clock()) for result in results]
 
     def _report(self, job: Job, event: TrainingEvent) -> bool:
         """Stores one training event; False when this worker must let the job go."""

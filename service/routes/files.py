@@ -89,12 +89,12 @@ async def get_file(file_id: str, parts: PartsOf) -> FileObject:
 
 @router.get("/{file_id}/content", response_class=FileResponse)
 async def get_content(file_id: str, parts: PartsOf) -> FileResponse:
-    """The bytes as they were uploaded."""
-    await asyncio.to_thread(parts.jobs.file, file_id)
+    """The bytes as they were uploaded, or as a job left them."""
+    file = await asyncio.to_thread(parts.jobs.file, file_id)
     path = parts.files.path(file_id)
     if not path.is_file():
         raise NotFound(f"the bytes of file {file_id!r} are gone; upload it again")
-    return FileResponse(path, media_type="application/octet-stream")
+    return FileResponse(path, media_type="application/octet-stream", filename=file.filename)
 
 
 @router.get("/{file_id}/report", response_model=dict[str, Any], responses=REPORT_RESPONSE)
@@ -110,7 +110,9 @@ async def get_report(
     The job worker measures it; until then the answer is 409 with the code `processing` and `Retry-After`.
     """
     name = model or parts.settings.default_model
-    await asyncio.to_thread(parts.jobs.file, file_id)
+    file = await asyncio.to_thread(parts.jobs.file, file_id)
+    if file.purpose != "fine-tune":
+        raise InvalidRequest(f"file {file_id} has the purpose {file.purpose!r}; only training data has a report")
     await asyncio.to_thread(parts.registry.store.find, name)
     found = await asyncio.to_thread(parts.jobs.report, file_id, name)
     if found.error is not None:

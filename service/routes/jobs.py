@@ -97,6 +97,7 @@ def shape(job: Job, jobs: JobStore) -> JobObject:
         seed=job.seed,
         training_file=job.training_file,
         validation_file=job.validation_file,
+        result_files=job.result_files or [],
         trained_tokens=job.trained_tokens,
         metadata=job.meta,
         task=job.hyperparameters.get("task"),

@@ -1,5 +1,8 @@
 """The whole life of a job with the unmodified client, and what no crash may lose."""
 
+import csv
+import io
+import json
 import os
 import signal
 import socket
@@ -36,6 +39,26 @@ def wait_until(client: openai.OpenAI, job_id: str, states: set[str], seconds: fl
         lambda: client.fine_tuning.jobs.retrieve(job_id).status in states,
         seconds,
         lambda: client.fine_tuning.jobs.retrieve(job_id),
+    )
+
+
+def check_results(client: openai.OpenAI, names: list[str]) -> None:
+    """What a client that only knows OpenAI's API gets to see of a job's results."""
+    files = [client.files.retrieve(name) for name in names]
+    assert [(file.filename, file.purpose, file.status) for file in files] == [
+        (name, "fine-tune-results", "processed")
+        for name in ("step_metrics.csv", "evaluation.html", "evaluation.json", "predictions.csv")
+    ]
+    metrics, page, report, predictions = (client.files.content(name) for name in names)
+    assert metrics.text.startswith("step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy")
+    assert page.text.startswith("<!doctype html>")
+    assert page.response.headers["content-type"] == "application/octet-stream", "never rendered on our origin"
+    evaluation = json.loads(report.text)
+    assert evaluation["versus"]["baseline"] == "TF-IDF"
+    assert evaluation["dynamics"]["rows"] == evaluation["training_rows"]
+    rows = list(csv.DictReader(io.StringIO(predictions.text, newline="")))
+    assert (
+        sum(row["true"] == row["predicted"] for row in rows) / evaluation["rows"] == evaluation["figures"]["accuracy"]
     )
 
 
@@ -108,6 +131,7 @@ def test_upload_tune_follow_classify(service: Service, movie_rows: Rows, tmp_pat
     assert losses[-1] < losses[0]
     assert job.trained_tokens is not None
     assert job.trained_tokens > 10_000
+    check_results(client, job.result_files)
     model = client.models.retrieve(name)
     assert model.id == name
     attention = httpx.post(f"{service.url}/v1/attention", json={"model": name, "input": "good"}).json()
@@ -177,7 +201,15 @@ def test_kill_9_of_the_worker_and_of_the_service_lose_nothing(
     assert steps == sorted(set(steps), reverse=True), "no step is reported twice"
     assert steps[0] == 2 * -(-int(2400 * 0.9) // 32)
     assert sum("died" in event.message for event in events) == 2
-    assert len(client.files.list().data) == 2
+    assert len(client.files.list(purpose="fine-tune").data) == 2
+    results = [
+        name for job_id in (long_job, short_job) for name in client.fine_tuning.jobs.retrieve(job_id).result_files
+    ]
+    kept = [file.id for file in client.files.list(purpose="fine-tune-results")]
+    assert sorted(kept) == sorted(results), "each result once, whatever died"
+    assert len(results) == 8
+    curve = csv.DictReader(io.StringIO(client.files.content(results[0]).text))
+    assert [int(row["step"]) for row in curve if row["train_loss"]] == steps[::-1], "the curve has no gap"
 
 
 def test_an_upload_of_seventy_seconds_is_not_cut(slow_upload: "Future[tuple[bytes, int]]") -> None:

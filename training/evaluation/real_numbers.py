@@ -60,7 +60,8 @@ class RealNumbers:
 
     def describe(self, prediction: Prediction[float]) -> dict[str, Any]:
         errors = np.subtract(prediction.answers, self.truth)
-        counts, edges = np.histogram(errors, bins=ERROR_BINS)
+        least = float(np.abs(errors).max()) * 1e-6 or 1e-6  # a range too narrow to be cut into bins is widened
+        counts, edges = np.histogram(errors, ERROR_BINS, (errors.min() - least, errors.max() + least))
         every = max(1, -(-len(self.truth) // SHOWN_POINTS))
         points = zip(self.truth[::every], prediction.answers[::every], strict=True)
         return {

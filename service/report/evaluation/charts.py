@@ -31,7 +31,7 @@ def charts_of(report: Report) -> list[Chart]:
     charts += [_slice(report, part, explained=index > 0) for index, part in enumerate(report["slices"])]
     if report["history"]:
         charts.append(curves(report))
-    if report.get("dynamics"):
+    if report.get("dynamics") and report["dynamics"]["points"]:
         charts.append(training_map(report))
     return charts
 

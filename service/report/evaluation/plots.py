@@ -123,7 +123,7 @@ def training_map(report: Report) -> Chart:
     found = report["dynamics"]
     side, top, left = 340.0, 34.0, 60.0
     wide = WIDTH - left - 20
-    widest = max(0.1, *(point[0] for point in found["points"]))
+    widest = max([0.1, *(point[0] for point in found["points"])])
 
     def draw(canvas: Canvas) -> None:
         kinds: list[tuple[Role, str]] = [
