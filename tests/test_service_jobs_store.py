@@ -8,6 +8,8 @@ import pytest
 from service.errors import Busy, Conflict, InvalidRequest, NotFound
 from service.jobs.store import DEMO_PRIORITY, Job, JobStore, new_id
 
+pytestmark = pytest.mark.filterwarnings("error::sqlalchemy.exc.SADeprecationWarning")
+
 
 class Clock:
     def __init__(self) -> None:
