@@ -64,21 +64,24 @@ def test_a_model_pretrained_on_own_text_answers_at_once(service: Service, movie_
     assert httpx.post(f"{service.url}/v1/fill-mask", json=body, timeout=60).json()["data"][0]["masks"][0]["candidates"]
 
 
+def assert_same_scores(service: Service, model_id: str, texts: list[str], folder: Path) -> None:
+    """Exports the model, and transformers gives the scores that the service gives."""
+    vitrine(service, "models", "export", model_id, str(folder))
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(str(folder)).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder))
+    with torch.inference_mode():
+        rows = torch.softmax(model(**tokenizer(texts, padding=True, return_tensors="pt")).logits, dim=-1)
+    for row, scores in zip(rows, classify(service, model_id, texts), strict=True):
+        expected = {model.config.id2label[index]: float(value) for index, value in enumerate(row)}
+        assert scores == pytest.approx(expected, abs=0.02)  # the service may run in bfloat16
+
+
 def test_a_tuned_classifier_is_exported_and_transformers_gives_the_same(
     service: Service, movie_rows: Rows, sentences: list[str], tmp_path: Path
 ) -> None:
     job, _ = tune(service, write_jsonl(tmp_path / "rows.jsonl", movie_rows[:96]), suffix="export")
     assert job.fine_tuned_model is not None
-    vitrine(service, "models", "export", job.fine_tuned_model, str(tmp_path / "exported"))
-    model = transformers.AutoModelForSequenceClassification.from_pretrained(str(tmp_path / "exported")).eval()
-    tokenizer = transformers.AutoTokenizer.from_pretrained(str(tmp_path / "exported"))
-    with torch.inference_mode():
-        logits = model(**tokenizer(sentences[:16], padding=True, return_tensors="pt")).logits
-    for row, scores in zip(
-        torch.softmax(logits, dim=-1), classify(service, job.fine_tuned_model, sentences[:16]), strict=True
-    ):
-        expected = {model.config.id2label[index]: float(value) for index, value in enumerate(row)}
-        assert scores == pytest.approx(expected, abs=0.02)  # the service may run in bfloat16
+    assert_same_scores(service, job.fine_tuned_model, sentences[:16], tmp_path / "exported")
 
 
 def test_a_lora_job_leaves_an_adapter_that_is_served_and_exported(
@@ -93,16 +96,7 @@ def test_a_lora_job_leaves_an_adapter_that_is_served_and_exported(
     assert card["base_model"] == "minilm-l6"
     weights = service.home / "runs" / job.id / "model" / "adapter.safetensors"
     assert weights.stat().st_size < 5_000_000, "an adapter, not the whole model"
-    vitrine(service, "models", "export", job.fine_tuned_model, str(tmp_path / "exported"))
-    model = transformers.AutoModelForSequenceClassification.from_pretrained(str(tmp_path / "exported")).eval()
-    tokenizer = transformers.AutoTokenizer.from_pretrained(str(tmp_path / "exported"))
-    with torch.inference_mode():
-        logits = model(**tokenizer(sentences[:16], padding=True, return_tensors="pt")).logits
-    for row, scores in zip(
-        torch.softmax(logits, dim=-1), classify(service, job.fine_tuned_model, sentences[:16]), strict=True
-    ):
-        expected = {model.config.id2label[index]: float(value) for index, value in enumerate(row)}
-        assert scores == pytest.approx(expected, abs=0.02)
+    assert_same_scores(service, job.fine_tuned_model, sentences[:16], tmp_path / "exported")
     refused = httpx.post(
         f"{service.url}/v1/fine_tuning/jobs", json={"model": job.fine_tuned_model, "training_file": job.training_file}
     )
