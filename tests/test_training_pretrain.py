@@ -1,49 +1,30 @@
-"""From text to a pre-trained model: no token is lost in packing, losses are those of documents one by one, runs resume."""
+"""From text to a pre-trained model: runs resume to the same weights, texts are prepared once until they change."""
 
 import dataclasses
-import hashlib
 import math
-import random
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
 
-import training.corpus
 from model.batch import pad_ids
 from model.config import TransformerConfig
 from model.heads import TextModel
-from model.tokenizer import CLS, END_OF_TEXT, MASK, PAD, SEP, UNKNOWN, Tokenizer, train_byte_bpe, train_wordpiece
+from model.tokenizer import CLS, MASK, PAD, SEP, UNKNOWN, Tokenizer, train_byte_bpe, train_wordpiece
 from model.weights import load_model
-from tests.small import few, random_model, small_config
+from tests.running_text import sentences
+from tests.small import small_config
 from training.config import Optimisation, PretrainRecipe
-from training.corpus import Corpus, PackedRows, build_corpus, open_corpus, pack_pieces, read_documents
 from training.events import Evaluated, Progress, Started, TrainingEvent
 from training.finetune import read_manifest
-from training.objectives import CausalLanguageModel, MaskedLanguageModel, SequenceToSequence, TextPairs
+from training.objectives import CausalLanguageModel, MaskedLanguageModel
 from training.optim import learning_rate_at
 from training.pretrain import Corpora, packed_rows, prepare, pretrain
 
 CPU = torch.device("cpu")
 CLOSE = 1e-5
-SUBJECTS = ["the film", "this book", "我们", "the cat", "她的朋友", "a song"]
-VERBS = ["is", "was never", "喜欢", "looks", "不是", "sounds"]
-OBJECTS = ["very good", "a small house", "电影", "好看的书", "blue and green", "rather long, I think"]
-
-
-def sentences(count: int, seed: int = 0) -> list[str]:
-    """Short texts with an order worth learning, English and Chinese."""
-    chance = random.Random(seed)
-    parts = (SUBJECTS, VERBS, OBJECTS)
-    return [
-        ", ".join(" ".join(map(chance.choice, parts)) for _ in range(chance.randint(1, 3))) + "." for _ in range(count)
-    ]
 
 
 @pytest.fixture(scope="module")
@@ -54,290 +35,6 @@ def wordpiece() -> Tokenizer:
 @pytest.fixture(scope="module")
 def byte_bpe() -> Tokenizer:
     return train_byte_bpe(sentences(200), 320)
-
-
-def corpus_of(documents: Sequence[Sequence[int]]) -> Corpus:
-    ids = np.array([number for document in documents for number in document], dtype=np.uint32)
-    return Corpus(ids, np.cumsum([0, *map(len, documents)]), 0, "")
-
-
-# ---- the corpus on disk
-
-
-def test_a_corpus_holds_each_text_as_the_tokenizer_gives_it(
-    wordpiece: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(training.corpus, "CHUNK_DOCUMENTS", 7)
-    texts = sentences(40)
-    built = build_corpus(iter([*texts[:20], "", " \n", *texts[20:]]), wordpiece, tmp_path / "corpus")
-    for corpus in (built, open_corpus(tmp_path / "corpus")):
-        assert len(corpus) == 40
-        encodings = wordpiece.encode(texts, 2**30, special_tokens=False)
-        assert [corpus.document(index) for index in range(40)] == [list(encoding.ids) for encoding in encodings]
-        assert corpus.num_tokens == sum(len(encoding.ids) for encoding in encodings)
-        assert corpus.num_characters == sum(map(len, texts))
-        assert corpus.sha256 == hashlib.sha256("".join(f"{text}\0" for text in texts).encode()).hexdigest()
-    assert not list((tmp_path / "corpus").glob(".*")), "no temporary file is left"
-
-
-def test_a_corpus_without_text_is_refused(wordpiece: Tokenizer, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="the corpus has no text"):
-        build_corpus(["", "  "], wordpiece, tmp_path)
-
-
-def test_documents_are_read_a_line_each(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text('one\n\n 电影 \n{"text": "x"}', encoding="utf-8")
-    (tmp_path / "b.jsonl").write_text('{"text": "one\\ntwo"}\n\n{"text": "电影", "more": 1}\n', encoding="utf-8")
-    assert list(read_documents(tmp_path / "a.txt")) == ["one", "", "电影", '{"text": "x"}']
-    assert list(read_documents(tmp_path / "b.jsonl")) == ["one\ntwo", "电影"]
-
-
-@pytest.mark.parametrize(
-    ("name", "line", "words"),
-    [
-        ("x.jsonl", b'{"text": ', 'not an object with "text"; write one a line'),
-        ("x.jsonl", b'{"txt": "a"}', "not an object"),
-        ("x.jsonl", b'["text"]', "not an object"),
-        ("x.jsonl", b"7", "not an object"),
-        ("x.jsonl", b'{"text": 5}', "'text' is a int; it must be a string"),
-        ("x.jsonl", b'{"text": null}', "'text' is a NoneType"),
-        ("x.jsonl", b'{"a":' * 100_000, "not an object"),
-        ("x.jsonl", rb'{"text": "a \ud800"}', "half of a surrogate pair"),
-        ("x.jsonl", b'{"text": "caf\xe9"}', "byte 0xe9 is not UTF-8; save the file as UTF-8"),
-        ("x.txt", b"caf\xe9", "byte 0xe9 is not UTF-8"),
-    ],
-)
-def test_a_faulty_line_is_named_with_its_file(tmp_path: Path, name: str, line: bytes, words: str) -> None:
-    good = b'{"text": "good"}\n' if name.endswith("jsonl") else b"good\n"
-    (tmp_path / name).write_bytes(good * 2 + line + b"\n" + good)
-    read = read_documents(tmp_path / name)
-    assert len([next(read), next(read)]) == 2, "what comes before is read"
-    with pytest.raises(ValueError, match=f"{name}, line 3: .*{words}"):
-        next(read)
-
-
-# ---- packing
-
-
-@settings(max_examples=60, deadline=None, derandomize=True)
-@given(lengths=st.lists(st.integers(1, 40), max_size=80), spare=st.integers(0, 30), pool=st.sampled_from([3, 4000]))
-def test_packing_keeps_every_piece_once_and_no_row_overflows(lengths: list[int], spare: int, pool: int) -> None:
-    row_tokens = max(lengths, default=1) + spare
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training.corpus, "POOL_PIECES", pool)
-        rows = pack_pieces(lengths, row_tokens)
-    assert sorted(index for row in rows for index in row) == list(range(len(lengths)))
-    assert all(row and sum(lengths[index] for index in row) <= row_tokens for row in rows)
-    assert rows == pack_pieces(lengths, row_tokens) or pool == 3, "the same rows each time"
-
-
-def test_real_lengths_leave_little_padding() -> None:
-    chance = random.Random(0)
-    lengths = [min(128, max(3, round(chance.lognormvariate(3.5, 0.7)))) for _ in range(6000)]
-    rows = pack_pieces(lengths, 128)
-    assert 1 - sum(lengths) / (128 * len(rows)) < 0.02
-    assert 1 - sum(lengths) / (128 * len(lengths)) > 0.6, "a row each would be mostly padding"
-
-
-PREFIX, SUFFIX, PADDING = 1, 2, 7
-
-
-@few
-@given(sizes=st.lists(st.integers(0, 40), min_size=1, max_size=12), row_tokens=st.integers(8, 24), causal=st.booleans())
-@example(sizes=[6, 12, 13, 18], row_tokens=8, causal=True)  # pieces that end exactly at a row's end
-def test_every_token_of_every_document_is_in_one_piece_with_its_wrapping(
-    sizes: list[int], row_tokens: int, causal: bool
-) -> None:
-    first = np.cumsum([10, *sizes]).tolist()
-    documents = [list(range(start, start + size)) for start, size in zip(first, sizes, strict=False)]  # no number twice
-    rows = PackedRows(corpus_of(documents), row_tokens, PREFIX, SUFFIX, PADDING, causal)
-    batch = rows.batch(list(range(len(rows))))
-    assert batch.packed
-    assert batch.ids.shape == (len(rows), row_tokens)
-    assert not batch.segments.any()
-    assert set(batch.ids[~batch.real].tolist()) <= {PADDING}
-    assert not batch.positions[~batch.real].any()
-    owner = {number: index for index, document in enumerate(documents) for number in document}
-    predicted: Counter[tuple[int, int]] = Counter()  # (document, token): what stands after another token of its piece
-    for row in range(len(rows)):
-        for number in range(1, int(batch.documents[row].max()) + 1):
-            where = batch.documents[row] == number
-            ids = batch.ids[row, where].tolist()
-            assert batch.positions[row, where].tolist() == list(range(len(ids)))
-            (which,) = {owner[token] for token in ids if token in owner}
-            document = documents[which]
-            own = [token for token in ids[1:] if token in owner]
-            assert own == list(range(own[0], own[-1] + 1))
-            if not causal:
-                assert ids == [PREFIX, *own, SUFFIX]
-            else:
-                assert ids[0] == (PREFIX if own[0] == document[0] else own[0] - 1), "a later piece starts one earlier"
-                assert (ids[-1] == SUFFIX) == (own[-1] == document[-1])
-            predicted.update((which, token) for token in ids[1:] if token in owner or causal)
-    ends = {(index, SUFFIX) for index, document in enumerate(documents) if document} if causal else set()
-    assert predicted.keys() == {(which, token) for token, which in owner.items()} | ends
-    assert set(predicted.values()) <= {1}
-    if len(rows):
-        assert rows.padding_share == pytest.approx(batch.padding_share)
-
-
-def test_the_wrapping_follows_the_task(wordpiece: Tokenizer, byte_bpe: Tokenizer, tmp_path: Path) -> None:
-    for tokenizer, architecture, edges in (
-        (wordpiece, "encoder", (CLS, SEP)),
-        (byte_bpe, "decoder", (END_OF_TEXT,) * 2),
-    ):
-        corpus = build_corpus(["the film"], tokenizer, tmp_path / architecture)
-        rows = packed_rows(corpus, tokenizer, small_config(architecture), 16)
-        ids = rows.batch([0]).ids[0, rows.batch([0]).real[0]].tolist()
-        assert [tokenizer.token_of(ids[0]), tokenizer.token_of(ids[-1])] == list(edges)
-        other = byte_bpe if tokenizer is wordpiece else wordpiece
-        with pytest.raises(ValueError, match=r"the tokenizer lacks .* train one for task"):
-            packed_rows(corpus, other, small_config(architecture), 16)
-
-
-# ---- objectives
-
-
-SPECIAL = (0, 1, 2, 3, 4)
-
-
-def masked_objective(mask_share: float = 0.3, seed: int = 0) -> MaskedLanguageModel:
-    chance = random.Random(5)
-    documents = [[chance.randint(1, 39) for _ in range(chance.randint(1, 40))] for _ in range(120)]  # 1 is [UNK]
-    rows = PackedRows(corpus_of(documents), 32, 2, 3, 0, causal=False)
-    model = random_model(small_config("encoder"))
-    return MaskedLanguageModel(model, rows, rows, 8, seed, mask_share, 4, SPECIAL)
-
-
-def hidden_by(objective: MaskedLanguageModel, rows: Sequence[int], step: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """One loss -> the ids the model saw [B, T], and which positions it had to name [B, T], found by their states."""
-    seen: list[torch.Tensor] = []
-    model = objective.model
-    hooks = [
-        model.encoder.register_forward_hook(lambda _, given, states: seen.extend([given[0].ids, states])),
-        model.language_model.register_forward_hook(lambda _, given, _logits: seen.append(given[0])),  # type: ignore[union-attr]
-    ]
-    result = objective.loss(rows, step)
-    loss, tokens = result.mean, result.tokens
-    for hook in hooks:
-        hook.remove()
-    ids, states, asked = seen
-    assert tokens == int(objective.train.batch(rows).real.sum())
-    assert math.isfinite(float(loss))
-    chosen = (states[:, :, None] == asked[None, None]).all(dim=-1).any(dim=-1)  # [B, T, M, D] -> [B, T]
-    chosen &= objective.train.batch(rows).real
-    assert int(chosen.sum()) == len(asked)
-    expected = F.cross_entropy(model.vocabulary_logits(states[chosen]), objective.train.batch(rows).ids[chosen])
-    assert float(loss) == pytest.approx(float(expected), abs=CLOSE), "the targets are the original ids"
-    return ids, chosen
-
-
-def test_masking_hides_its_share_of_ordinary_tokens_and_no_special_ones() -> None:
-    objective = masked_objective()
-    rows = list(range(len(objective.train)))
-    batch = objective.train.batch(rows)
-    ids, chosen = hidden_by(objective, rows, step=3)
-    special = torch.isin(batch.ids, torch.tensor(SPECIAL)) | ~batch.real
-    assert special.sum() > 200
-    assert not chosen[special].any()
-    assert torch.equal(ids[~chosen], batch.ids[~chosen])
-    candidates, count = int((~special).sum()), int(chosen.sum())
-    assert abs(count - 0.3 * candidates) < 4 * math.sqrt(candidates * 0.3 * 0.7)
-    masked = int((ids[chosen] == 4).sum())
-    kept = int((ids[chosen] == batch.ids[chosen]).sum())
-    for number, share in ((masked, 0.8), (kept, 0.1), (count - masked - kept, 0.1)):
-        assert abs(number - share * count) < 4 * math.sqrt(count * share * (1 - share))
-
-
-def test_the_same_step_hides_the_same_tokens_and_another_step_others() -> None:
-    objective = masked_objective()
-    rows = [0, 1, 2]
-    first, again, other = (hidden_by(objective, rows, step)[0] for step in (5, 5, 6))
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other)
-    assert not torch.equal(first, hidden_by(masked_objective(seed=1), rows, 5)[0]), "the seed counts too"
-    with torch.inference_mode():
-        assert objective.evaluate() == objective.evaluate()
-
-
-def test_very_little_text_still_hides_one_ordinary_token() -> None:
-    model = random_model(small_config("encoder"))
-    rows = PackedRows(corpus_of([[1, 1, 9, 1]]), 16, 2, 3, 0, causal=False)
-    objective = MaskedLanguageModel(model, rows, rows, 1, 0, 1e-9, 4, SPECIAL)
-    _, chosen = hidden_by(objective, [0], 0)
-    assert rows.batch([0]).ids[chosen].tolist() == [9]
-
-
-@few
-@given(
-    documents=st.lists(st.lists(st.integers(0, 39), min_size=1, max_size=14), min_size=1, max_size=8),
-    seed=st.integers(0, 1000),
-)
-def test_the_causal_loss_equals_that_of_each_document_by_itself(documents: list[list[int]], seed: int) -> None:
-    model = random_model(small_config("decoder"), seed)
-    rows = PackedRows(corpus_of(documents), 16, 0, 0, 0, causal=True)
-    losses: list[torch.Tensor] = []
-    right = 0
-    for document in documents:
-        ids = [0, *document, 0]
-        logits = model.vocabulary_logits(model.decoder(pad_ids([ids[:-1]], 0))[0])
-        losses.append(F.cross_entropy(logits, torch.tensor(ids[1:]), reduction="none"))
-        right += int((logits.argmax(dim=-1) == torch.tensor(ids[1:])).sum())
-    expected = torch.cat(losses)
-    objective = CausalLanguageModel(model, rows, rows, 4, 0)
-    result = objective.loss(list(range(len(rows))), 0)
-    loss, tokens = result.mean, result.tokens
-    assert float(loss) == pytest.approx(float(expected.mean()), rel=CLOSE)
-    assert tokens == sum(map(len, documents)) + 2 * len(documents)
-    scores = objective.evaluate()
-    assert scores.loss == pytest.approx(float(expected.mean()), rel=CLOSE)
-    assert (scores.num_tokens, scores.accuracy) == (len(expected), pytest.approx(right / len(expected)))
-    assert scores.perplexity == pytest.approx(math.exp(scores.loss))
-
-
-@few
-@given(
-    pairs=st.lists(
-        st.tuples(*[st.lists(st.integers(0, 39), min_size=least, max_size=9) for least in (1, 0)]),
-        min_size=1,
-        max_size=6,
-    ),
-    smoothing=st.sampled_from([0.0, 0.1]),
-    seed=st.integers(0, 1000),
-)
-def test_the_loss_of_pairs_equals_that_of_each_pair_by_itself(
-    pairs: list[tuple[list[int], list[int]]], smoothing: float, seed: int
-) -> None:
-    model = random_model(small_config("encoder_decoder"), seed)
-    smoothed, plain = [], []
-    for source, target in pairs:
-        states = model.transformer(pad_ids([source], 0), pad_ids([[1, *target]], 0))[0]
-        logits, wanted = model.vocabulary_logits(states), torch.tensor([*target, 2])
-        smoothed.append(F.cross_entropy(logits, wanted, reduction="none", label_smoothing=smoothing))
-        plain.append(F.cross_entropy(logits, wanted, reduction="none"))
-    data = TextPairs([source for source, _ in pairs], [target for _, target in pairs])
-    objective = SequenceToSequence(model, data, data, 4, 0, smoothing)
-    result = objective.loss(list(range(len(pairs))), 0)
-    loss, tokens = result.mean, result.tokens
-    assert float(loss) == pytest.approx(float(torch.cat(smoothed).mean()), rel=CLOSE)
-    assert tokens == sum(len(source) + len(target) for source, target in pairs)
-    scores = objective.evaluate()
-    assert scores.loss == pytest.approx(float(torch.cat(plain).mean()), rel=CLOSE), "scores are without smoothing"
-    assert scores.num_tokens == sum(len(target) + 1 for _, target in pairs)
-    for epoch in (0, 1):
-        assert sorted(row for rows in objective.steps(epoch) for row in rows) == list(range(len(pairs)))
-
-
-def test_each_epoch_takes_every_packed_row_once_in_an_order_of_its_own() -> None:
-    objective = masked_objective()
-    epochs = [objective.steps(epoch) for epoch in (0, 1, 0)]
-    for epoch in epochs:
-        assert sorted(row for rows in epoch for row in rows) == list(range(len(objective.train)))
-        assert max(map(len, epoch)) == 8
-    assert epochs[0] == epochs[2] != epochs[1]
-
-
-# ---- whole runs
 
 
 RECIPE = PretrainRecipe(
@@ -514,9 +211,6 @@ def test_a_corpus_that_was_interrupted_while_it_changed_is_built_again(wordpiece
 def test_recipe_errors_name_value_and_limit(fields: dict[str, float], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         PretrainRecipe(**fields)  # type: ignore[arg-type]
-
-
-# ---- learning rates
 
 
 @pytest.mark.parametrize(
