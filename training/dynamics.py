@@ -15,6 +15,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from training.parallel import World
+
 Numbers = npt.NDArray[np.float64]
 SMALLEST = 1e-4  # probability told apart from 0, for log-odds: half precision has few steps near 1
 
@@ -34,6 +36,12 @@ class Dynamics:
         probability = true_probability.detach().float().cpu()
         self.probability[epoch, index] = probability.half()
         self.right[epoch, index] = probability > 0.5 if right is None else right.detach().cpu()
+
+    def gather(self, world: World) -> None:
+        """Takes over what other processes have recorded. In each epoch one of them sees a row."""
+        self.probability = world.largest(self.probability.nan_to_num(-1.0))
+        self.probability[self.probability < 0] = torch.nan
+        self.right = world.largest(self.right.byte()).bool()
 
     def tensors(self) -> dict[str, Tensor]:
         """All there is to save, by name."""

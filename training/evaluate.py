@@ -16,6 +16,7 @@ from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 from model.batch import Batch, length_sorted_batches, pad
 from model.heads import TextModel
 from model.tokenizer import Encoding
+from training.parallel import ALONE, World
 
 EVALUATION_BATCH_TOKENS = 4096
 
@@ -98,40 +99,55 @@ class LanguageCounter:
         self._right += int((logits.argmax(dim=-1) == targets).sum())
         self._tokens += len(targets)
 
-    def scores(self) -> LanguageScores:
-        tokens = max(1, self._tokens)
-        return LanguageScores(self._nats / tokens, self._right / tokens, self._tokens)
+    def scores(self, world: World = ALONE) -> LanguageScores:
+        """Of what all processes have added."""
+        sums = torch.tensor([self._nats, self._right, self._tokens], dtype=torch.float64)
+        world.add_up([sums])
+        nats, right, counted = sums.tolist()
+        tokens = max(1, int(counted))
+        return LanguageScores(nats / tokens, right / tokens, int(counted))
 
 
-def evaluate(model: TextModel, encodings: Sequence[Encoding], targets: Sequence[int]) -> Evaluation:
+def evaluate(
+    model: TextModel, encodings: Sequence[Encoding], targets: Sequence[int], world: World = ALONE
+) -> Evaluation:
     """Runs a classifier over all rows, in length-sorted batches. Leaves it in evaluation mode."""
-    return score(predict(model, encodings), targets, model.config.labels)
+    return score(predict(model, encodings, world), targets, model.config.labels)
 
 
-def predict(model: TextModel, encodings: Sequence[Encoding]) -> torch.Tensor:
-    """The head's numbers for all rows, in length-sorted batches -> [N, C]. Leaves the model in evaluation mode."""
-    outputs = torch.empty(len(encodings), model.config.num_outputs)
-    for indices, batch in _batches(model, encodings):
-        outputs[indices] = model.classify(batch).cpu()
+def predict(model: TextModel, encodings: Sequence[Encoding], world: World = ALONE) -> torch.Tensor:
+    """The head's numbers for all rows, in length-sorted batches -> [N, C]; several processes share the work, and each
+    has all numbers. Leaves the model in evaluation mode."""
+    outputs = torch.zeros(len(encodings), model.config.num_outputs)
+    for indices, batch, counts in _batches(model, encodings, world):
+        logits = model.classify(batch).float().cpu()
+        if counts:
+            outputs[indices] = logits
+    world.add_up([outputs])
     return outputs
 
 
-def predict_tokens(model: TextModel, encodings: Sequence[Encoding]) -> list[torch.Tensor]:
-    """A tagger's numbers for every token of each row -> [T, C] a row. Leaves the model in evaluation mode."""
-    outputs = [torch.empty(0)] * len(encodings)
-    for indices, batch in _batches(model, encodings):
-        for index, logits in zip(indices, model.tag(batch).cpu(), strict=True):
-            outputs[index] = logits[: len(encodings[index].ids)]
+def predict_tokens(model: TextModel, encodings: Sequence[Encoding], world: World = ALONE) -> list[torch.Tensor]:
+    """A tagger's numbers for every token of each row -> [T, C] a row, shared likewise. Leaves the model in evaluation
+    mode."""
+    outputs = [torch.zeros(len(encoding.ids), model.config.num_outputs) for encoding in encodings]
+    for indices, batch, counts in _batches(model, encodings, world):
+        for index, logits in zip(indices, model.tag(batch).float().cpu(), strict=True):
+            if counts:
+                outputs[index] = logits[: len(encodings[index].ids)]
+    world.add_up(outputs)
     return outputs
 
 
-def _batches(model: TextModel, encodings: Sequence[Encoding]) -> Iterator[tuple[list[int], Batch]]:
+def _batches(model: TextModel, encodings: Sequence[Encoding], world: World) -> Iterator[tuple[list[int], Batch, bool]]:
+    """This process's batches with their rows, and whether they count, see `World.turns`."""
     model.eval()
     device = next(model.parameters()).device
     lengths = [len(encoding.ids) for encoding in encodings]
     with torch.inference_mode():
-        for indices in length_sorted_batches(lengths, EVALUATION_BATCH_TOKENS, max_rows=256):
-            yield indices, pad([encodings[index] for index in indices], model.config.pad_id).to(device)
+        batches = length_sorted_batches(lengths, EVALUATION_BATCH_TOKENS, max_rows=256)
+        for indices, counts in world.turns(batches):
+            yield indices, pad([encodings[index] for index in indices], model.config.pad_id).to(device), counts
 
 
 def score(logits: torch.Tensor, targets: Sequence[int], labels: tuple[str, ...]) -> Evaluation:

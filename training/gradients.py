@@ -59,38 +59,43 @@ class Gradients:
                 parameter.grad = None
             generator = random.Random(f"{self._seed}:{step}:{self._world.rank}")
             torch.manual_seed(generator.getrandbits(63))
-            try:
-                return self._add_up(rows, step)
-            except torch.OutOfMemoryError as error:
-                if self.micro_batch_size == 1:
-                    raise RuntimeError(
-                        "the device is out of memory with one row at a time; lower max_length, choose adapter 'lora' "
-                        "or a smaller base"
-                    ) from error
+            if (found := self._add_up(rows, step)) is not None:
+                return found
             self.micro_batch_size = -(-self.micro_batch_size // 2)
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()
 
-    def _add_up(self, rows: Sequence[int], step: int) -> tuple[float, int]:
+    def _add_up(self, rows: Sequence[int], step: int) -> tuple[float, int] | None:
+        """None when the memory of any process was not enough."""
         own = self._world.share(rows)
         size = self.micro_batch_size
         parts = [own[start : start + size] for start in range(0, len(own), size)]
-        if len(parts) == 1 and self._world.size == 1:
-            result = self._loss(parts[0], step)
-            mean = result.mean
-            mean.backward()  # type: ignore[no-untyped-call]
-            return float(mean.detach()), result.tokens
-        sums = torch.zeros(3, dtype=torch.float64, device=self._device)  # loss, weight, tokens
-        for part in parts:
-            result = self._loss(part, step)
-            result.total.backward()  # type: ignore[no-untyped-call]
-            sums[0] += result.total.detach()
-            sums[1] += result.weight
-            sums[2] += result.tokens
+        sums = torch.zeros(4, dtype=torch.float64, device=self._device)  # loss, weight, tokens, out of memory
+        try:
+            if len(parts) == 1 and self._world.size == 1:
+                result = self._loss(parts[0], step)
+                mean = result.mean
+                mean.backward()  # type: ignore[no-untyped-call]
+                return float(mean.detach()), result.tokens
+            for part in parts:
+                result = self._loss(part, step)
+                result.total.backward()  # type: ignore[no-untyped-call]
+                sums[0] += result.total.detach()
+                sums[1] += result.weight
+                sums[2] += result.tokens
+        except torch.OutOfMemoryError as error:
+            if self.micro_batch_size == 1:
+                raise RuntimeError(
+                    "the device is out of memory with one row at a time; lower max_length, choose adapter 'lora' or a "
+                    "smaller base"
+                ) from error
+            sums[3] = 1.0
+        self._world.add_up([sums])
+        total, weight, tokens, out_of_memory = sums.tolist()
+        if out_of_memory:
+            return None
         gradients = [torch.zeros_like(one) if one.grad is None else one.grad for one in self.trained]
         self._world.add_up(gradients)
-        self._world.add_up([sums])
-        total, weight, tokens = sums.tolist()
         for parameter, gradient in zip(self.trained, gradients, strict=True):
             parameter.grad = gradient.div_(weight or 1.0)
         return total / (weight or 1.0), int(tokens)

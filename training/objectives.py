@@ -21,6 +21,7 @@ from training.dynamics import Dynamics
 from training.evaluate import Evaluation, LanguageCounter, LanguageScores, evaluate, predict, predict_tokens
 from training.gradients import BatchLoss
 from training.labelled import NOT_LEARNED, Rows, TagTargets, Target
+from training.parallel import ALONE, World
 from training.scores import (
     MultiLabelScores,
     RegressionScores,
@@ -36,7 +37,7 @@ EVALUATION_BATCH_TOKENS = 4096
 class _Plain:
     """An objective that gathers nothing while it trains."""
 
-    def tensors(self) -> dict[str, Tensor]:
+    def tensors(self, world: World = ALONE) -> dict[str, Tensor]:
         return {}
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
@@ -120,10 +121,11 @@ class Classify(_OverTexts[int]):
         total = F.cross_entropy(logits, wanted, weights, reduction="sum")
         return total, float(self.weights[list(targets)].sum())
 
-    def evaluate(self) -> Evaluation:
-        return evaluate(self.model, self.validation.encodings, self.validation.targets)
+    def evaluate(self, world: World = ALONE) -> Evaluation:
+        return evaluate(self.model, self.validation.encodings, self.validation.targets, world)
 
-    def tensors(self) -> dict[str, Tensor]:
+    def tensors(self, world: World = ALONE) -> dict[str, Tensor]:
+        self.dynamics.gather(world)
         return self.dynamics.tensors()
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
@@ -149,8 +151,8 @@ class ChooseLabels(_OverTexts[tuple[float, ...]]):
         logits = self.model.classify(batch)
         return F.binary_cross_entropy_with_logits(logits, wanted.to(logits.dtype), reduction="sum"), wanted.numel()
 
-    def evaluate(self) -> MultiLabelScores:
-        logits = predict(self.model, self.validation.encodings)
+    def evaluate(self, world: World = ALONE) -> MultiLabelScores:
+        logits = predict(self.model, self.validation.encodings, world)
         return score_label_sets(logits, self.validation.targets, self.model.config.labels)
 
 
@@ -174,8 +176,9 @@ class Regress(_OverTexts[float]):
         wanted = [(target - self.centre) / self.unit for target in targets]
         return F.mse_loss(outputs, torch.tensor(wanted).to(outputs), reduction="sum"), len(wanted)
 
-    def evaluate(self) -> RegressionScores:
-        outputs = predict(self.model, self.validation.encodings)[:, 0].double() * self.unit + self.centre
+    def evaluate(self, world: World = ALONE) -> RegressionScores:
+        standardised = predict(self.model, self.validation.encodings, world)[:, 0].double()
+        outputs = standardised * self.unit + self.centre
         return score_numbers(outputs.tolist(), self.validation.targets, self.unit)
 
     def restore_scale(self) -> None:
@@ -199,11 +202,11 @@ class TagWords(_OverTexts[TagTargets]):
             wanted[row, : len(target.tags)] = torch.tensor(target.tags)
         logits = self.model.tag(batch).transpose(1, 2)  # [B, C, T]
         total = F.cross_entropy(logits, wanted.to(self._device), ignore_index=NOT_LEARNED, reduction="sum")
-        return total, max(1, int((wanted != NOT_LEARNED).sum()))
+        return total, int((wanted != NOT_LEARNED).sum())
 
-    def evaluate(self) -> TaggingScores:
+    def evaluate(self, world: World = ALONE) -> TaggingScores:
         rows, logits, unread = [], [], 0
-        predicted = predict_tokens(self.model, self.validation.encodings)
+        predicted = predict_tokens(self.model, self.validation.encodings, world)
         for target, tokens in zip(self.validation.targets, predicted, strict=True):
             read = [word for word, place in enumerate(target.places) if place >= 0]
             unread += len(target.words) - len(read)
@@ -276,31 +279,37 @@ class MaskedLanguageModel(_OverPackedRows):
 
     def loss(self, rows: Sequence[int], step: int) -> BatchLoss:
         batch = self.train.batch(rows)
-        logits, targets = self._predict(batch, f"{self._seed}:{step}:{rows[0]}")
+        logits, targets = self._predict(batch, [f"{self._seed}:{step}:{row}" for row in rows])
         return _summed_loss(logits, targets, int(batch.real.sum()))
 
-    def evaluate(self) -> LanguageScores:
+    def evaluate(self, world: World = ALONE) -> LanguageScores:
         counter = LanguageCounter()
-        for rows in self._validation_batches():
-            logits, targets = self._predict(self.validation.batch(rows), f"validation:{rows[0]}")
-            counter.add(logits, targets)
-        return counter.scores()
+        for rows, counts in world.turns(self._validation_batches()):
+            predicted = self._predict(self.validation.batch(rows), [f"validation:{row}" for row in rows])
+            if counts:
+                counter.add(*predicted)
+        return counter.scores(world)
 
-    def _predict(self, batch: Batch, seed: str) -> tuple[Tensor, Tensor]:
-        """Hides tokens of the batch and predicts them -> logits [M, V], targets [M]."""
-        generator = torch.Generator().manual_seed(random.Random(seed).getrandbits(63))
-        candidates = batch.real & ~torch.isin(batch.ids, self._special_ids)  # [B, T]
-        chosen = candidates & (torch.rand(batch.ids.shape, generator=generator) < self._mask_share)
-        if not bool(chosen.any()):
-            chosen.view(-1)[int(candidates.int().argmax())] = True  # very little text: hide the first
-        fate = torch.rand(batch.ids.shape, generator=generator)
-        vocabulary = self.model.config.vocab_size
-        strangers = torch.randint(vocabulary, batch.ids.shape, generator=generator)
-        hidden_ids = torch.where(chosen & (fate < 0.8), self._mask_id, batch.ids)
+    def _predict(self, batch: Batch, seeds: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Hides tokens of the batch and predicts them -> logits [M, V], targets [M]. A row's own seed decides on its
+        tokens, so that the same are hidden whatever rows come with it."""
+        ids = batch.ids
+        draws = torch.stack([torch.rand(3, ids.size(1), generator=_generator(seed)) for seed in seeds])  # [B, 3, T]
+        wanted, fate, stranger = draws.unbind(dim=1)  # [B, T] each
+        candidates = batch.real & ~torch.isin(ids, self._special_ids)
+        chosen = candidates & (wanted < self._mask_share)
+        bare = candidates.any(dim=1) & ~chosen.any(dim=1)  # [B] very little text: hide the first
+        chosen[bare, candidates[bare].int().argmax(dim=1)] = True
+        strangers = (stranger * self.model.config.vocab_size).long()
+        hidden_ids = torch.where(chosen & (fate < 0.8), self._mask_id, ids)
         hidden_ids = torch.where(chosen & (fate >= 0.9), strangers, hidden_ids)
         targets = batch.ids[chosen].to(self._device)  # [M]
         states = self.model.body(replace(batch, ids=hidden_ids).to(self._device))  # [B, T, D]
         return self.model.vocabulary_logits(states[chosen.to(self._device)]), targets
+
+
+def _generator(seed: str) -> torch.Generator:
+    return torch.Generator().manual_seed(random.Random(seed).getrandbits(63))
 
 
 class CausalLanguageModel(_OverPackedRows):
@@ -311,11 +320,13 @@ class CausalLanguageModel(_OverPackedRows):
         logits, targets = self._predict(batch)
         return _summed_loss(logits, targets, int(batch.real.sum()))
 
-    def evaluate(self) -> LanguageScores:
+    def evaluate(self, world: World = ALONE) -> LanguageScores:
         counter = LanguageCounter()
-        for rows in self._validation_batches():
-            counter.add(*self._predict(self.validation.batch(rows)))
-        return counter.scores()
+        for rows, counts in world.turns(self._validation_batches()):
+            predicted = self._predict(self.validation.batch(rows))
+            if counts:
+                counter.add(*predicted)
+        return counter.scores(world)
 
     def _predict(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Logits [M, V] and targets [M] of every token that has one before it in its document."""
@@ -361,12 +372,15 @@ class SequenceToSequence(_Plain):
         logits, targets = self._predict(self.train, rows)
         return _summed_loss(logits, targets, sum(self._lengths[row] for row in rows), self._smoothing)
 
-    def evaluate(self) -> LanguageScores:
+    def evaluate(self, world: World = ALONE) -> LanguageScores:
         counter = LanguageCounter()
         lengths = [len(target) for target in self.validation.targets]
-        for rows in length_sorted_batches(lengths, EVALUATION_BATCH_TOKENS, max_rows=128):
-            counter.add(*self._predict(self.validation, rows))
-        return counter.scores()
+        batches = length_sorted_batches(lengths, EVALUATION_BATCH_TOKENS, max_rows=128)
+        for rows, counts in world.turns(batches):
+            predicted = self._predict(self.validation, rows)
+            if counts:
+                counter.add(*predicted)
+        return counter.scores(world)
 
     def _predict(self, pairs: TextPairs, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Logits [M, V] and targets [M] of every real target position, the end included."""

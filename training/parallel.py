@@ -1,19 +1,30 @@
-"""Data parallelism: several processes, each with its share of every batch and the whole model. Used by `trainer.py`.
+"""Data parallelism: several processes, each with its share of every batch. Used by `trainer.py`.
 
 `torchrun` starts the processes and says who is who; without it there is one. A step's gradients and their weight are
-added up over all processes, so that the step is the one a single process would make.
+added up over all processes, so that the step is the one a single process would make. Each holds the whole model, or,
+for models that don't fit a device, a part of every weight: see `sharding.py`.
 """
 
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from datetime import timedelta
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-Row = TypeVar("Row")
+Item = TypeVar("Item")
+BUCKET_ELEMENTS = 2**22  # added up in one message, so that the copy they travel in stays small
+WAIT = timedelta(hours=6)  # for another process that prepares a large corpus; torchrun ends all when one has failed
+LAST_WORDS_SECONDS = 3.0  # within which torchrun ends a process because another one has failed
+
+
+class DifferentRuns(RuntimeError):
+    """The processes of one run do not see the same data, settings or files."""
 
 
 @dataclass(frozen=True)
@@ -22,22 +33,73 @@ class World:
 
     rank: int = 0
     size: int = 1
+    local_size: int = 1  # of them on this machine
+    shards: bool = False  # each holds a part of every weight instead of the whole model
 
     @property
     def leads(self) -> bool:
         return self.rank == 0
 
-    def share(self, rows: Sequence[Row]) -> Sequence[Row]:
+    def share(self, rows: Sequence[Item]) -> Sequence[Item]:
         """This process's part of a batch; may be empty when the batch has fewer rows than there are processes."""
         return rows[self.rank :: self.size]
+
+    def turns(self, batches: Sequence[Item]) -> Iterator[tuple[Item, bool]]:
+        """This process's part of the batches of an evaluation, each with True. A process that has run out when others
+        have not takes the first batch again, with False: sharded weights come together only where all ask for them."""
+        for start in range(0, len(batches), self.size):
+            mine = start + self.rank
+            yield (batches[mine], True) if mine < len(batches) else (batches[0], False)
 
     def add_up(self, tensors: Sequence[Tensor]) -> None:
         """Sums each tensor over all processes, in place."""
         if self.size > 1:
-            flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
-            dist.all_reduce(flat)
-            for tensor, part in zip(tensors, torch.split(flat, [tensor.numel() for tensor in tensors]), strict=True):
-                tensor.copy_(part.view_as(tensor))
+            for bucket in _buckets(tensors):
+                flat = torch.cat([tensor.reshape(-1) for tensor in bucket])
+                dist.all_reduce(flat)
+                for tensor, part in zip(bucket, torch.split(flat, [one.numel() for one in bucket]), strict=True):
+                    tensor.copy_(part.view_as(tensor))
+
+    def largest(self, tensor: Tensor) -> Tensor:
+        """Each element's largest value over all processes."""
+        result = tensor.clone()
+        if self.size > 1:
+            dist.all_reduce(result, dist.ReduceOp.MAX)
+        return result
+
+    def any(self, flag: bool) -> bool:
+        """Whether it is so in any process."""
+        return bool(self.largest(torch.tensor(int(flag))))
+
+    def smallest(self, number: int) -> int:
+        return -int(self.largest(torch.tensor(-number)))
+
+    def from_leader(self, make: Callable[[], Item]) -> Item:
+        """What the first process makes, in all of them."""
+        if self.size == 1:
+            return make()
+        made: list[Any] = [make() if self.leads else None]
+        dist.broadcast_object_list(made)
+        result: Item = made[0]
+        return result
+
+    def must_agree(self, value: object, what: str) -> None:
+        """Raises DifferentRuns in every process when one has another value than the first."""
+        first = self.from_leader(lambda: value)
+        if self.any(value != first):
+            raise DifferentRuns(
+                f"the processes differ in {what}: the first has {first}, process {self.rank} has {value}; give all of "
+                "them the same arguments and files, on several machines by a folder that they share"
+            )
+
+    @contextmanager
+    def leader_first(self) -> Iterator[None]:
+        """Within, the first process goes before the others, which then find what it has left on disk."""
+        if not self.leads:
+            self.wait()
+        yield
+        if self.leads:
+            self.wait()
 
     def wait(self) -> None:
         """Until all processes are here."""
@@ -48,14 +110,51 @@ class World:
 ALONE = World()
 
 
-def join_world(device: torch.device) -> World:
-    """The processes `torchrun` has started, or this one alone. NCCL between GPUs, Gloo between CPUs."""
+def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    """Neighbours of one type together, up to BUCKET_ELEMENTS."""
+    bucket: list[Tensor] = []
+    elements = 0
+    for tensor in tensors:
+        if bucket and (elements + tensor.numel() > BUCKET_ELEMENTS or tensor.dtype != bucket[0].dtype):
+            yield bucket
+            bucket, elements = [], 0
+        bucket.append(tensor)
+        elements += tensor.numel()
+    if bucket:
+        yield bucket
+
+
+@contextmanager
+def join_world(device: torch.device, shards: bool = False) -> Iterator[World]:
+    """The processes `torchrun` has started, or this one alone. NCCL between GPUs, Gloo between CPUs.
+
+    An error that all processes meet is left to the first of them to tell: torchrun ends the others while they wait.
+    """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
-        return ALONE
-    if not dist.is_initialized():
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    return World(dist.get_rank(), size)
+        if shards:
+            raise ValueError(
+                "--shard spreads the weights over several processes, and there is one; start it with torchrun"
+            )
+        yield ALONE
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=WAIT)
+    world = World(dist.get_rank(), size, int(os.environ.get("LOCAL_WORLD_SIZE", "1")), shards)
+    try:
+        yield world
+    except Exception as error:
+        if not world.leads or _lost_another(error):
+            time.sleep(LAST_WORDS_SECONDS)
+        raise
+    dist.destroy_process_group()
+
+
+def _lost_another(error: Exception) -> bool:
+    """Whether this is no more than the echo of another process's end."""
+    words = str(error).lower()
+    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in words)
 
 
 def own_device() -> torch.device:

@@ -50,11 +50,12 @@ class Objective(Protocol):
     def loss(self, rows: Sequence[int], step: int) -> BatchLoss:
         """The loss of some rows of a step. Called under autocast."""
 
-    def evaluate(self) -> Scores:
-        """Scores on held-out rows. Called under autocast, in evaluation mode, without gradients."""
+    def evaluate(self, world: World) -> Scores:
+        """Scores on held-out rows; the processes share the work, and each has the result. Called under autocast, in
+        evaluation mode, without gradients."""
 
-    def tensors(self) -> dict[str, Tensor]:
-        """What the objective gathers while training, kept in the checkpoint."""
+    def tensors(self, world: World) -> dict[str, Tensor]:
+        """What the objective gathers while training, in all processes; kept in the checkpoint."""
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Takes up what `tensors` gave."""
@@ -103,12 +104,14 @@ class Trainer:
         torch.manual_seed(self.optimisation.seed)
         need = self._measure()
         optimizer = make_optimizer(self.model, self.optimisation)
-        self._continue(optimizer)
+        with self.world.leader_first():
+            self._continue(optimizer)
+        self.world.must_agree((self.position.run_key, self.position.step), "run and checkpoint")
         self.surroundings = self._settle(need)
         gradients = self._gradients(optimizer, self.surroundings.micro_batch_size)
         yield from self._said()
         position, rows_at_once = self.position, self.surroundings.micro_batch_size
-        yield Started(
+        started = Started(
             position.step,
             self.total_steps,
             self.objective.num_train,
@@ -118,6 +121,7 @@ class Trainer:
             self.objective.padding_share,
             need.peak(rows_at_once),
         )
+        yield from self._tell(started)
         clock = Clock(position.seconds)
         while not self.finished:
             epoch, offset = divmod(position.step, self.steps_per_epoch)
@@ -129,9 +133,9 @@ class Trainer:
                 clock.count(tokens)
                 yield from self._said()
                 if position.step % PROGRESS_STEPS == 0 or position.step == self.total_steps:
-                    yield self._progress(clock)
+                    yield from self._tell(self._progress(clock))
                 if self._evaluation_is_due():
-                    yield self._evaluate()
+                    yield from self._tell(self._evaluate())
                     clock.restart()
                 position.seconds = clock.total()
                 if self._checkpoint_is_due(clock):
@@ -145,10 +149,13 @@ class Trainer:
             load_best(self.best, self.model)
 
     def _measure(self) -> MemoryNeed:
-        """Two forward passes tell what the run needs; the random state they use up is set anew with every step."""
+        """Two forward passes tell what the run needs. They leave no trace: every step sets the random state anew, and
+        what the objective gathers is as before."""
         self.model.train()
-
-        return measure_need(self.model, lambda count: self._loss(self.objective.longest(count), 0).total)
+        gathered = {name: tensor.clone() for name, tensor in self.objective.tensors(ALONE).items()}
+        need = measure_need(self.model, lambda count: self._loss(self.objective.longest(count), 0).total)
+        self.objective.restore(gathered)
+        return need
 
     def _loss(self, rows: Sequence[int], step: int) -> BatchLoss:
         with self._autocast():
@@ -162,38 +169,53 @@ class Trainer:
 
     def _settle(self, need: MemoryNeed) -> Surroundings:
         """Number format, threads and rows at once: those of before when this run is continued or begun again."""
-        before = stored(self._settled_file, self.position.run_key)
         wanted = self.optimisation.micro_batch_size or self.objective.batch_size
-        fitting = largest_micro_batch(need, -(-wanted // self.world.size), free_memory(self.device))
+        a_process = -(-wanted // self.world.size)
+        free = free_memory(self.device)
+        free = free // self.world.local_size if self.device.type == "cpu" else free
+        fitting = self.world.smallest(largest_micro_batch(need, a_process, free))
         dtype = "bfloat16" if self.bfloat16 else "float32"
         processor = processor_name(self.device)
         now = Surroundings(dtype, torch.get_num_threads(), fitting, self.world.size, processor)
-        if before is None:
-            if fitting < -(-wanted // self.world.size):
-                self._notes.append(
-                    f"{fitting} of {wanted} rows pass through the model at once, so that the run fits into "
-                    f"{gibibytes(need.peak(fitting))}; a step's gradients are added up, the result is the same"
-                )
-            used = now
-        else:
-            used, changes = take_up(before, now)
-            if changes and self.position.step:
-                what = "; ".join(changes)
-                self._notes.append(f"continued elsewhere: {what}. The weights may differ from an uninterrupted run's")
+        before, used, changes = self.world.from_leader(lambda: self._take_up(now))
+        if before is None and fitting < a_process:
+            self._notes.append(
+                f"{fitting} of {a_process} rows pass through the model at once, so that the run fits into "
+                f"{gibibytes(need.peak(fitting))}; a step's gradients are added up, the result is the same"
+            )
+        if changes and self.position.step:
+            what = "; ".join(changes)
+            self._notes.append(f"continued elsewhere: {what}. The weights may differ from an uninterrupted run's")
         self.bfloat16 = used.dtype == "bfloat16"
         if used.threads != torch.get_num_threads():
             torch.set_num_threads(used.threads)
-        if self.world.leads:
-            store(self._settled_file, self.position.run_key, used)
         return used
+
+    def _take_up(self, now: Surroundings) -> tuple[Surroundings | None, Surroundings, list[str]]:
+        """The surroundings of before, those to use, and what differs. In the first process alone, which stores them."""
+        before = stored(self._settled_file, self.position.run_key)
+        used, changes = (now, []) if before is None else take_up(before, now)
+        store(self._settled_file, self.position.run_key, used)
+        return before, used, changes
 
     @property
     def _settled_file(self) -> Path:
         return self.checkpoint.with_name("surroundings.json")
 
-    def _said(self) -> Iterator[Noted]:
+    def _said(self) -> Iterator[TrainingEvent]:
         while self._notes:
-            yield Noted(self._notes.pop(0))
+            yield from self._tell(Noted(self._notes.pop(0)))
+
+    def _tell(self, event: TrainingEvent) -> Iterator[TrainingEvent]:
+        """Every process tells the same events; when the reader of one leaves, all of them end here."""
+        left = True
+        try:
+            yield event
+            left = False
+        finally:
+            if self.world.any(left) and not left:
+                step, last = self.position.step, self.total_steps
+                raise UnfinishedRun(f"another process left the run at step {step} of {last}; start it again")
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16)
@@ -225,7 +247,7 @@ class Trainer:
         the run."""
         self.model.eval()
         with torch.inference_mode(), self._autocast():
-            scores = self.objective.evaluate()
+            scores = self.objective.evaluate(self.world)
         position, figures = self.position, scores.figures()
         position.history.append({"step": position.step} | {f"valid_{name}": value for name, value in figures.items()})
         metric = self.optimisation.metric
@@ -254,13 +276,15 @@ class Trainer:
 
     def _checkpoint_is_due(self, clock: Clock) -> bool:
         every = self.optimisation.checkpoint_steps
-        by_time = self.world.size == 1 and clock.unsaved() > self.optimisation.checkpoint_seconds
         step = self.position.step
-        return self.finished or by_time or step % every == 0 or step % self.steps_per_epoch == 0
+        if self.finished or step % every == 0 or step % self.steps_per_epoch == 0:
+            return True
+        return self.world.any(self.world.leads and clock.unsaved() > self.optimisation.checkpoint_seconds)
 
     def _save(self, optimizer: torch.optim.AdamW) -> None:
+        gathered = self.objective.tensors(self.world)
         if self.world.leads:
-            save_checkpoint(self.checkpoint, self.model, optimizer, self.position, self.objective.tensors())
+            save_checkpoint(self.checkpoint, self.model, optimizer, self.position, gathered)
         self.world.wait()
 
     def _gradients(self, optimizer: torch.optim.AdamW, micro_batch_size: int) -> Gradients:

@@ -1,0 +1,179 @@
+"""Short runs in float64 without dropout, alone or as one of the processes that `torchrun` starts. Run by
+`test_training_parallel.py`, which compares the weights they leave.
+
+    python -m tests.parallel_run FOLDER [CASE ...]
+"""
+
+import argparse
+import json
+import os
+import random
+import signal
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from model.heads import TextModel
+from model.lora import LoraConfig, make_trainable
+from model.tokenizer import Encoding
+from model.weights import write_tensors
+from tests.small import random_model, small_config
+from training.config import Optimisation, Recipe
+from training.corpus import Corpus, PackedRows
+from training.finetune import freeze, make_objective
+from training.labelled import NOT_LEARNED, Rows, TagTargets
+from training.objectives import (
+    CausalLanguageModel,
+    ChooseLabels,
+    MaskedLanguageModel,
+    Regress,
+    SequenceToSequence,
+    TagWords,
+    TextPairs,
+)
+from training.parallel import World, join_world
+from training.trainer import Objective, Trainer
+
+NUM_ROWS, BATCH_SIZE = 36, 7  # the last batch has one row: fewer than there are processes
+CPU = torch.device("cpu")
+
+
+def texts(count: int, seed: int) -> list[list[int]]:
+    chance = random.Random(seed)
+    return [[chance.randint(3, 39) for _ in range(chance.randint(1, 12))] for _ in range(count)]
+
+
+def rows(kind: Callable[[Sequence[int]], Any], count: int = NUM_ROWS, seed: int = 0) -> Rows[Any]:
+    """Random texts, with what `kind` makes of each as its target."""
+    found = texts(count, seed)
+    return Rows([Encoding.of_ids(ids) for ids in found], [kind(ids) for ids in found])
+
+
+def tags(ids: Sequence[int]) -> TagTargets:
+    """Most texts teach nothing, so that a process's share of a batch may have nothing to learn."""
+    own = tuple(number % 3 for number in ids)
+    learned = own if ids[0] < 12 else (NOT_LEARNED,) * len(ids)
+    return TagTargets(learned, tuple(range(len(ids))), own)
+
+
+def packed(seed: int, count: int) -> PackedRows:
+    documents = texts(count, seed)
+    ids = np.array([number for document in documents for number in document], dtype=np.uint32)
+    bounds = np.cumsum([0, *map(len, documents)])
+    return PackedRows(Corpus(ids, bounds, 0, ""), 16, 1, 2, 0, causal=False)
+
+
+def model_for(architecture: str = "encoder", **fields: Any) -> TextModel:
+    return random_model(small_config(architecture, dropout=0.0, **fields)).requires_grad_(True).double()
+
+
+LABELS = {"labels": ("a", "b", "c"), "pooling": "first", "pooler": "tanh"}
+
+
+def classify(model: TextModel | None = None, **fields: Any) -> Objective:
+    model = model or model_for(task="classification", **LABELS)
+    train, held_out = rows(lambda ids: min(2, sum(ids) % 5)), rows(lambda ids: sum(ids) % 3, 9, 1)
+    recipe = Recipe(batch_size=BATCH_SIZE, num_epochs=9, **fields)
+    return make_objective("classification", model, train, held_out, recipe)
+
+
+def adapted() -> Objective:
+    model = model_for(task="classification", **LABELS)
+    make_trainable(model, LoraConfig(rank=3))
+    return classify(model)
+
+
+def frozen() -> Objective:
+    model = model_for(task="classification", **LABELS)
+    freeze(model, 1)
+    return classify(model)
+
+
+def several_labels() -> ChooseLabels:
+    kind = lambda ids: tuple(float(number in ids) for number in (5, 6, 7))  # noqa: E731
+    model = model_for(task="multi_label", labels=("a", "b", "c"))
+    return ChooseLabels(model, rows(kind), rows(kind, 9, 1), BATCH_SIZE, 0)
+
+
+def regress() -> Regress:
+    kind = lambda ids: float(sum(ids))  # noqa: E731
+    return Regress(model_for(task="regression"), rows(kind), rows(kind, 9, 1), BATCH_SIZE, 0)
+
+
+def tag() -> TagWords:
+    model = model_for(task="tagging", labels=("a", "b", "c"))
+    return TagWords(model, rows(tags), rows(tags, 9, 1), BATCH_SIZE, 0)
+
+
+def masked() -> MaskedLanguageModel:
+    return MaskedLanguageModel(model_for(), packed(0, 60), packed(1, 20), BATCH_SIZE, 0, 0.3, 3, [0, 1, 2, 3])
+
+
+def causal() -> CausalLanguageModel:
+    return CausalLanguageModel(model_for("decoder", norm_first=True), packed(0, 60), packed(1, 20), BATCH_SIZE, 0)
+
+
+def pairs() -> SequenceToSequence:
+    data = TextPairs(texts(NUM_ROWS, 0), [list(reversed(ids)) for ids in texts(NUM_ROWS, 0)])
+    return SequenceToSequence(model_for("encoder_decoder"), data, data, BATCH_SIZE, 0, 0.1)
+
+
+COMMON: dict[str, Any] = {"num_epochs": 2, "learning_rate": 3e-3, "bfloat16": False, "evaluation_steps": 3}
+CASES: dict[str, tuple[Callable[[], Objective], dict[str, Any]]] = {
+    "classification": (classify, {"metric": "accuracy"}),
+    "stopped early": (classify, {"metric": "accuracy", "patience": 1, "learning_rate": 1e-6, "num_epochs": 9}),
+    "micro-batches": (classify, {"micro_batch_size": 3}),
+    "class weights": (lambda: classify(class_weights="balanced"), {}),
+    "LoRA": (adapted, {}),
+    "a frozen layer": (frozen, {"layer_decay": 0.5}),
+    "several labels": (several_labels, {}),
+    "regression": (regress, {"metric": "loss"}),
+    "tagging": (tag, {}),
+    "masked language model": (masked, {"micro_batch_size": 4}),
+    "causal language model": (causal, {}),
+    "encoder-decoder": (pairs, {"schedule": "cosine"}),
+}
+
+
+def run(name: str, folder: Path, world: World, kill_at: int | None) -> None:
+    make, fields = CASES[name]
+    torch.manual_seed(0)
+    objective = make()
+    if kill_at is not None and world.rank == world.size - 1:
+        loss = objective.loss
+
+        def deadly(rows: Sequence[int], step: int) -> Any:
+            if step == kill_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return loss(rows, step)
+
+        objective.loss = deadly  # type: ignore[method-assign]
+    output = folder / name.replace(" ", "-")
+    output.mkdir(parents=True, exist_ok=True)
+    trainer = Trainer(objective, Optimisation(**(COMMON | fields)), output / "checkpoint", name, world)
+    events = [type(event).__name__ for event in trainer.run()]
+    if not world.leads:
+        return
+    write_tensors(output / "weights.safetensors", dict(objective.model.named_parameters()))
+    write_tensors(output / "gathered.safetensors", objective.tensors(World()))
+    position = trainer.position
+    facts = {"step": position.step, "history": position.history, "best_step": position.best_step, "events": events}
+    (output / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("cases", nargs="*", default=list(CASES))
+    parser.add_argument("--kill-at", type=int)
+    arguments = parser.parse_args()
+    with join_world(CPU) as world:
+        for name in arguments.cases:
+            run(name, arguments.folder, world, arguments.kill_at)
+
+
+if __name__ == "__main__":
+    main()
