@@ -8,7 +8,7 @@ import json
 import os
 from pathlib import Path
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -82,9 +82,14 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Temporary name, flush to disk, rename: a reader sees the whole file or none."""
+    """Temporary name, flush to disk, rename: a reader sees the whole file or none. Raises OSError when it can't be
+    written, and leaves nothing behind."""
     temporary = path.with_name(f".{path.name}.tmp")
-    save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, temporary)
-    with open(temporary, "rb") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, temporary)
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:
+        temporary.unlink(missing_ok=True)
+        raise error if isinstance(error, OSError) else OSError(f"{path.name} can't be written: {error}") from error

@@ -1,5 +1,7 @@
-"""Trainer state on disk: safetensors and JSON in a folder that appears whole or not at all. Used by `trainer.py`."""
+"""Trainer state on disk: safetensors and JSON in a folder that appears whole or not at all, with the hashes of its
+files, so that a damaged one is never taken up. Used by `trainer.py`."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -14,6 +16,7 @@ from model.heads import TextModel
 from model.weights import read_tensors, write_tensors
 
 STATE_FILE = "state.json"
+MODEL_FILE, OPTIMIZER_FILE, GATHERED_FILE = "model.safetensors", "optimizer.safetensors", "gathered.safetensors"
 
 
 @dataclass
@@ -28,6 +31,7 @@ class Position:
     seconds: float = 0.0  # of training, those before an interruption included
     best_step: int = 0
     best_value: float | None = None  # of the metric the run is judged by, its sign turned where lower is better
+    best_sha256: str = ""  # of the file that holds the best weights; empty when they are those of the last step
     evaluations_since_best: int = 0
     stopped: bool = False  # early, because the metric no longer rose
     best_scores: dict[str, Any] = field(default_factory=dict)  # of the best step, or of the last without a metric
@@ -37,58 +41,135 @@ class Position:
 def save_checkpoint(
     folder: Path, model: TextModel, optimizer: torch.optim.Optimizer, position: Position, gathered: dict[str, Tensor]
 ) -> None:
-    """Writes beside, then renames: a killed writer leaves the last whole checkpoint in place. `gathered` is what the
-    objective keeps of its own."""
-    temporary = folder.with_name(f".{folder.name}.tmp")
+    """Writes beside, then renames: a killed writer, or one whose disk is full (OSError), leaves the last whole
+    checkpoint in place. `gathered` is what the objective keeps of its own."""
+    temporary, previous = _temporary(folder), _previous(folder)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    write_tensors(temporary / "model.safetensors", _trained(model))
-    state = optimizer.state_dict()["state"]
-    tensors = {f"{index}.{name}": value for index, fields in state.items() for name, value in fields.items()}
-    write_tensors(temporary / "optimizer.safetensors", tensors)
-    write_tensors(temporary / "gathered.safetensors", gathered)
-    with open(temporary / STATE_FILE, "w", encoding="utf-8") as file:
-        json.dump(asdict(position), file)
-        file.flush()
-        os.fsync(file.fileno())
-    previous = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(previous, ignore_errors=True)
+    try:
+        _write(temporary, model, optimizer, position, gathered)
+    except OSError:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
     if folder.exists():
+        shutil.rmtree(previous, ignore_errors=True)
         os.replace(folder, previous)
     os.replace(temporary, folder)
     shutil.rmtree(previous, ignore_errors=True)
+    for path in _best_folder(folder).glob("*.safetensors"):
+        if path.name != _best_name(position.best_step):
+            path.unlink()
 
 
-def load_checkpoint(
-    folder: Path, model: TextModel, optimizer: torch.optim.Optimizer, run_key: str
-) -> tuple[Position, dict[str, Tensor]] | None:
-    """Restores model and optimiser in place -> where the run stands, and what the objective had gathered; None when
-    there is nothing to resume for this run."""
-    previous = folder.with_name(f".{folder.name}.old")
-    if not folder.exists() and previous.exists():  # killed between the two renames
-        os.replace(previous, folder)
-    if not (folder / STATE_FILE).is_file():
-        return None
-    fields = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
-    if fields["run_key"] != run_key:
-        return None
-    _load_trained(folder / "model.safetensors", model)
+def find_checkpoint(folder: Path, run_key: str) -> tuple[Position | None, list[str]]:
+    """Where the last whole checkpoint of this run stands, which is then in `folder`, or None; and in words for the user
+    what is wrong with checkpoints that are not whole."""
+    shutil.rmtree(_temporary(folder), ignore_errors=True)
+    previous, faults = _previous(folder), []
+    for candidate in (folder, previous):  # the latter when a writer was killed between its two renames
+        if candidate.exists():
+            try:
+                position = _verified(candidate, _best_folder(folder))
+            except (OSError, ValueError, TypeError) as error:  # not a word of paths: users of a service read it
+                what = error.strerror if isinstance(error, OSError) else error
+                faults.append(f"a damaged checkpoint is not used: {what}")
+                continue
+            if position.run_key == run_key:
+                shutil.rmtree(previous if candidate == folder else folder, ignore_errors=True)
+                if candidate == previous:
+                    os.replace(previous, folder)
+                return position, faults
+    return None, faults
+
+
+def load_checkpoint(folder: Path, model: TextModel, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Restores model and optimiser in place from what `find_checkpoint` found whole -> what the objective had
+    gathered."""
+    _load_trained(folder / MODEL_FILE, model)
     states: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in read_tensors(folder / "optimizer.safetensors").items():
+    for name, tensor in read_tensors(folder / OPTIMIZER_FILE).items():
         index, _, field_name = name.partition(".")
-        states.setdefault(int(index), {})[field_name] = tensor
+        states.setdefault(int(index), {})[field_name] = tensor.clone()  # else the optimiser keeps the file mapped
     optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
-    return Position(**fields), read_tensors(folder / "gathered.safetensors")
+    return {name: tensor.clone() for name, tensor in read_tensors(folder / GATHERED_FILE).items()}
 
 
-def save_best(folder: Path, model: TextModel) -> None:
-    """The weights of the best evaluation so far; the checkpoint says at which step that was."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_tensors(folder / "model.safetensors", _trained(model))
+def save_best(folder: Path, step: int, model: TextModel) -> str:
+    """Puts the weights of the best evaluation so far beside the checkpoints in `folder` -> the file's hash. Those of
+    the best step before stay until the next checkpoint, since a killed run needs them again."""
+    path = _best_folder(folder) / _best_name(step)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_tensors(path, _trained(model))
+    return _sha256(path)
 
 
-def load_best(folder: Path, model: TextModel) -> None:
-    _load_trained(folder / "model.safetensors", model)
+def load_best(folder: Path, step: int, model: TextModel) -> None:
+    _load_trained(_best_folder(folder) / _best_name(step), model)
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Everything that a run keeps to be continued."""
+    for path in (folder, _temporary(folder), _previous(folder), _best_folder(folder)):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _temporary(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.tmp")
+
+
+def _previous(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.old")
+
+
+def _best_folder(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}-best")
+
+
+def _best_name(step: int) -> str:
+    return f"{step}.safetensors"
+
+
+def _write(
+    folder: Path, model: TextModel, optimizer: torch.optim.Optimizer, position: Position, gathered: dict[str, Tensor]
+) -> None:
+    state = optimizer.state_dict()["state"]
+    optimizer_state = {f"{index}.{name}": value for index, fields in state.items() for name, value in fields.items()}
+    hashes = {}
+    for name, tensors in ((MODEL_FILE, _trained(model)), (OPTIMIZER_FILE, optimizer_state), (GATHERED_FILE, gathered)):
+        write_tensors(folder / name, tensors)
+        hashes[name] = _sha256(folder / name)
+    fields = {"position": asdict(position), "files": hashes}
+    with open(folder / STATE_FILE, "w", encoding="utf-8") as file:
+        json.dump(fields | {"sha256": _seal(fields)}, file)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _verified(folder: Path, best_folder: Path) -> Position:
+    """Where this checkpoint stands. Raises ValueError, OSError or (another version's fields) TypeError unless it is
+    whole."""
+    if not (folder / STATE_FILE).is_file():
+        raise ValueError(f"{STATE_FILE} is missing")
+    fields = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+    if not isinstance(fields, dict) or fields.pop("sha256", None) != _seal(fields):
+        raise ValueError(f"{STATE_FILE} is not what was written")
+    position = Position(**fields["position"])
+    expected = {folder / name: sha256 for name, sha256 in fields["files"].items()}
+    if position.best_sha256:
+        expected[best_folder / _best_name(position.best_step)] = position.best_sha256
+    for path, sha256 in expected.items():
+        if not path.is_file() or _sha256(path) != sha256:
+            raise ValueError(f"{path.name} is not what was written")
+    return position
+
+
+def _seal(fields: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _load_trained(path: Path, model: TextModel) -> None:

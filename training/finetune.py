@@ -15,7 +15,7 @@ from datasets import Dataset
 
 from model.config import Pooler, TransformerConfig
 from model.heads import TextModel
-from model.lora import LoraConfig, make_trainable, save_adapter, take_adapter
+from model.lora import LoraConfig, make_trainable, save_adapter, sha256_of_body, take_adapter
 from model.tokenizer import Tokenizer
 from model.weights import load_model, load_tokenizer, save_model
 from training.config import Recipe
@@ -91,6 +91,8 @@ def finetune(
     recipe = replace(recipe, max_length=min(recipe.max_length, base_model.config.max_positions))
     torch.manual_seed(recipe.seed)
     model = with_head(base_model, head_config(base_model.config, data.task, data.labels, recipe))
+    base_sha256 = sha256_of_body(base_model)
+    del base_model  # its memory is wanted
     lora = LoraConfig(recipe.lora_rank, recipe.lora_alpha)
     if recipe.adapter == "lora":
         make_trainable(model, lora)
@@ -100,6 +102,7 @@ def finetune(
     validation = encode(data.validation, tokenizer, data.labels, recipe.max_length)
     description: dict[str, Any] = {"recipe": asdict(recipe), "task": data.task, "labels": data.labels}
     description |= {"train": data.train.sha256, "validation": data.validation.sha256, "base": base.name}
+    description["base_sha256"] = base_sha256
     objective = make_objective(data.task, model, train, validation, recipe)
     optimisation = recipe.optimisation_for(USUAL_METRIC[data.task])
     trainer = Trainer(objective, optimisation, output / "checkpoint", run_key_of(description), world)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from model.capability import has_bfloat16
 from model.heads import TextModel
-from training.checkpoints import Position, load_best, load_checkpoint, save_best, save_checkpoint
+from training.checkpoints import Position, find_checkpoint, load_best, load_checkpoint, save_best, save_checkpoint
 from training.clock import Clock
 from training.config import Optimisation
 from training.evaluate import Scores
@@ -75,7 +75,6 @@ class Trainer:
         self.model = objective.model
         self.optimisation = optimisation
         self.checkpoint = checkpoint
-        self.best = checkpoint.with_name(f"{checkpoint.name}-best")
         self.world = world
         self.device = next(self.model.parameters()).device
         self.steps_per_epoch = len(objective.steps(0))
@@ -105,8 +104,9 @@ class Trainer:
         need = self._measure()
         optimizer = make_optimizer(self.model, self.optimisation)
         with self.world.leader_first():
-            self._continue(optimizer)
+            notes = self._continue(optimizer)
         self.world.must_agree((self.position.run_key, self.position.step), "run and checkpoint")
+        self._notes += self.world.from_leader(lambda: notes)
         self.surroundings = self._settle(need)
         gradients = self._gradients(optimizer, self.surroundings.micro_batch_size)
         yield from self._said()
@@ -131,22 +131,23 @@ class Trainer:
             for rows in steps[offset:]:
                 tokens = self._step(rows, optimizer, gradients)
                 clock.count(tokens)
-                yield from self._said()
                 if position.step % PROGRESS_STEPS == 0 or position.step == self.total_steps:
                     yield from self._tell(self._progress(clock))
                 if self._evaluation_is_due():
                     yield from self._tell(self._evaluate())
                     clock.restart()
+                yield from self._said()  # before the checkpoint: what is said is said at least once
                 position.seconds = clock.total()
                 if self._checkpoint_is_due(clock):
                     self._save(optimizer)
                     clock.saved()
+                    yield from self._said()
                 if self.finished:
                     break
         if not self.finished:
             raise UnfinishedRun(f"the run ended at step {position.step} of {self.total_steps}")
         if self.optimisation.metric is not None and position.best_step != position.step:
-            load_best(self.best, self.model)
+            load_best(self.checkpoint, position.best_step, self.model)
 
     def _measure(self) -> MemoryNeed:
         """Two forward passes tell what the run needs. They leave no trace: every step sets the random state anew, and
@@ -161,11 +162,14 @@ class Trainer:
         with self._autocast():
             return self.objective.loss(rows, step)
 
-    def _continue(self, optimizer: torch.optim.AdamW) -> None:
-        found = load_checkpoint(self.checkpoint, self.model, optimizer, self.position.run_key)
+    def _continue(self, optimizer: torch.optim.AdamW) -> list[str]:
+        """From the last checkpoint, if there is one -> what was wrong with those that are not whole."""
+        found, faults = find_checkpoint(self.checkpoint, self.position.run_key)
         if found is not None:
-            self.position, gathered = found
-            self.objective.restore(gathered)
+            self.position = found
+            self.objective.restore(load_checkpoint(self.checkpoint, self.model, optimizer))
+        where = "starts from its beginning" if found is None else f"continues from step {found.step}"
+        return [f"{fault}; the run {where}" for fault in faults]
 
     def _settle(self, need: MemoryNeed) -> Surroundings:
         """Number format, threads and rows at once: those of before when this run is continued or begun again."""
@@ -257,12 +261,13 @@ class Trainer:
         if metric not in figures:
             raise ValueError(f"metric {metric!r} is not among this task's: {sorted(figures)}; choose one of them")
         value = -figures[metric] if metric in LOWER_IS_BETTER else figures[metric]
+        value = -math.inf if math.isnan(value) else value  # a figure that these held-out rows do not allow
         better = position.best_value is None or value > position.best_value
         if better:
             position.best_step, position.best_value, position.evaluations_since_best = position.step, value, 0
-            position.best_scores = scores.to_dict()
+            position.best_scores, position.best_sha256 = scores.to_dict(), ""
             if position.step < self.total_steps and self.world.leads:
-                save_best(self.best, self.model)
+                position.best_sha256 = self._save_best()
         else:
             position.evaluations_since_best += 1
             patience = self.optimisation.patience
@@ -274,6 +279,16 @@ class Trainer:
                 )
         return Evaluated(position.step, scores, better)
 
+    def _save_best(self) -> str:
+        try:
+            return save_best(self.checkpoint, self.position.step, self.model)
+        except OSError as error:
+            raise OSError(
+                f"the best weights so far, of step {self.position.step}, could not be written "
+                f"({error.strerror or error}); free some disk space and start the run again, it continues from its "
+                "last checkpoint"
+            ) from error
+
     def _checkpoint_is_due(self, clock: Clock) -> bool:
         every = self.optimisation.checkpoint_steps
         step = self.position.step
@@ -282,10 +297,20 @@ class Trainer:
         return self.world.any(self.world.leads and clock.unsaved() > self.optimisation.checkpoint_seconds)
 
     def _save(self, optimizer: torch.optim.AdamW) -> None:
+        """A full disk costs the checkpoint, not the run."""
         gathered = self.objective.tensors(self.world)
-        if self.world.leads:
+        self._notes += self.world.from_leader(lambda: self._write(optimizer, gathered))
+
+    def _write(self, optimizer: torch.optim.AdamW, gathered: dict[str, Tensor]) -> list[str]:
+        """In the first process alone -> what went wrong."""
+        try:
             save_checkpoint(self.checkpoint, self.model, optimizer, self.position, gathered)
-        self.world.wait()
+        except OSError as error:
+            return [
+                f"no checkpoint could be written at step {self.position.step} ({error.strerror or error}); the run "
+                "goes on, and if it is interrupted it continues from the one before; free some disk space"
+            ]
+        return []
 
     def _gradients(self, optimizer: torch.optim.AdamW, micro_batch_size: int) -> Gradients:
         trained: list[Any] = [parameter for group in optimizer.param_groups for parameter in group["params"]]

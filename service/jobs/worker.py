@@ -11,7 +11,6 @@ import logging
 import os
 import re
 import secrets
-import shutil
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -29,6 +28,7 @@ from service.jobs.store import MAX_ATTEMPTS, JobStore, refuse_unfit
 from service.jobs.tables import File, Job
 from service.registry import ModelStore, pick_device
 from service.settings import Settings
+from training.checkpoints import remove_checkpoints
 from training.config import Recipe
 from training.data import DataFaults
 from training.evaluation.files import PREDICTIONS_FILE, REPORT_FILE
@@ -197,7 +197,7 @@ class Worker:
         held_out = validation.filename if validation else f"the held-out part of {training.filename}"
         results = self._write_results(job, output, model_id, held_out)
         if self.store.succeed(job.id, self.name, model_id, manifest["metrics"], tokens, results):
-            shutil.rmtree(output / "checkpoint", ignore_errors=True)
+            remove_checkpoints(output / "checkpoint")
         elif self.store.job(job.id).status == "cancelled":  # while its model was being published
             self.models.delete(model_id)
             for file in results:
