@@ -359,6 +359,15 @@ class CreateJobRequest(Request):
     )
     priority: Annotated[int, Field(ge=-100, le=100)] = 0
     adapter: Literal["lora", "full", "auto"] = "auto"
+    class_weights: (
+        Literal["auto", "none", "balanced"] | dict[str, Annotated[float, Field(gt=0, le=1000, strict=False)]] | None
+    ) = Field(default=None, description="weight of each label in the loss; 'balanced' gives every class the same say")
+    early_stopping: Annotated[int, Field(ge=1, le=100)] | None = Field(
+        default=None, description="evaluations without a better held-out figure that end the run"
+    )
+    max_length: Annotated[int, Field(ge=4, le=100_000)] | Literal["auto"] = Field(
+        default="auto", description="tokens a row; longer rows are cut"
+    )
     task: Literal["classification", "multi_label", "regression", "tagging"] | None = Field(
         default=None, description="what to learn; told by the columns of the training file when absent"
     )
@@ -384,6 +393,7 @@ class JobObject(BaseModel):
     error: JobError | None
     hyperparameters: dict[str, Any]
     method: dict[str, Any]
+    reasons: dict[str, str]  # for each value that was "auto"
     seed: int
     training_file: str
     validation_file: str | None

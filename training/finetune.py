@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -12,19 +12,20 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from torch import Tensor
 
 from model.config import Pooler, TransformerConfig
 from model.heads import TextModel
 from model.lora import LoraConfig, make_trainable, save_adapter, sha256_of_body, take_adapter
 from model.tokenizer import Tokenizer
 from model.weights import load_model, load_tokenizer, save_model
-from training.config import Recipe
+from training.config import ClassWeights, Recipe
 from training.data import DataTask, Examples, check_training, check_validation, load_examples, split_validation
 from training.evaluation.files import write_evaluation
 from training.events import Noted, Started, TrainingEvent
 from training.faults import DataFaults, Fault
 from training.labelled import Rows, encode_classes, encode_label_sets, encode_scores, encode_tags
-from training.objectives import ChooseLabels, Classify, Regress, TagWords
+from training.objectives import ChooseLabels, Classify, Regress, TagWords, balanced_weights
 from training.oddities import cut_warning, find_leaks, leak_warning, odd_rows
 from training.parallel import ALONE, World
 from training.trainer import Objective, Trainer, UnfinishedRun
@@ -137,13 +138,25 @@ def make_objective(
 ) -> Objective:
     """What this task learns from encoded rows."""
     if task == "classification":
-        balanced = recipe.class_weights == "balanced"
-        return Classify(model, train, validation, recipe.batch_size, recipe.seed, recipe.num_epochs, balanced)
+        weights = class_weights(recipe.class_weights, train.targets, model.config.labels)
+        return Classify(model, train, validation, recipe.batch_size, recipe.seed, recipe.num_epochs, weights)
     if recipe.class_weights != "none":
         raise ValueError(f"class_weights is {recipe.class_weights!r}, which is for classification; this is {task}")
     others = {"multi_label": ChooseLabels, "regression": Regress, "tagging": TagWords}
     objective: Objective = others[task](model, train, validation, recipe.batch_size, recipe.seed)
     return objective
+
+
+def class_weights(wanted: ClassWeights, targets: Sequence[int], labels: Sequence[str]) -> Tensor | None:
+    """Weights [C] of the classes; a label without one in a mapping has 1. Raises ValueError for a label not there."""
+    if wanted == "none":
+        return None
+    if wanted == "balanced":
+        return balanced_weights(targets, len(labels))
+    given = dict(wanted)
+    if strangers := sorted(given.keys() - set(labels)):
+        raise ValueError(f"class_weights names {strangers[:5]}; the labels of the data are {list(labels)[:20]}")
+    return torch.tensor([given.get(label, 1.0) for label in labels])
 
 
 def freeze(model: TextModel, num_layers: int) -> None:

@@ -101,11 +101,11 @@ class Classify(_OverTexts[int]):
         batch_size: int,
         seed: int,
         num_epochs: int = 1,
-        balanced: bool = False,
+        weights: Tensor | None = None,
     ) -> None:
         super().__init__(model, train, validation, batch_size, seed)
         self.dynamics = Dynamics(num_epochs, self.num_train)
-        self.weights = class_weights(train.targets, model.config.num_outputs) if balanced else None  # [C]
+        self.weights = weights  # [C], of each class in the loss; None: all the same
         self._steps_per_epoch = len(self.steps(0))
 
     def _loss(self, batch: Batch, targets: Sequence[int], rows: Sequence[int], step: int) -> tuple[Tensor, float]:
@@ -132,7 +132,7 @@ class Classify(_OverTexts[int]):
         self.dynamics.restore(tensors)
 
 
-def class_weights(targets: Sequence[int], num_classes: int) -> Tensor:
+def balanced_weights(targets: Sequence[int], num_classes: int) -> Tensor:
     """Weights [C] that give every class the same say, with a mean of 1 over the rows (King and Zeng 2001); 0 for a
     class without a row."""
     counts = torch.bincount(torch.tensor(targets), minlength=num_classes).double()

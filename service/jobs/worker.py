@@ -14,7 +14,7 @@ import secrets
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from service.jobs.tables import File, Job
 from service.registry import ModelStore, pick_device
 from service.settings import Settings
 from training.checkpoints import remove_checkpoints
+from training.choose import Chosen, choose_recipe
 from training.config import Recipe
 from training.data import DataFaults
 from training.evaluation.files import PREDICTIONS_FILE, REPORT_FILE
@@ -39,8 +40,15 @@ from training.gradients import NonFiniteLoss
 from training.oddities import odd_rows
 from training.report import data_report, read_source
 
+RECIPE_FIELDS = {  # of the API's hyperparameters
+    "n_epochs": "num_epochs",
+    "batch_size": "batch_size",
+    "max_length": "max_length",
+    "adapter": "adapter",
+    "class_weights": "class_weights",
+    "early_stopping": "patience",
+}
 POLL_SECONDS = 0.5
-BASE_LEARNING_RATE = 5e-5  # what a learning_rate_multiplier of 1 stands for
 log = logging.getLogger("vitrine.worker")
 
 
@@ -171,22 +179,28 @@ class Worker:
         validation = self.store.file(job.validation_file, "validation_file") if job.validation_file else None
         task = job.hyperparameters.get("task")
         refuse_unfit(training, validation, task)
-        recipe = recipe_of(job)
+        wanted, multiplier = wishes_of(job)
         validation_path = self.settings.files / validation.id if validation else None
-        data = load_data(self.settings.files / training.id, validation_path, recipe, task)
+        data = load_data(self.settings.files / training.id, validation_path, Recipe(seed=job.seed), task)
         if not self.store.start_running(job.id, self.name):
             return
-        self.store.set_progress(job.id, self.name, hyperparameters={**job.hyperparameters, "task": data.task})
+        base = self.models.find(job.model)
+        chosen = choose_recipe(wanted, data, base.folder, multiplier)
+        settled = job.hyperparameters | hyperparameters_of(chosen, multiplier) | {"task": data.task}
+        self.store.set_progress(job.id, self.name, hyperparameters=settled)
         message = f"Files validated: {len(data.train.rows)} training rows for {data.task}"
         self.store.add_event(job.id, "validated", message)
         for warning in map(str, data.warnings):
             self.store.add_event(job.id, f"noted:{warning}", warning, level="warn")
-        base = self.models.find(job.model)
+        for choice in map(str, chosen.choices):
+            self.store.add_event(job.id, f"chosen:{choice}", f"Chosen: {choice}")
         output = self.settings.runs / job.id
         output.mkdir(parents=True, exist_ok=True)
         tokens = 0
         if not (output / MANIFEST_FILE).is_file():  # else a worker died between the manifest and the store
-            for event in finetune(base.folder, data, recipe, output, self.device, job.model, self.models.bases()):
+            for event in finetune(
+                base.folder, data, chosen.recipe, output, self.device, job.model, self.models.bases()
+            ):
                 tokens = event.tokens_seen if isinstance(event, Progress) else tokens
                 if not self._report(job, event):
                     return
@@ -242,15 +256,28 @@ class Worker:
         return True
 
 
-def recipe_of(job: Job) -> Recipe:
-    """The job's resolved hyperparameters as a training recipe."""
-    return Recipe(
-        num_epochs=job.hyperparameters["n_epochs"],
-        batch_size=job.hyperparameters["batch_size"],
-        learning_rate=BASE_LEARNING_RATE * job.hyperparameters["learning_rate_multiplier"],
-        seed=job.seed,
-        adapter=job.hyperparameters.get("adapter", "full"),
-    )
+def wishes_of(job: Job) -> tuple[dict[str, Any], float]:
+    """What the user settled of the recipe, and the multiplier of the learning rate that is chosen. What an earlier
+    attempt at this job chose has a reason, and is open again."""
+    asked, chosen_before = job.hyperparameters, job.hyperparameters.get("reasons", {})
+    given = {name: asked[name] for name in asked if name not in chosen_before and asked[name] not in (None, "auto")}
+    wanted: dict[str, Any] = {"seed": job.seed}
+    wanted |= {field: given[name] for name, field in RECIPE_FIELDS.items() if name in given}
+    if isinstance(weights := wanted.get("class_weights"), dict):
+        wanted["class_weights"] = tuple(weights.items())
+    return wanted, float(given.get("learning_rate_multiplier", 1.0))
+
+
+def hyperparameters_of(chosen: Chosen, multiplier: float) -> dict[str, Any]:
+    """The settled values under their names of the API, and why each was chosen that the user left open."""
+    recipe = asdict(chosen.recipe)
+    names = {field: name for name, field in RECIPE_FIELDS.items()}
+    settled = {name: recipe[field] for name, field in RECIPE_FIELDS.items()}
+    if isinstance(recipe["class_weights"], tuple):
+        settled["class_weights"] = dict(recipe["class_weights"])
+    reasons = {names.get(choice.name, choice.name): choice.reason for choice in chosen.choices}
+    rate = {"learning_rate_multiplier": multiplier, "learning_rate": recipe["learning_rate"]}
+    return settled | rate | {"reasons": reasons}
 
 
 def name_model(job: Job) -> tuple[str, str]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 
@@ -21,8 +21,8 @@ from service.schemas import (
 )
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning"])
+OWN_HYPERPARAMETERS = ("task", "adapter", "class_weights", "early_stopping", "max_length")  # beside OpenAI's
 RETRY_WINDOW_SECONDS = 600.0  # a client's automatic retry of a create comes within minutes
-AUTO = {"n_epochs": 3, "batch_size": 32, "learning_rate_multiplier": 1.0}  # what "auto" stands for
 
 
 @router.post("")
@@ -39,7 +39,7 @@ async def create_job(body: CreateJobRequest, request: Request, parts: PartsOf) -
         validation_file=body.validation_file,
         suffix=body.suffix,
         seed=body.seed if body.seed is not None else 0,
-        hyperparameters=_resolve(_hyperparameters(body)) | {"adapter": _adapter(body), "task": body.task},
+        hyperparameters=_hyperparameters(body).model_dump() | body.model_dump(include=set(OWN_HYPERPARAMETERS)),
         meta=body.metadata or {},
         priority=body.priority,
         request_key=request_key(body.model_dump(mode="json")),
@@ -82,6 +82,7 @@ async def list_events(
 
 
 def shape(job: Job, jobs: JobStore) -> JobObject:
+    settled = {name: value for name, value in job.hyperparameters.items() if name != "reasons"}
     return JobObject(
         id=job.id,
         created_at=int(job.created_at),
@@ -92,8 +93,9 @@ def shape(job: Job, jobs: JobStore) -> JobObject:
         user_provided_suffix=job.suffix,
         status=job.status,
         error=JobError(**job.error) if job.error else None,
-        hyperparameters=job.hyperparameters,
-        method={"type": "supervised", "supervised": {"hyperparameters": job.hyperparameters}},
+        hyperparameters=settled,
+        method={"type": "supervised", "supervised": {"hyperparameters": settled}},
+        reasons=job.hyperparameters.get("reasons", {}),
         seed=job.seed,
         training_file=job.training_file,
         validation_file=job.validation_file,
@@ -140,12 +142,3 @@ def _hyperparameters(body: CreateJobRequest) -> Hyperparameters:
     return (
         body.method.supervised.hyperparameters if body.method.supervised else body.hyperparameters or Hyperparameters()
     )
-
-
-def _adapter(body: CreateJobRequest) -> str:
-    """'auto' trains the whole model: it is the more accurate of the two, and small models fit."""
-    return "lora" if body.adapter == "lora" else "full"
-
-
-def _resolve(given: Hyperparameters) -> dict[str, Any]:
-    return {name: AUTO[name] if value == "auto" else value for name, value in given.model_dump().items()}
