@@ -35,7 +35,8 @@ def scaled_dot_product_attention(
 def dropout_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
     """The same in training, without the probabilities: kept in the inputs' own dtype, each step a single pass.
 
-    torch's fused kernel for CPUs knows no dropout, and what it falls back on costs more (benchmarks/results/dropout.md).
+    torch's fused kernel for CPUs knows no dropout, and what it falls back on costs more
+    (benchmarks/results/dropout.md).
     """
     scores = (query / math.sqrt(query.size(-1))) @ key.transpose(-2, -1)  # [B, H, T, S]
     if mask is not None:

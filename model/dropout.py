@@ -1,8 +1,8 @@
 """Dropout (Srivastava et al. 2014). Used by `attention.py`, `layers.py`, `transformer.py` and `heads.py`.
 
 On a CPU, torch's own draws a Bernoulli number an element, which costs more than every LayerNorm and GELU of a training
-step together. Here 16 random bits an element decide, and a bitwise "and" clears what is dropped; how much faster that is
-stands in benchmarks/results/dropout.md. On other devices torch's own is used.
+step together. Here 16 random bits an element decide, and a bitwise "and" clears what is dropped; how much faster that
+is stands in benchmarks/results/dropout.md. On other devices torch's own is used.
 """
 
 from typing import Any
