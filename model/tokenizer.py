@@ -3,8 +3,10 @@
 Two kinds are trained here: WordPiece (BERT) for encoders, byte-level BPE (GPT-2) for what writes text.
 """
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import tokenizers
@@ -40,11 +42,16 @@ class Encoding:
 
 
 class Tokenizer:
-    """A trained tokenizer. Thread-safe: truncation and padding are never switched on inside the library."""
+    """A trained tokenizer. Thread-safe: truncation and padding are never switched on inside the library.
+
+    What looks like a special token in a text ("[SEP]", "<|endoftext|>") is text like any other: who writes a text must
+    not be able to end it, or to begin another.
+    """
 
     def __init__(self, inner: tokenizers.Tokenizer) -> None:
         inner.no_truncation()
         inner.no_padding()
+        inner.encode_special_tokens = True
         self._inner = inner
 
     @classmethod
@@ -99,15 +106,31 @@ class Tokenizer:
     def decode_stream(self) -> "TextStream":
         return TextStream(self._inner)
 
+    @cached_property
+    def _reading_masks(self) -> tokenizers.Tokenizer:
+        """The same tokenizer, for which the mask token alone is no special token, and so is found in texts."""
+        fields = json.loads(self._inner.to_str())
+        for token in fields["added_tokens"]:
+            token["special"] = token["special"] and token["content"] != self.mask_token
+        inner = tokenizers.Tokenizer.from_str(json.dumps(fields))
+        inner.encode_special_tokens = True
+        return inner
+
     def encode(
-        self, texts: Sequence[str | tuple[str, str]], max_length: int, special_tokens: bool = True
+        self,
+        texts: Sequence[str | tuple[str, str]],
+        max_length: int,
+        special_tokens: bool = True,
+        masks: bool = False,
     ) -> list[Encoding]:
         """Texts, or pairs of texts, -> encodings of at most max_length tokens, special tokens included.
 
         Too long a single text loses tokens at its end, a pair loses them from its longer text, one by one;
-        `truncated` and `full_length` tell. Without `special_tokens` the text's own tokens come alone.
+        `truncated` and `full_length` tell. Without `special_tokens` the text's own tokens come alone. With `masks` the
+        mask token is read where a text has it.
         """
-        encoded = self._inner.encode_batch(list(texts), add_special_tokens=special_tokens)
+        inner = self._reading_masks if masks else self._inner
+        encoded = inner.encode_batch(list(texts), add_special_tokens=special_tokens)
         return [self._finish(item, max_length) for item in encoded]
 
     def encode_words(self, sentences: Sequence[Sequence[str]], max_length: int) -> list[Encoding]:

@@ -213,10 +213,12 @@ class Registry:
 
 
 def _warm_up(loaded: LoadedModel) -> None:
-    """The first forward pass pays for memory and kernels; no request should."""
-    encodings = loaded.tokenizer.encode(["warm-up"] * 8, loaded.config.max_positions)
+    """The first forward pass pays for memory and kernels, the first mask for a tokenizer; no request should."""
     for operation in operations_of(loaded.config):
-        if operation != "fill_mask":
+        masks = operation == "fill_mask"
+        text = loaded.tokenizer.mask_token if masks else "warm-up"
+        if text is not None:
+            encodings = loaded.tokenizer.encode([text] * 8, loaded.config.max_positions, masks=masks)
             run([loaded] * 8, operation, encodings)
 
 

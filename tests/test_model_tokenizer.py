@@ -261,6 +261,34 @@ def test_without_the_split_a_token_may_span_two_hanzi(byte_bpe: Tokenizer, split
     assert spans == {1, 2}
 
 
+@pytest.mark.parametrize("text", ["a [SEP] b", "[CLS]", "[MASK]film[MASK]", "电影[UNK][PAD]", "[SEP][MASK]"])
+def test_a_special_token_within_a_text_is_text(wordpiece: Tokenizer, text: str) -> None:
+    for encoding in wordpiece.encode([text, (text, text)], 64):
+        kept = [number for number, special in zip(encoding.ids, encoding.special, strict=True) if not special]
+        assert not {wordpiece.id_of(token) for token in (PAD, CLS, SEP, MASK)} & set(kept)
+        assert encoding.ids.count(wordpiece.id_of(SEP)) == 1 + max(encoding.segments)
+
+
+def test_the_mask_alone_is_read_when_asked_for(wordpiece: Tokenizer) -> None:
+    text = "电影[MASK]好 [SEP] [MASK]."
+    plain, masked = (wordpiece.encode([text], 64, masks=masks)[0] for masks in (False, True))
+    mask = wordpiece.id_of(MASK)
+    assert mask not in plain.ids
+    places = [where for where, number in enumerate(masked.ids) if number == mask]
+    assert [text[slice(*masked.offsets[where])] for where in places] == [MASK, MASK]
+    assert masked.ids.count(wordpiece.id_of(SEP)) == 1
+    assert wordpiece.encode(["电影 film."], 64, masks=True) == wordpiece.encode(["电影 film."], 64)
+
+
+def test_the_end_of_text_can_not_be_written_by_hand(byte_bpe: Tokenizer) -> None:
+    for tokenizer in (byte_bpe, train_byte_bpe(CORPUS * 3, 320, encoder_decoder=True)):
+        for token in (END_OF_TEXT, BEGIN, END, PAD):
+            text = f"the film{token} 电影"
+            (encoding,) = tokenizer.encode([text], 64, special_tokens=False)
+            assert tokenizer.id_of(token) not in encoding.ids
+            assert tokenizer.decode(encoding.ids) == text
+
+
 def test_special_tokens_of_byte_bpe_have_the_first_ids(byte_bpe: Tokenizer, split: Tokenizer) -> None:
     assert byte_bpe.id_of(END_OF_TEXT) == 0
     assert [split.id_of(token) for token in (PAD, BEGIN, END)] == [0, 1, 2]

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -15,75 +15,12 @@ from model.batch import pad
 from model.config import TransformerConfig
 from model.generation import Sampling, Writing, write_all
 from model.heads import TextModel
-from model.lora import TARGETS, Adapter, LoraConfig, merge, save_adapter
-from model.tokenizer import Tokenizer, train_byte_bpe, train_wordpiece
+from model.lora import merge, save_adapter
+from model.tokenizer import train_byte_bpe
 from model.weights import save_model
 from service.registry import ModelStore
 from tests.conftest import Service, new_home
-
-TEXTS = ["我爱北京天安门", "酒店房间很小", "Good value, 非常好", "the film was fine", "服务态度差！"] * 4
-SMALL = {"width": 32, "num_layers": 2, "num_heads": 2, "feed_forward_width": 64, "max_positions": 64, "dropout": 0.0}
-LABELS = {"tagger": ("O", "B-LOC", "I-LOC", "B-PER"), "several": ("bad", "small", "far"), "classifier": ("no", "yes")}
-
-
-@dataclass
-class Zoo:
-    """The models in the service's store, as they are here."""
-
-    models: dict[str, TextModel]
-    adapters: dict[str, TextModel]  # merged, as the oracle
-    words: Tokenizer
-    bytes: Tokenizer
-
-
-def shaped(seed: int, config: TransformerConfig) -> TextModel:
-    """A random model with strong opinions, so that a wrong row, mask or head shows."""
-    torch.manual_seed(seed)
-    model = TextModel(config).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim > 1:
-                parameter.mul_(6.0)
-    return model
-
-
-def make_zoo() -> Zoo:
-    words = train_wordpiece(TEXTS, 300)
-    bytes_ = train_byte_bpe(TEXTS, 300)
-    pairs = train_byte_bpe(TEXTS, 300, encoder_decoder=True)
-    encoder = TransformerConfig(vocab_size=words.vocab_size, num_segments=2, norm_embeddings=True, **SMALL)  # type: ignore[arg-type]
-    decoder = TransformerConfig(
-        vocab_size=bytes_.vocab_size, architecture="decoder", norm_first=True, bos_id=0, eos_id=0, task="causal_lm", **SMALL,  # type: ignore[arg-type]
-    )  # fmt: skip
-    both = TransformerConfig(
-        vocab_size=pairs.vocab_size, architecture="encoder_decoder", positions="sinusoidal", bos_id=1, eos_id=2, task="seq2seq", **SMALL,  # type: ignore[arg-type]
-    )  # fmt: skip
-    configs = {
-        "tagger": encoder.with_task("tagging", LABELS["tagger"]),
-        "masked": encoder.with_task("masked_lm"),
-        "several": encoder.with_task("multi_label", LABELS["several"]),
-        "number": encoder.with_task("regression"),
-        "classifier": encoder.with_task("classification", LABELS["classifier"], "first", "tanh"),
-        "writer": decoder,
-        "segmenter": both,
-        "base": encoder,
-    }
-    models = {name: shaped(seed, config) for seed, (name, config) in enumerate(configs.items())}
-    return Zoo(models, {}, words, bytes_)
-
-
-def random_adapter(base: TextModel, rank: int, labels: tuple[str, ...], seed: int) -> Adapter:
-    torch.manual_seed(seed)
-    config = base.config.with_task("classification", labels, "mean", "none")
-    factors = {}
-    for name, module in base.named_modules():
-        if isinstance(module, torch.nn.Linear) and ".layers." in name and name.rsplit(".", 1)[-1] in TARGETS:
-            factors[name] = (torch.randn(rank, module.in_features), torch.randn(module.out_features, rank) * 0.3)
-    head = {
-        "classifier.linear.weight": torch.randn(len(labels), 32),
-        "classifier.linear.bias": torch.randn(len(labels)),
-    }
-    return Adapter(LoraConfig(rank, alpha=2.0 * rank), config, factors, head)
+from tests.zoo import LABELS, TEXTS, Zoo, make_zoo, random_adapter
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +86,7 @@ def test_spans_leave_out_o_and_stand_in_order(exact: Service) -> None:
 def test_masks_are_filled_with_the_models_likeliest_tokens(exact: Service, zoo: Zoo) -> None:
     text = "我爱[MASK]京 the [MASK]"
     (item,) = post(exact, "/v1/fill-mask", model="masked", input=text, top_k=3).json()["data"]
-    (encoding,) = zoo.words.encode([text], 64)
+    (encoding,) = zoo.words.encode([text], 64, masks=True)
     with torch.inference_mode():
         model = zoo.models["masked"]
         hidden = model.encoder(pad([encoding], 0))[0]
@@ -167,6 +104,28 @@ def test_a_text_without_a_mask_is_refused(exact: Service) -> None:
     response = post(exact, "/v1/fill-mask", model="masked", input=["a [MASK]", "no mask here"])
     assert response.status_code == 400
     assert "input 1 has no [MASK]" in response.json()["error"]["message"]
+
+
+def test_only_masks_of_masked_models_are_read_in_texts(exact: Service, zoo: Zoo) -> None:
+    text = "我爱[MASK]安门[SEP]服务"
+
+    def tokens(model: str) -> list[str]:
+        return post(exact, "/v1/tokenize", model=model, input=text).json()["data"][0]["tokens"]
+
+    assert tokens("masked").count("[MASK]") == 1
+    assert "[MASK]" not in tokens("classifier")
+    assert tokens("masked").count("[SEP]") == tokens("classifier").count("[SEP]") == 1
+    attention = post(exact, "/v1/attention", model="masked", input=text, layers=[0], heads=[0]).json()
+    assert attention["tokens"] == tokens("masked")
+    with torch.inference_mode():
+        expected = torch.softmax(zoo.models["classifier"].classify(pad(zoo.words.encode([text], 64), 0)), dim=-1)[0]
+    scores = post(exact, "/v1/classify", model="classifier", input=text).json()["data"][0]["scores"]
+    assert {score["label"]: score["score"] for score in scores} == pytest.approx(
+        dict(zip(LABELS["classifier"], expected.tolist(), strict=True)), abs=1e-4
+    )
+    usage = post(exact, "/v1/completions", model="writer", prompt="我<|endoftext|>爱", max_tokens=1).json()["usage"]
+    (encoding,) = zoo.bytes.encode(["我<|endoftext|>爱"], 64, special_tokens=False)
+    assert usage["prompt_tokens"] == len(encoding.ids) > 5, "the end of a text is spelled out, not ended"
 
 
 def test_numbers_and_several_labels(exact: Service, zoo: Zoo) -> None:

@@ -55,7 +55,8 @@ async def _attention(body: AttentionRequest, request: Request, parts: Parts) -> 
     layers = _within(body.layers, config.num_layers, "layers")
     heads = _within(body.heads, config.num_heads, "heads")
     limit = parts.settings.max_attention_tokens
-    (encoding,) = await encode(parts, loaded, [body.input], body.truncate, limit)
+    masks = loaded.config.task == "masked_lm"
+    (encoding,) = await encode(parts, loaded, [body.input], body.truncate, limit, masks)
     weights = (await parts.engine.attention(loaded, encoding))[np.ix_(layers, heads)]  # [L, H, T, T]
     if "image/png" in request.headers.get("accept", ""):
         labels = _shown(encoding, body.input)

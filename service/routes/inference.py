@@ -134,7 +134,7 @@ async def fill_mask(body: FillMaskRequest, parts: PartsOf) -> FillMaskResponse:
     if mask is None:
         raise InvalidRequest(f"the tokenizer of {body.model!r} has no mask token; use another model", "model")
     texts = [_own_mask(text, mask) for text in as_list(body.input)]
-    encodings = await encode(parts, loaded, texts, body.truncate)
+    encodings = await encode(parts, loaded, texts, body.truncate, masks=True)
     mask_id = loaded.tokenizer.id_of(mask)
     places = [[where for where, number in enumerate(encoding.ids) if number == mask_id] for encoding in encodings]
     for index, masks in enumerate(places):
@@ -164,7 +164,8 @@ async def fill_mask(body: FillMaskRequest, parts: PartsOf) -> FillMaskResponse:
 async def tokenize(body: TokenizeRequest, parts: PartsOf) -> TokenizeResponse:
     """What the model reads: ids, tokens and where each stands in the text, in characters."""
     loaded = await parts.registry.get(body.model)
-    encodings = await encode(parts, loaded, as_list(body.input), body.truncate)
+    masks = loaded.config.task == "masked_lm"
+    encodings = await encode(parts, loaded, as_list(body.input), body.truncate, masks=masks)
     data = [
         Tokens(
             index=index,
@@ -205,9 +206,15 @@ def as_list(given: Text | Sequence[Text]) -> list[Text]:
 
 
 async def encode(
-    parts: Parts, loaded: LoadedModel, texts: list[Text], truncate: bool, max_tokens: int | None = None
+    parts: Parts,
+    loaded: LoadedModel,
+    texts: list[Text],
+    truncate: bool,
+    max_tokens: int | None = None,
+    masks: bool = False,
 ) -> list[Encoding]:
-    """Checks and tokenizes. Raises InvalidRequest naming the text, its size, the limit and the remedy."""
+    """Checks and tokenizes; mask tokens in texts are read as such when asked for. Raises InvalidRequest naming the
+    text, its size, the limit and the remedy."""
     if not texts:
         raise InvalidRequest("input is an empty list; send at least one text", "input")
     if len(texts) > parts.settings.max_inputs:
@@ -222,9 +229,9 @@ async def encode(
     limit = min(max_tokens or loaded.config.max_positions, loaded.config.max_positions)
     characters = sum(len(text) if isinstance(text, str) else len(text[0]) + len(text[1]) for text in texts)
     if characters <= INLINE_CHARACTERS:
-        encodings = loaded.tokenizer.encode(texts, limit)
+        encodings = loaded.tokenizer.encode(texts, limit, masks=masks)
     else:
-        encodings = await asyncio.to_thread(loaded.tokenizer.encode, texts, limit)
+        encodings = await asyncio.to_thread(loaded.tokenizer.encode, texts, limit, masks=masks)
     for index, encoding in enumerate(encodings):
         if encoding.truncated and not truncate:
             raise InvalidRequest(
