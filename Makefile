@@ -11,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: serve test check format load bento setup clean chinese-encoder
+.PHONY: serve test check format load bento setup clean chinese-encoder bench-finetune
 
 serve: $(VENV)/serve.done  ## install, fetch the base model, start at http://localhost:3000
 	@$(BIN)/vitrine setup
@@ -39,6 +39,9 @@ load: $(VENV)/test.done  ## bounded load test against a running service
 
 chinese-encoder: $(VENV)/serve.done  ## pre-train the Chinese encoder and put it into the store (half an hour on two cores)
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/vitrine pretrain chinese-encoder
+
+bench-finetune: $(VENV)/serve.done  ## against the Trainer of transformers, within an hour; needs the Chinese encoder
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.bench_finetune --home $(VITRINE_HOME)
 
 bench-%: $(VENV)/serve.done  ## bench-chinese-encoder, -writer, -segmenter: train, measure, write benchmarks/results
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/vitrine pretrain $*
