@@ -302,6 +302,7 @@ def test_the_command_writes_each_form(
         (["--model", "run", "--data", "numbers.csv"], "task 'classification' needs 'text' and 'label'"),
         (["--model", "run", "--data", "strangers.csv"], r"line 3: label 'hot' is none of the model's, which are \['cold', '温暖'\]"),
         (["--model", "run", "--data", "held.jsonl", "--training-data", "strangers.csv"], "line 3: label 'hot' is none"),
+        (["--model", "run", "--data", "held.jsonl", "--max-length", "2"], "max_length is 2; at least 4 tokens are needed"),
         (["--model", "base", "--data", "held.jsonl"], "is for 'embeddings'; name a model for classification, multi_label"),
         (["--model", "run", "--data", "held.jsonl", "--output", "x.pdf"], r"its ending must be one of \.html, \.json, \.png, \.csv"),
     ],

@@ -26,6 +26,7 @@ from training.evaluation.task import Prediction, Task
 from training.faults import Fault
 from training.report.copies import flat
 
+SHORTEST_LENGTH = 4  # tokens, special ones included, as in `config.Recipe`
 SHOWN_MISTAKES = 50
 SHOWN_ROWS = 30  # of the hardest and of the most ambiguous
 SHOWN_POINTS = 2_000  # on the map of training rows, evenly spaced
@@ -77,6 +78,8 @@ def open_task(model: TextModel, tokenizer: Tokenizer, held_out: Examples, max_le
         raise ValueError(
             f"the model is for {config.task!r}, the rows are for {held_out.task!r}; choose rows of its task"
         )
+    if max_length is not None and max_length < SHORTEST_LENGTH:
+        raise ValueError(f"max_length is {max_length}; at least {SHORTEST_LENGTH} tokens are needed")
     check_labels(held_out, config.labels)
     longest = min(max_length or config.max_positions, config.max_positions)
     task: Task[Any] = TASKS[held_out.task](held_out, tokenizer, config.labels, longest)

@@ -37,7 +37,7 @@ def charts_of(report: Report) -> list[Chart]:
 
 
 def _beside_baselines(report: Report) -> Chart:
-    rows = [("the model", report["headline"], "bar")]
+    rows: list[tuple[str, dict[str, Any], Role]] = [("the model", report["headline"], "bar")]
     rows += [(item["name"], item["headline"], "faint") for item in report["baselines"]]
     title = report["metric"]["title"]
     top = 1.0 if report["metric"]["higher_is_better"] else _largest([own for _, own, _ in rows])
@@ -50,7 +50,7 @@ def _beside_baselines(report: Report) -> Chart:
             y = index * step + 4
             value = own["value"] or 0.0
             canvas.text(left - 10, y + 10, name, size=SIZE, anchor="end")
-            canvas.box(left, y, value / top * room, 20, role, f"{name}: {amount(report, own['value'])}")  # type: ignore[arg-type]
+            canvas.box(left, y, value / top * room, 20, role, f"{name}: {amount(report, own['value'])}")
             if own["interval"]:
                 _whisker(canvas, own["interval"], left, room / top, y + 10)
             end = max([value, *(own["interval"] or [])])

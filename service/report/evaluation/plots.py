@@ -43,8 +43,11 @@ def calibration(report: Report) -> Chart:
             title = f"{shares}, {count_of(item['count'], 'answer')}"
             low, high = sorted((item["accuracy"], item["confidence"]))
             canvas.box(x + 1, top + side * (1 - low), width - 2, low * side, "bar", title)
-            role, strength = ("bar", 0.4) if high == item["accuracy"] else ("second", 0.8)
-            canvas.box(x + 1, top + side * (1 - high), width - 2, (high - low) * side, role, title, strength)  # type: ignore[arg-type]
+            claimed = high > item["accuracy"]
+            role: Role = "second" if claimed else "bar"
+            canvas.box(
+                x + 1, top + side * (1 - high), width - 2, (high - low) * side, role, title, 0.8 if claimed else 0.4
+            )
             tall = max(1.5, item["count"] / largest * side)
             canvas.box(second + x + 1, top + side - tall, width - 2, tall, "bar", title)
         canvas.line([(left, top + side), (left + wide, top)], "ink", 1.4, dashed=True)
