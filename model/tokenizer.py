@@ -26,7 +26,8 @@ class Encoding:
     ids: tuple[int, ...]
     tokens: tuple[str, ...]
     offsets: tuple[tuple[int, int], ...]  # [start, end) in characters of the text; (0, 0) for special tokens
-    segments: tuple[int, ...]  # 0 for the first text, 1 for the second
+    segments: tuple[int, ...]  # token types: 0 for the first text, 1 for the second; in RoBERTa 0 for both
+    texts: tuple[int, ...]  # which text of a pair a token is of: 0 or 1
     special: tuple[bool, ...]  # True for tokens that stand for no text, such as [CLS]
     words: tuple[int, ...]  # number of the word a token belongs to, as the tokenizer splits text; -1 for special tokens
     truncated: bool
@@ -37,7 +38,8 @@ class Encoding:
         """Bare token ids, of which no text is known."""
         count = len(ids)
         full = full_length or count
-        blank = (("",) * count, ((0, 0),) * count, (0,) * count, (False,) * count, (-1,) * count)
+        zeros = (0,) * count
+        blank = (("",) * count, ((0, 0),) * count, zeros, zeros, (False,) * count, (-1,) * count)
         return cls(tuple(ids), *blank, truncated=full > count, full_length=full)
 
 
@@ -143,13 +145,15 @@ class Tokenizer:
         ids, tokens, offsets, segments = item.ids, item.tokens, item.offsets, item.type_ids
         special = [bool(flag) for flag in item.special_tokens_mask]
         words = [-1 if word is None else word for word in item.word_ids]
+        texts = item.sequence_ids  # None for a token that the tokenizer added
         full_length = len(ids)
-        kept = _truncate(special, item.sequence_ids, max_length) if full_length > max_length else range(full_length)
+        kept = _truncate(special, texts, max_length) if full_length > max_length else range(full_length)
         return Encoding(
             ids=tuple(ids[index] for index in kept),
             tokens=tuple(tokens[index] for index in kept),
             offsets=tuple(offsets[index] for index in kept),
             segments=tuple(segments[index] for index in kept),
+            texts=tuple(texts[index] or 0 for index in kept),
             special=tuple(special[index] for index in kept),
             words=tuple(words[index] for index in kept),
             truncated=full_length > max_length,
@@ -160,7 +164,7 @@ class Tokenizer:
 def _truncate(special: Sequence[int], texts: Sequence[int | None], max_length: int) -> list[int]:
     """Indices to keep: all special tokens, and of each text its first tokens, the longer text cut first.
 
-    `texts` tells which text a token is of; token types don't, in RoBERTa both texts of a pair have type 0.
+    `texts` tells which text a token is of; token types don't.
     """
     by_segment = {0: [], 1: []} if any(texts) else {0: []}  # type: dict[int, list[int]]
     for index, (is_special, text) in enumerate(zip(special, texts, strict=True)):

@@ -22,6 +22,7 @@ from model.tokenizer import (
     train_byte_bpe,
     train_wordpiece,
 )
+from tests.reference import tiny_tokenizer
 
 CORPUS = [
     "我们今天去看电影，电影很好看。", "这部电影不太好看，票价是１２３元。", "我们明天再去看一部好电影吧！", "",
@@ -144,8 +145,19 @@ def test_a_truncated_pair_keeps_its_special_tokens_and_loses_from_its_longer_tex
     assert [part[: len(ids)] for part, ids in zip(whole, kept, strict=True)] == kept, "the first tokens of each"
     for (mine, kept_mine), (_, kept_other) in permutations(zip(whole, kept, strict=True)):
         assert len(kept_mine) == len(mine) or len(kept_mine) + 1 >= len(kept_other), "the longer text is cut first"
-    every = (encoding.tokens, encoding.offsets, encoding.segments, encoding.special, encoding.words)
+    every = (encoding.tokens, encoding.offsets, encoding.segments, encoding.texts, encoding.special, encoding.words)
     assert {len(part) for part in every} == {len(encoding.ids)}
+
+
+@pytest.mark.parametrize("layout", ["bert", "roberta", "gpt2"])
+def test_each_token_of_a_pair_tells_which_text_it_is_of(layout: str) -> None:
+    pair = ("the film was good", "no, 电影 was longer!")
+    (encoding,) = Tokenizer(tiny_tokenizer(layout)).encode([pair], 64)
+    assert max(encoding.segments) == (0 if layout == "roberta" else 1)
+    for which in (0, 1):
+        own = [index for index, text in enumerate(encoding.texts) if text == which and not encoding.special[index]]
+        pieces = dict.fromkeys(encoding.offsets[index] for index in own)  # the bytes of one character share a place
+        assert "".join("".join(pair[which][start:end] for start, end in pieces).split()) == "".join(pair[which].split())
 
 
 @often

@@ -9,7 +9,7 @@ from service.engine.tags import Aggregation, Found, find_tags
 LABELS = ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")
 
 
-def encoding(words: list[int], segments: list[int] | None = None) -> Encoding:
+def encoding(words: list[int], texts: list[int] | None = None) -> Encoding:
     """[CLS], then two-letter tokens of these words, then [SEP]."""
     count = len(words)
     offsets = ((0, 0), *((2 * i, 2 * i + 2) for i in range(count)), (0, 0))
@@ -18,7 +18,8 @@ def encoding(words: list[int], segments: list[int] | None = None) -> Encoding:
         ids=(0,) * (count + 2),
         tokens=("",) * (count + 2),
         offsets=offsets,
-        segments=(0, *(segments or [0] * count), 0),
+        segments=(0,) * (count + 2),  # as in RoBERTa, whose token types don't tell the texts of a pair apart
+        texts=(0, *(texts or [0] * count), 0),
         special=special,
         words=(-1, *words, -1),
         truncated=False,
@@ -34,9 +35,9 @@ def probabilities(labels: list[str], scores: list[float] | None = None) -> np.nd
 
 
 def found(
-    kind: Aggregation, words: list[int], labels: list[str], segments: list[int] | None = None
+    kind: Aggregation, words: list[int], labels: list[str], texts: list[int] | None = None
 ) -> list[tuple[str, int, int]]:
-    tags = find_tags(encoding(words, segments), probabilities(labels), LABELS, kind)
+    tags = find_tags(encoding(words, texts), probabilities(labels), LABELS, kind)
     return [(tag.label, tag.start, tag.end) for tag in tags]
 
 
@@ -65,7 +66,7 @@ def test_spans_join_words_of_one_entity(labels: list[str], expected: list[tuple[
 
 
 def test_a_span_never_crosses_from_one_text_of_a_pair_to_the_other() -> None:
-    assert found("span", [0, 0], ["B-LOC", "I-LOC"], segments=[0, 1]) == [("LOC", 0, 2), ("LOC", 2, 4)]
+    assert found("span", [0, 0], ["B-LOC", "I-LOC"], texts=[0, 1]) == [("LOC", 0, 2), ("LOC", 2, 4)]
 
 
 def test_a_spans_score_is_the_mean_of_its_words() -> None:

@@ -36,7 +36,7 @@ def find_tags(encoding: Encoding, probabilities: Array, labels: Sequence[str], a
     for index, (start, end) in enumerate(encoding.offsets):
         if encoding.special[index]:
             continue
-        word = (encoding.segments[index], encoding.words[index])
+        word = (encoding.texts[index], encoding.words[index])
         if aggregation != "token" and word == word_before:
             found[-1] = replace(found[-1], end=end)
             continue

@@ -82,8 +82,8 @@ def _shown(encoding: Encoding, text: str | tuple[str, str]) -> list[str]:
     """Token labels for a picture; a token outside the vocabulary is shown as the characters it stands for, with a *."""
     texts = (text,) if isinstance(text, str) else text
     labels = []
-    for token, (start, end), segment in zip(encoding.tokens, encoding.offsets, encoding.segments, strict=True):
-        labels.append(f"{texts[segment][start:end]}*" if token == UNKNOWN_TOKEN and end > start else token)
+    for token, (start, end), which in zip(encoding.tokens, encoding.offsets, encoding.texts, strict=True):
+        labels.append(f"{texts[which][start:end]}*" if token == UNKNOWN_TOKEN and end > start else token)
     return labels
 
 

@@ -38,7 +38,7 @@ def describe_sample(why: str, row: int, examples: Examples, encoding: Encoding, 
     tokens = []
     for index, token in enumerate(encoding.tokens[:SHOWN_TOKENS]):
         start, end = encoding.offsets[index]
-        piece = parts[encoding.segments[index] if len(parts) > 1 else 0][start:end]
+        piece = parts[encoding.texts[index]][start:end]
         unknown = encoding.ids[index] == tokenizer.unknown_id
         kind = "unknown" if unknown else "special" if encoding.special[index] else "known"
         tokens.append(

@@ -60,7 +60,7 @@ def describe_vocabulary(texts: Sequence[Text], encodings: Sequence[Encoding], to
             if number == unknown:
                 unknown_tokens += 1
                 start, end = encoding.offsets[index]
-                pieces[parts[encoding.segments[index] if len(parts) > 1 else 0][start:end]] += 1
+                pieces[parts[encoding.texts[index]][start:end]] += 1
             elif not encoding.special[index]:
                 used.add(number)
             total += number == unknown or not encoding.special[index]
