@@ -1,10 +1,11 @@
 """Short runs in float64 without dropout, alone or as one of the processes that `torchrun` starts. Run by
 `test_training_parallel.py`, which compares the weights they leave.
 
-    python -m tests.parallel_run FOLDER [CASE ...]
+    python -m tests.parallel_run FOLDER [CASE ...] [--disturb what] [--step number]
 """
 
 import argparse
+import functools
 import json
 import os
 import random
@@ -34,7 +35,7 @@ from training.objectives import (
     TagWords,
     TextPairs,
 )
-from training.parallel import World, join_world
+from training.parallel import ALONE, World, join_world
 from training.trainer import Objective, Trainer
 
 NUM_ROWS, BATCH_SIZE = 36, 7  # the last batch has one row: fewer than there are processes
@@ -92,6 +93,20 @@ def frozen() -> Objective:
     return classify(model)
 
 
+def short_of_memory() -> Objective:
+    """In the last process no more than two rows pass at once."""
+    objective = classify()
+    if int(os.environ.get("RANK", "0")) == int(os.environ.get("WORLD_SIZE", "1")) - 1:
+        objective.loss = functools.partial(_of_few_rows, objective.loss)  # type: ignore[method-assign]
+    return objective
+
+
+def _of_few_rows(loss: Callable[[Sequence[int], int], Any], rows: Sequence[int], step: int) -> Any:
+    if len(rows) > 2:
+        raise torch.OutOfMemoryError
+    return loss(rows, step)
+
+
 def several_labels() -> ChooseLabels:
     kind = lambda ids: tuple(float(number in ids) for number in (5, 6, 7))  # noqa: E731
     model = model_for(task="multi_label", labels=("a", "b", "c"))
@@ -126,6 +141,8 @@ CASES: dict[str, tuple[Callable[[], Objective], dict[str, Any]]] = {
     "classification": (classify, {"metric": "accuracy"}),
     "stopped early": (classify, {"metric": "accuracy", "patience": 1, "learning_rate": 1e-6, "num_epochs": 9}),
     "micro-batches": (classify, {"micro_batch_size": 3}),
+    "out of memory": (short_of_memory, {}),
+    "often saved": (classify, {"checkpoint_seconds": 0.0}),
     "class weights": (lambda: classify(class_weights="balanced"), {}),
     "LoRA": (adapted, {}),
     "a frozen layer": (frozen, {"layer_decay": 0.5}),
@@ -138,41 +155,46 @@ CASES: dict[str, tuple[Callable[[], Objective], dict[str, Any]]] = {
 }
 
 
-def run(name: str, folder: Path, world: World, kill_at: int | None) -> None:
+def run(name: str, folder: Path, world: World, disturbance: str | None, at_step: int) -> None:
     make, fields = CASES[name]
     torch.manual_seed(0)
     objective = make()
-    if kill_at is not None and world.rank == world.size - 1:
-        loss = objective.loss
-
-        def deadly(rows: Sequence[int], step: int) -> Any:
-            if step == kill_at:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return loss(rows, step)
-
-        objective.loss = deadly  # type: ignore[method-assign]
+    if disturbance == "kill" and world.rank == world.size - 1:
+        objective.loss = functools.partial(_deadly, objective.loss, at_step)  # type: ignore[method-assign]
+    run_key = f"{name} {world.rank if disturbance == 'differ' else 0}"
     output = folder / name.replace(" ", "-")
     output.mkdir(parents=True, exist_ok=True)
-    trainer = Trainer(objective, Optimisation(**(COMMON | fields)), output / "checkpoint", name, world)
-    events = [type(event).__name__ for event in trainer.run()]
+    trainer = Trainer(objective, Optimisation(**(COMMON | fields)), output / "checkpoint", run_key, world)
+    events = []
+    for event in trainer.run():
+        events.append(type(event).__name__)
+        if disturbance == "leave" and world.leads and trainer.position.step >= at_step:
+            return
     if not world.leads:
         return
     write_tensors(output / "weights.safetensors", dict(objective.model.named_parameters()))
-    write_tensors(output / "gathered.safetensors", objective.tensors(World()))
+    write_tensors(output / "gathered.safetensors", objective.tensors(ALONE))
     position = trainer.position
     facts = {"step": position.step, "history": position.history, "best_step": position.best_step, "events": events}
     (output / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
+
+
+def _deadly(loss: Callable[[Sequence[int], int], Any], at_step: int, rows: Sequence[int], step: int) -> Any:
+    if step == at_step:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return loss(rows, step)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("cases", nargs="*", default=list(CASES))
-    parser.add_argument("--kill-at", type=int)
+    parser.add_argument("--disturb", choices=("kill", "leave", "differ"))
+    parser.add_argument("--step", type=int, default=0)
     arguments = parser.parse_args()
     with join_world(CPU) as world:
         for name in arguments.cases:
-            run(name, arguments.folder, world, arguments.kill_at)
+            run(name, arguments.folder, world, arguments.disturb, arguments.step)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Two processes started by torchrun do what one does: the same weights, scores and decisions; killed, they resume."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,14 +10,20 @@ from typing import Any
 import pytest
 import torch
 
-from model.weights import read_tensors
-from tests.conftest import ROOT
+from model.heads import TextModel
+from model.tokenizer import train_wordpiece
+from model.weights import load_model, read_tensors, save_model
+from tests.conftest import ROOT, write_jsonl
 from tests.parallel_run import CASES, NUM_ROWS
+from tests.small import small_config
 from training.dynamics import Dynamics
+from training.finetune import read_manifest
 from training.parallel import ALONE, World
 
+pytestmark = pytest.mark.timeout(600)  # a run of many cases in each of two processes, on a machine that is shared
 SECONDS = 240
 CLOSE = 1e-6
+WORDS = ["red", "green", "blue", "cat", "dog", "bird", "runs", "sleeps", "北京", "上海", "去", "在"]
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
 
 
@@ -84,18 +91,97 @@ def test_the_cases_are_what_they_are_called(alone: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_run_resumes_to_the_same_bytes(together: Path, tmp_path: Path) -> None:
-    case = "classification"
-    killed = launch(tmp_path, case, "--kill-at", "8")
+def test_a_killed_run_resumes_at_the_agreed_checkpoint_to_the_same_bytes(together: Path, tmp_path: Path) -> None:
+    case = "often saved"
+    killed = launch(tmp_path, case, "--disturb", "kill", "--step", "8")
     assert killed.returncode != 0
     assert "SIGKILL" in killed.stderr
-    assert not (tmp_path / case / "facts.json").exists()
+    assert killed.stderr.count("another process of this run has ended without a word") == 1
+    position = json.loads((tmp_path / "often-saved" / "checkpoint" / "state.json").read_text(encoding="utf-8"))
+    assert '"step": 8' in json.dumps(position), "saved by time after every step, not only where an epoch ends"
     succeed(tmp_path, case)
     whole, resumed = left_by(together, case), left_by(tmp_path, case)
-    assert len(resumed[2]["events"]) < len(whole[2]["events"]), "it went on from the checkpoint after the first epoch"
     assert resumed[2]["history"] == whole[2]["history"]
     for first, second in zip(whole[:2], resumed[:2], strict=True):
         assert all(torch.equal(first[name].nan_to_num(-1), second[name].nan_to_num(-1)) for name in first)
+
+
+@pytest.mark.slow
+def test_when_the_reader_of_one_process_leaves_all_end(tmp_path: Path) -> None:
+    done = launch(tmp_path, "classification", "--disturb", "leave", "--step", "3")
+    assert done.returncode != 0, "the run is not finished"
+    assert done.stderr.count("UnfinishedRun: another process left the run at step 3 of 12") == 1
+    assert not (tmp_path / "classification" / "facts.json").exists()
+
+
+@pytest.mark.slow
+def test_processes_with_different_runs_are_refused_in_one_message(tmp_path: Path) -> None:
+    done = launch(tmp_path, "classification", "--disturb", "differ")
+    assert done.returncode != 0
+    assert done.stderr.count("DifferentRuns: the processes differ in run and checkpoint") == 1
+    assert "give all of them the same arguments and files" in done.stderr
+
+
+# ---- the commands
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random encoder of a few thousand weights."""
+    folder = tmp_path_factory.mktemp("base")
+    tokenizer = train_wordpiece([" ".join(WORDS)] * 5, 200)
+    config = small_config("encoder", vocab_size=tokenizer.vocab_size, dropout=0.1)
+    torch.manual_seed(0)
+    save_model(TextModel(config), tokenizer, folder)
+    return folder
+
+
+def vitrine_in_two(home: Path, *arguments: str) -> str:
+    """`vitrine` as the README has it -> what it wrote to both outputs."""
+    tools = Path(sys.executable).parent
+    command = [tools / "torchrun", "--standalone", "--nproc-per-node", "2", "--no-python", tools / "vitrine"]
+    environment = os.environ | {"VITRINE_HOME": str(home), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [*command, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=SECONDS
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_two_processes_tune_as_the_command_of_one_does(base: Path, tmp_path: Path) -> None:
+    texts = [f"{color} {animal} {verb} {'在' * tail}" for tail in range(3) for color in WORDS[:3] for animal in WORDS[3:6] for verb in WORDS[6:8]]  # fmt: skip
+    file = write_jsonl(tmp_path / "rows.jsonl", [{"text": text, "label": text.split()[0]} for text in texts])
+    output = tmp_path / "tuned"
+    arguments = ["finetune", "--data", str(file), "--base", str(base), "--output", str(output)]
+    said = vitrine_in_two(tmp_path, *arguments, "--epochs", "2", "--evaluation-steps", "100")
+    for once in ("task: classification", "chosen: max_length", "training rows,", "step 6: accuracy", "tuned model:"):
+        assert said.count(once) == 1, once
+    manifest = read_manifest(output)
+    assert manifest["surroundings"]["processes"] == 2
+    assert manifest["metrics"]["accuracy"] >= 0
+    model, _ = load_model(output / "model")
+    assert model.config.labels == ("blue", "green", "red")
+    report = json.loads((output / "evaluation.json").read_text(encoding="utf-8"))
+    assert report["training_rows"] == report["dynamics"]["rows"], "the leader knows what both saw of their rows"
+
+
+@pytest.mark.slow
+def test_two_processes_pretrain_and_one_publishes(tmp_path: Path) -> None:
+    for name, count in (("train", 40), ("held-out", 5)):
+        lines = "\n".join(" ".join(WORDS[number % 5 :]) for number in range(count))
+        (tmp_path / f"{name}.txt").write_text(lines, encoding="utf-8")
+    arguments = ["pretrain", "--data", str(tmp_path / "train.txt"), "--validation", str(tmp_path / "held-out.txt")]
+    arguments += ["--preset", "tiny", "--epochs", "1", "--vocabulary", "200", "--row-tokens", "16", "--batch-rows", "5"]
+    said = vitrine_in_two(tmp_path, *arguments, "--publish", "mine")
+    assert said.count("in the model store as 'mine'") == 1
+    assert said.count("pre-trained model:") == 1
+    manifest = read_manifest(tmp_path / "pretraining" / "mine")
+    assert manifest["surroundings"]["processes"] == 2
+    assert len(list((tmp_path / "bentoml" / "models" / "mine").glob("*/model.yaml"))) == 1
+
+
+# ---- without processes
 
 
 def test_shares_are_a_partition_and_turns_are_equally_many() -> None:

@@ -1,4 +1,5 @@
-"""The training commands of `vitrine`: fetch data, pre-train, fine-tune in this process with a progress bar."""
+"""The training commands of `vitrine`: fetch data, pre-train, fine-tune in this process with a progress bar, or in the
+processes that `torchrun` starts; then the first of them alone speaks, and alone writes."""
 
 import argparse
 from collections.abc import Callable, Iterable, Mapping
@@ -6,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import torch
 from tqdm import tqdm
 
 from model.config import PRESETS, TransformerConfig
@@ -18,6 +18,7 @@ from training.config import PretrainRecipe, Recipe
 from training.corpus import read_documents
 from training.events import Evaluated, Noted, Progress, Started, TrainingEvent
 from training.finetune import USUAL_METRIC, finetune, load_data
+from training.parallel import ALONE, World, join_world, own_device
 from training.pretrain import Texts, prepare, pretrain
 from training.recipes import RECIPES
 from training.tables import find_source
@@ -103,25 +104,43 @@ def run_data(arguments: argparse.Namespace, home: Path) -> None:
 
 
 def run_finetune(arguments: argparse.Namespace, store: Store) -> None:
+    with join_world(own_device()) as world:
+        _finetune(arguments, store, world)
+
+
+def _finetune(arguments: argparse.Namespace, store: Store, world: World) -> None:
+    say = print if world.leads else _say_nothing
     wanted = {name: value for name, _, _ in TUNING_OPTIONS.values() if (value := getattr(arguments, name)) is not None}
     wanted |= {"seed": arguments.seed}
-    base = store.find_base(arguments.base)
+    base = world.from_leader(lambda: store.find_base(arguments.base))
     name = base.resolve().name if is_model_folder(Path(arguments.base)) else arguments.base
-    validation = find_source(arguments.validation) if arguments.validation else None
-    data = load_data(find_source(arguments.data), validation, Recipe(**wanted), arguments.task)
-    print(f"task: {data.task}")
+    with world.leader_first():  # a data set's name is a download
+        training = find_source(arguments.data)
+        validation = find_source(arguments.validation) if arguments.validation else None
+    data = load_data(training, validation, Recipe(**wanted), arguments.task)
+    say(f"task: {data.task}")
     for warning in data.warnings:
-        print(f"warning: {warning}")
+        say(f"warning: {warning}")
     chosen = choose_recipe(wanted, data, base)
     for choice in chosen.choices:
-        print(f"chosen: {choice}")
+        say(f"chosen: {choice}")
     arguments.output.mkdir(parents=True, exist_ok=True)
-    show_all(finetune(base, data, chosen.recipe, arguments.output, _device(), name, store.bases()))
+    bases = store.bases() if world.leads else {}
+    show_all(finetune(base, data, chosen.recipe, arguments.output, own_device(), name, bases, world), world)
     tuned = arguments.output / "model"
-    print(f"tuned model: {tuned}; to serve it: vitrine models import {tuned} --name NAME")
+    say(f"tuned model: {tuned}; to serve it: vitrine models import {tuned} --name NAME")
+
+
+def _say_nothing(message: str) -> None:
+    pass
 
 
 def run_pretrain(arguments: argparse.Namespace, home: Path, store: Store) -> None:
+    with join_world(own_device()) as world:
+        _pretrain(arguments, home, store, world)
+
+
+def _pretrain(arguments: argparse.Namespace, home: Path, store: Store, world: World) -> None:
     """A model of ours by name, or one of the user's own text."""
     if (arguments.name is None) == (arguments.data is None):
         raise ValueError("name a model of this project, or give your own text with --data and --validation")
@@ -134,15 +153,16 @@ def run_pretrain(arguments: argparse.Namespace, home: Path, store: Store) -> Non
     output = arguments.output or home / "pretraining" / (name or arguments.data.stem)
     output.mkdir(parents=True, exist_ok=True)
     if arguments.name is not None:
-        show_all(RECIPES[arguments.name].run(home / "cache", output, _device()))
+        show_all(RECIPES[arguments.name].run(home / "cache", output, own_device(), world), world)
     else:
-        _pretrain_on_own_text(arguments, output)
-    print(f"pre-trained model: {output / 'model'}")
-    if name is not None:
-        print(store.publish(name, output / "model"))
+        _pretrain_on_own_text(arguments, output, world)
+    if world.leads:
+        print(f"pre-trained model: {output / 'model'}")
+        if name is not None:
+            print(store.publish(name, output / "model"))
 
 
-def _pretrain_on_own_text(arguments: argparse.Namespace, output: Path) -> None:
+def _pretrain_on_own_text(arguments: argparse.Namespace, output: Path, world: World) -> None:
     if arguments.validation is None:
         raise ValueError("--validation is missing; hold out some documents of the text in a second file")
     given = {name: getattr(arguments, option) for option, name in RECIPE_OPTIONS.items()}
@@ -154,15 +174,16 @@ def _pretrain_on_own_text(arguments: argparse.Namespace, output: Path) -> None:
         train = train_wordpiece if task == "masked_lm" else train_byte_bpe
         return train(texts(), vocabulary)
 
-    corpora = prepare(
-        lambda: read_documents(arguments.data),
-        lambda: read_documents(arguments.validation),
-        make_tokenizer,
-        f"{task} {vocabulary}",
-        output,
-    )
+    with world.leader_first():
+        corpora = prepare(
+            lambda: read_documents(arguments.data),
+            lambda: read_documents(arguments.validation),
+            make_tokenizer,
+            f"{task} {vocabulary}",
+            output,
+        )
     config = own_config(task, arguments.preset, corpora.tokenizer, recipe.row_tokens)
-    show_all(pretrain(config, corpora, recipe, output, _device()))
+    show_all(pretrain(config, corpora, recipe, output, own_device(), world), world)
 
 
 def own_config(task: str, preset: str | None, tokenizer: Tokenizer, row_tokens: int) -> TransformerConfig:
@@ -184,11 +205,12 @@ def _shape_of(preset: TransformerConfig) -> dict[str, float]:
     return {name: getattr(preset, name) for name in names}
 
 
-def show_all(events: Iterable[TrainingEvent]) -> None:
-    """A run on the terminal, with its progress bar."""
-    with tqdm(unit="step") as bar:
+def show_all(events: Iterable[TrainingEvent], world: World = ALONE) -> None:
+    """A run on the terminal, with its progress bar; of several processes the first shows it."""
+    with tqdm(unit="step", disable=not world.leads) as bar:
         for event in events:
-            show(event, bar)
+            if world.leads:
+                show(event, bar)
 
 
 def show(event: TrainingEvent, bar: "tqdm[None]") -> None:
@@ -206,7 +228,3 @@ def show(event: TrainingEvent, bar: "tqdm[None]") -> None:
         bar.update(event.step - bar.n)
     elif isinstance(event, Evaluated):
         bar.write(f"step {event.step}: {event.evaluation.summary()}")
-
-
-def _device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

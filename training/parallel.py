@@ -16,11 +16,13 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.distributed_c10d import Store
+from torch.distributed.rendezvous import rendezvous
 
 Item = TypeVar("Item")
 BUCKET_ELEMENTS = 2**22  # added up in one message, so that the copy they travel in stays small
 WAIT = timedelta(hours=6)  # for another process that prepares a large corpus; torchrun ends all when one has failed
-LAST_WORDS_SECONDS = 3.0  # within which torchrun ends a process because another one has failed
+LAST_WORDS_SECONDS = 30.0  # for the process that failed first to say why, before the others end too
 
 
 class DifferentRuns(RuntimeError):
@@ -128,7 +130,7 @@ def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
 def join_world(device: torch.device, shards: bool = False) -> Iterator[World]:
     """The processes `torchrun` has started, or this one alone. NCCL between GPUs, Gloo between CPUs.
 
-    An error that all processes meet is left to the first of them to tell: torchrun ends the others while they wait.
+    Of an error in several processes the first to meet it raises it; torchrun then ends the others, which say nothing.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
@@ -140,21 +142,29 @@ def join_world(device: torch.device, shards: bool = False) -> Iterator[World]:
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=WAIT)
-    world = World(dist.get_rank(), size, int(os.environ.get("LOCAL_WORLD_SIZE", "1")), shards)
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    store, rank, _ = next(rendezvous("env://", timeout=WAIT))
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=WAIT)
     try:
-        yield world
-    except Exception as error:
-        if not world.leads or _lost_another(error):
+        yield World(rank, size, int(os.environ.get("LOCAL_WORLD_SIZE", "1")), shards)
+    except (Exception, KeyboardInterrupt) as error:
+        if not _is_first_to_fail(store, rank):
             time.sleep(LAST_WORDS_SECONDS)
+            raise SystemExit(1) from error
+        if isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error).lower()):
+            raise RuntimeError(
+                "another process of this run has ended without a word, perhaps for lack of memory; start it again, and "
+                "it continues from its last checkpoint"
+            ) from error
         raise
     dist.destroy_process_group()
 
 
-def _lost_another(error: Exception) -> bool:
-    """Whether this is no more than the echo of another process's end."""
-    words = str(error).lower()
-    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in words)
+def _is_first_to_fail(store: Store, rank: int) -> bool:
+    try:
+        return bool(store.compare_set("failed", "", str(rank)) == str(rank).encode())
+    except RuntimeError:  # the first process held the store, and is gone
+        return False
 
 
 def own_device() -> torch.device:

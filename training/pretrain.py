@@ -20,6 +20,7 @@ from training.corpus import Corpus, PackedRows, build_corpus, open_corpus
 from training.events import TrainingEvent
 from training.finetune import run_key_of, write_manifest
 from training.objectives import CausalLanguageModel, MaskedLanguageModel
+from training.parallel import ALONE, World
 from training.trainer import Trainer
 
 Texts = Callable[[], Iterable[str]]  # asked for a fresh stream each time it is read
@@ -38,7 +39,8 @@ def prepare(
     train: Texts, validation: Texts, make_tokenizer: Callable[[Texts], Tokenizer], tokenizer_kind: str, output: Path
 ) -> Corpora:
     """Trains the tokenizer and streams both texts to token files in `output`; found again when nothing has changed:
-    neither text, nor `tokenizer_kind`, which says how the tokenizer is trained."""
+    neither text, nor `tokenizer_kind`, which says how the tokenizer is trained. Of several processes the first calls it
+    before the others, which then find its files."""
     folder = output / "corpus"
     done = folder / "done"
     fingerprint = f"{tokenizer_kind} {_digest(train())} {_digest(validation())}"
@@ -71,7 +73,12 @@ def packed_rows(corpus: Corpus, tokenizer: Tokenizer, config: TransformerConfig,
 
 
 def pretrain(
-    config: TransformerConfig, corpora: Corpora, recipe: PretrainRecipe, output: Path, device: torch.device
+    config: TransformerConfig,
+    corpora: Corpora,
+    recipe: PretrainRecipe,
+    output: Path,
+    device: torch.device,
+    world: World = ALONE,
 ) -> Iterator[TrainingEvent]:
     """Trains a model of this shape from random weights and leaves it in `output/model`; the manifest comes last.
 
@@ -99,8 +106,10 @@ def pretrain(
         objective = CausalLanguageModel(model, train, validation, recipe.batch_rows, recipe.seed)
     description: dict[str, Any] = {"recipe": asdict(recipe), "config": config.to_dict()}
     description |= {"train": corpora.train.sha256, "validation": corpora.validation.sha256}
-    trainer = Trainer(objective, recipe.optimisation, output / "checkpoint", run_key_of(description))
+    trainer = Trainer(objective, recipe.optimisation, output / "checkpoint", run_key_of(description), world)
     yield from trainer.run()
+    if not world.leads:
+        return
     finished = TextModel(config)
     finished.load_state_dict(model.state_dict())
     save_model(finished.eval(), tokenizer, output / "model")

@@ -3,9 +3,10 @@
 `vitrine pretrain NAME` runs one; the benchmarks run the same. Sizes are chosen for half an hour on two cores.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
 
@@ -14,10 +15,17 @@ from model.tokenizer import BEGIN, END, END_OF_TEXT, PAD, Tokenizer, train_byte_
 from training.catalogue import chinese_segmentation, language_model_texts
 from training.config import PretrainRecipe
 from training.events import TrainingEvent
+from training.parallel import ALONE, World
 from training.pretrain import Texts, prepare, pretrain
 from training.sequences import SequenceRecipe, load_pairs, train_sequences
 
-Run = Callable[[Path, Path, torch.device], Iterator[TrainingEvent]]  # cache, output, device
+
+class Run(Protocol):
+    """Trains a model and leaves it in `output`; downloads lie in `cache`."""
+
+    def __call__(
+        self, cache: Path, output: Path, device: torch.device, world: World = ALONE
+    ) -> Iterator[TrainingEvent]: ...
 
 
 @dataclass(frozen=True)
@@ -41,17 +49,21 @@ CHINESE_ENCODER_RECIPE = PretrainRecipe(num_epochs=5, batch_rows=16, row_tokens=
 CHINESE_ENCODER_VOCABULARY = 6_000
 
 
-def run_chinese_encoder(cache: Path, output: Path, device: torch.device) -> Iterator[TrainingEvent]:
+def run_chinese_encoder(
+    cache: Path, output: Path, device: torch.device, world: World = ALONE
+) -> Iterator[TrainingEvent]:
     """Masked language model over Chinese news and reviews; held-out rows of either are never seen."""
-    texts = language_model_texts(cache)
-    corpora = prepare(
-        stream(texts, "train"),
-        stream(texts, "validation"),
-        lambda train: train_wordpiece(train(), CHINESE_ENCODER_VOCABULARY),
-        f"wordpiece {CHINESE_ENCODER_VOCABULARY}",
-        output,
-    )
-    yield from pretrain(chinese_encoder_config(corpora.tokenizer), corpora, CHINESE_ENCODER_RECIPE, output, device)
+    with world.leader_first():
+        texts = language_model_texts(cache)
+        corpora = prepare(
+            stream(texts, "train"),
+            stream(texts, "validation"),
+            lambda train: train_wordpiece(train(), CHINESE_ENCODER_VOCABULARY),
+            f"wordpiece {CHINESE_ENCODER_VOCABULARY}",
+            output,
+        )
+    config = chinese_encoder_config(corpora.tokenizer)
+    yield from pretrain(config, corpora, CHINESE_ENCODER_RECIPE, output, device, world)
 
 
 def chinese_writer_config(tokenizer: Tokenizer) -> TransformerConfig:
@@ -68,17 +80,21 @@ CHINESE_WRITER_RECIPE = PretrainRecipe(num_epochs=3, batch_rows=8, row_tokens=25
 CHINESE_WRITER_VOCABULARY = 6_000
 
 
-def run_chinese_writer(cache: Path, output: Path, device: torch.device) -> Iterator[TrainingEvent]:
+def run_chinese_writer(
+    cache: Path, output: Path, device: torch.device, world: World = ALONE
+) -> Iterator[TrainingEvent]:
     """Causal language model over the same text."""
-    texts = language_model_texts(cache)
-    corpora = prepare(
-        stream(texts, "train"),
-        stream(texts, "validation"),
-        lambda train: train_byte_bpe(train(), CHINESE_WRITER_VOCABULARY, split_characters=True),
-        f"byte BPE, characters split, {CHINESE_WRITER_VOCABULARY}",
-        output,
-    )
-    yield from pretrain(chinese_writer_config(corpora.tokenizer), corpora, CHINESE_WRITER_RECIPE, output, device)
+    with world.leader_first():
+        texts = language_model_texts(cache)
+        corpora = prepare(
+            stream(texts, "train"),
+            stream(texts, "validation"),
+            lambda train: train_byte_bpe(train(), CHINESE_WRITER_VOCABULARY, split_characters=True),
+            f"byte BPE, characters split, {CHINESE_WRITER_VOCABULARY}",
+            output,
+        )
+    config = chinese_writer_config(corpora.tokenizer)
+    yield from pretrain(config, corpora, CHINESE_WRITER_RECIPE, output, device, world)
 
 
 def chinese_segmenter_config(tokenizer: Tokenizer) -> TransformerConfig:
@@ -117,13 +133,16 @@ def pieces(words: Sequence[str], max_characters: int) -> list[list[str]]:
     return found
 
 
-def run_chinese_segmenter(cache: Path, output: Path, device: torch.device) -> Iterator[TrainingEvent]:
+def run_chinese_segmenter(
+    cache: Path, output: Path, device: torch.device, world: World = ALONE
+) -> Iterator[TrainingEvent]:
     """Encoder-decoder from unsegmented news text to the same with a space between words.
 
     It learns from pieces of at most SEGMENTER_CHARACTERS, cut after punctuation: of whole sentences it had learned to
     copy only a third after two epochs.
     """
-    splits = chinese_segmentation(cache)
+    with world.leader_first():
+        splits = chinese_segmentation(cache)
     tokenizer = train_byte_bpe(
         splits["train"]["target"], CHINESE_SEGMENTER_VOCABULARY, encoder_decoder=True, split_characters=True
     )
@@ -139,7 +158,7 @@ def run_chinese_segmenter(cache: Path, output: Path, device: torch.device) -> It
         sources = ["".join(words) for words in targets]
         pairs.append(load_pairs(sources, [" ".join(words) for words in targets], tokenizer, config.max_positions))
     train, validation = pairs
-    yield from train_sequences(config, tokenizer, train, validation, CHINESE_SEGMENTER_RECIPE, output, device)
+    yield from train_sequences(config, tokenizer, train, validation, CHINESE_SEGMENTER_RECIPE, output, device, world)
 
 
 def stream(texts: Mapping[str, list[str]], split: str) -> Texts:

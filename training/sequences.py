@@ -16,6 +16,7 @@ from training.config import Optimisation
 from training.events import TrainingEvent
 from training.finetune import run_key_of, write_manifest
 from training.objectives import SequenceToSequence, TextPairs
+from training.parallel import ALONE, World
 from training.trainer import Trainer
 
 
@@ -66,6 +67,7 @@ def train_sequences(
     recipe: SequenceRecipe,
     output: Path,
     device: torch.device,
+    world: World = ALONE,
 ) -> Iterator[TrainingEvent]:
     """Trains a model of this shape from random weights and leaves it in `output/model`; the manifest comes last.
 
@@ -77,7 +79,9 @@ def train_sequences(
     digest = hashlib.sha256(json.dumps([train.sources, train.targets]).encode()).hexdigest()
     description = {"recipe": asdict(recipe), "config": config.to_dict(), "train": digest}
     run_key = run_key_of(description)
-    trainer = Trainer(objective, recipe.optimisation, output / "checkpoint", run_key)
+    trainer = Trainer(objective, recipe.optimisation, output / "checkpoint", run_key, world)
     yield from trainer.run()
+    if not world.leads:
+        return
     save_model(model.eval(), tokenizer, output / "model")
     write_manifest(output, trainer, description)
