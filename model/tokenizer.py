@@ -58,7 +58,10 @@ class Tokenizer:
 
     @classmethod
     def load(cls, folder: Path) -> "Tokenizer":
-        return cls(tokenizers.Tokenizer.from_file(str(folder / TOKENIZER_FILE)))
+        try:
+            return cls(tokenizers.Tokenizer.from_file(str(folder / TOKENIZER_FILE)))
+        except Exception as error:  # the library knows no narrower one
+            raise ValueError(f"{TOKENIZER_FILE} can't be read ({error}); fetch the folder again") from None
 
     def save(self, folder: Path) -> None:
         self._inner.save(str(folder / TOKENIZER_FILE))

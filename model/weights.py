@@ -8,12 +8,13 @@ import json
 import os
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from model import huggingface
 from model.config import TransformerConfig
+from model.files import open_tensors
 from model.heads import TextModel
 from model.tokenizer import TOKENIZER_FILE, Tokenizer
 
@@ -77,7 +78,7 @@ def load_tensors(model: TextModel, tensors: dict[str, Tensor], may_miss: tuple[s
 def read_tensors(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise ValueError(f"{path.name} is missing; only safetensors weights are read, convert the checkpoint first")
-    with safe_open(path, framework="pt") as file:
+    with open_tensors(path) as file:
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - safe_open is not a mapping
 
 

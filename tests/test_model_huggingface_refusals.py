@@ -36,6 +36,8 @@ from tests.reference import (
         ("bert", {"position_embedding_type": "relative_key"}, "position_embedding_type is 'relative_key'.*'absolute'"),
         ("bert", {"hidden_act": "silu"}, "activation 'silu' is not supported; use one of"),
         ("bert", {"is_decoder": True}, "is_decoder is True"),
+        ("bert", {"hidden_size": "768"}, "hidden_size is '768'; it must be a number"),
+        ("bert", {"num_hidden_layers": None}, "num_hidden_layers is None; it must be a number"),
         ("bert", {"architectures": ["BertForQuestionAnswering"]}, "'BertForQuestionAnswering' is not supported; use one of"),
         ("bert", {"architectures": ["BertModel"]}, r"tensor 'cls\..*has no place in BertModel"),
         ("bert", {"num_hidden_layers": 1}, "unexpected.*layers.1"),
@@ -65,6 +67,8 @@ def test_what_can_not_be_computed_is_refused(layout: str, fields: dict[str, Any]
         ({"problem_type": "ranking"}, "problem_type is 'ranking'; use one of"),
         ({"problem_type": "regression"}, "'regression' with 3 outputs; only one"),
         ({"id2label": {"0": "no", "2": "yes", "3": "maybe"}}, r"id2label has the ids \[0, 2, 3\]; they must be 0 to 2"),
+        ({"id2label": {"no": "yes"}}, "id2label is {'no': 'yes'}; it must name a label for each number"),
+        ({"id2label": ["no", "yes"]}, "id2label is .*; it must name a label for each number"),
         ({"architectures": None}, "the tensors fit .*name one class in 'architectures'"),
     ],
 )
@@ -73,6 +77,46 @@ def test_unclear_classes_are_refused(fields: dict[str, Any], words: str, tmp_pat
     folder = save_reference(reference_model(case), "bert", tmp_path / "model")
     change_config(folder, **fields)
     with pytest.raises(ValueError, match=words):
+        load_config(folder)
+
+
+DAMAGED: list[tuple[str, str, bytes, str]] = [
+    ("config.json", "cut off", b'{"model_type": ', r"config\.json is not JSON .*; fetch the folder again"),
+    ("config.json", "in UTF-16", "{}".encode("utf-16"), r"config\.json is not JSON"),
+    ("config.json", "a list", b"[]", r"config\.json is not a JSON object"),
+    ("model.safetensors", "empty", b"", r"model\.safetensors is no whole safetensors file .*; copy or fetch it again"),
+    ("model.safetensors", "a pointer to git's large files", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "is no whole safetensors"),
+    ("model.safetensors", "a web page", b"<html>not found</html>", "is no whole safetensors file"),
+    ("tokenizer.json", "a web page", b"<html>not found</html>", r"tokenizer\.json can't be read"),
+    ("tokenizer.json", "of nothing", b"{}", r"tokenizer\.json can't be read"),
+    ("modules.json", "cut off", b"[", r"modules\.json is not JSON"),
+    ("modules.json", "of other things", b'[{"a": 1}]', r"modules\.json is no list of steps"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "what", "content", "words"), DAMAGED, ids=[f"{row[0]} {row[1]}" for row in DAMAGED])
+def test_a_damaged_file_is_named(tmp_path: Path, name: str, what: str, content: bytes, words: str) -> None:
+    folder = bert(tmp_path / "model")
+    (folder / name).write_bytes(content)
+    with pytest.raises(ValueError, match=words):
+        load_model(folder)
+
+
+def test_weights_that_were_cut_off_are_named_wherever_the_cut_is(tmp_path: Path) -> None:
+    folder = bert(tmp_path / "model")
+    whole = (folder / "model.safetensors").read_bytes()
+    for length in (4, 100, len(whole) // 2, len(whole) - 1):
+        (folder / "model.safetensors").write_bytes(whole[:length])
+        with pytest.raises(ValueError, match="is no whole safetensors file"):
+            load_model(folder)
+
+
+@pytest.mark.parametrize("index", ["{}", '{"weight_map": ["a"]}', '{"weight_map": {"a": 1}}'])
+def test_an_index_without_shards_is_refused(tmp_path: Path, index: str) -> None:
+    folder = bert(tmp_path / "model")
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_text(index)
+    with pytest.raises(ValueError, match=r"has no 'weight_map'|names the shard '1', which is not there"):
         load_config(folder)
 
 

@@ -146,7 +146,8 @@ def test_a_saved_adapter_loads_to_the_same_answers(config: TransformerConfig, lo
 
 @pytest.mark.parametrize("architecture", ["encoder", "decoder"])
 def test_training_leaves_the_base_exactly_as_it_was_and_starts_from_its_answers(architecture: str) -> None:
-    base = random_model(small_config(architecture))
+    torch.manual_seed(0)  # the adapters start at random
+    base = random_model(small_config(architecture, dropout=0.0))  # else six losses are noise
     config = base.config.with_task("classification", ("no", "maybe", "yes"), "mean", "tanh")
     model = random_model(config, 1)
     model.stack.load_state_dict(base.stack.state_dict())

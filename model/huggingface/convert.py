@@ -46,7 +46,7 @@ def import_config(fields: dict[str, Any], tensor_names: Collection[str], pooling
     for name, value in layout.required.items():
         if fields.get(name, value) != value:
             raise ValueError(f"{name} is {fields[name]!r}; this changes the arithmetic, only {value!r} is supported")
-    values = {ours: fields.get(theirs, default) for ours, (theirs, default) in layout.fields.items()}
+    values = {ours: _number(fields, theirs, default) for ours, (theirs, default) in layout.fields.items()}
     task = _task(fields, layout, tensor_names, pooling)
     values |= layout.fixed | _special_values(layout, values)
     values["activation"] = _activation(fields.get(layout.activation, "gelu_new" if layout.name == "gpt2" else "gelu"))
@@ -62,6 +62,15 @@ def import_config(fields: dict[str, Any], tensor_names: Collection[str], pooling
         values["labels"] = _labels(fields)
     _check_language_model(layout, task, values["activation"])
     return TransformerConfig(**values)
+
+
+def _number(fields: dict[str, Any], name: str, default: Any) -> Any:
+    """A field that is a number, or null where that means something."""
+    value = fields.get(name, default)
+    may_miss = default is None or name.endswith("_token_id")
+    if (isinstance(value, int | float) and not isinstance(value, bool)) or (value is None and may_miss):
+        return value
+    raise ValueError(f"{name} is {value!r}; it must be a number")
 
 
 def _special_values(layout: Layout, values: dict[str, Any]) -> dict[str, Any]:
@@ -126,7 +135,10 @@ def _problem(fields: dict[str, Any]) -> Task:
 
 def _labels(fields: dict[str, Any]) -> tuple[str, ...]:
     """In the order of their ids; Hugging Face names unnamed ones LABEL_0, LABEL_1 and takes two when none are told."""
-    named = {int(number): str(label) for number, label in (fields.get("id2label") or {}).items()}
+    given = fields.get("id2label") or {}
+    if not isinstance(given, dict) or not all(str(number).isdecimal() for number in given):
+        raise ValueError(f"id2label is {given!r:.80}; it must name a label for each number from 0 on")
+    named = {int(number): str(label) for number, label in given.items()}
     count = len(named) or fields.get("num_labels", 2)
     if named and sorted(named) != list(range(count)):
         raise ValueError(f"id2label has the ids {sorted(named)}; they must be 0 to {count - 1}")

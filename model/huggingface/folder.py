@@ -8,13 +8,13 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from model.config import Pooling, TransformerConfig
+from model.files import open_tensors, read_json, read_json_value
 from model.heads import TextModel
 from model.huggingface.convert import (
     export_config,
@@ -59,7 +59,8 @@ def read_tensors(folder: Path, config: TransformerConfig) -> dict[str, Tensor]:
     """The weights of a Hugging Face folder under our names, in float32."""
     tensors: dict[str, Tensor] = {}
     for file in _weight_files(folder):
-        tensors |= load_file(file)
+        with open_tensors(file) as opened:
+            tensors |= {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - no mapping
     return import_tensors(tensors, config, layout_named(read_json(folder / CONFIG_FILE).get("model_type")))
 
 
@@ -142,8 +143,11 @@ def _pooling(folder: Path) -> Pooling | None:
     """How a sentence-transformers folder pools; None for a folder that is none."""
     if not (folder / "modules.json").is_file():
         return None
-    modules = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
-    kinds = {module["type"].rpartition(".")[2]: module["path"] for module in modules}
+    modules = read_json_value(folder / "modules.json")
+    try:
+        kinds = {module["type"].rpartition(".")[2]: module["path"] for module in modules}
+    except (TypeError, KeyError, AttributeError):
+        raise ValueError("modules.json is no list of steps with 'type' and 'path'; fetch the folder again") from None
     if "Pooling" not in kinds:
         return None
     if unknown := sorted(kinds.keys() - {"Transformer", "Pooling", "Normalize"}):
@@ -167,7 +171,10 @@ def _weight_files(folder: Path) -> list[Path]:
     if (folder / WEIGHTS_FILE).is_file():
         return [folder / WEIGHTS_FILE]
     if (folder / INDEX_FILE).is_file():
-        names = sorted(set(read_json(folder / INDEX_FILE)["weight_map"].values()))
+        shards = read_json(folder / INDEX_FILE).get("weight_map")
+        if not isinstance(shards, dict):
+            raise ValueError(f"{INDEX_FILE} has no 'weight_map'; fetch the folder again")
+        names = sorted(set(map(str, shards.values())))
         for name in names:
             if Path(name).name != name or not (folder / name).is_file():
                 raise ValueError(f"{INDEX_FILE} names the shard {name!r}, which is not there; fetch the folder again")
@@ -181,23 +188,14 @@ def _weight_files(folder: Path) -> list[Path]:
 
 
 def _names(file: Path) -> list[str]:
-    with safe_open(file, framework="pt") as opened:
+    with open_tensors(file) as opened:
         return list(opened.keys())
 
 
 def _tensor(file: Path, name: str) -> Tensor:
-    with safe_open(file, framework="pt") as opened:
+    with open_tensors(file) as opened:
         tensor: Tensor = opened.get_tensor(name)
         return tensor
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise ValueError(f"{path.name} is missing in {path.parent.name}; is this a model folder?")
-    fields = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(fields, dict):
-        raise ValueError(f"{path.name} is not a JSON object")
-    return fields
 
 
 def write_json(path: Path, content: object) -> None:
