@@ -209,12 +209,31 @@ class TextStream:
 
 
 def train_wordpiece(texts: Iterable[str], vocab_size: int, lowercase: bool = True) -> Tokenizer:
-    """WordPiece (Schuster and Nakajima 2012) as BERT uses it, trained on these texts.
+    """WordPiece (Schuster and Nakajima 2012) as BERT uses it, trained on these texts; the same texts give the same one.
 
     Text is put in Unicode's compatibility form first (full-width letters and digits become plain ones), control
-    characters are dropped, and every Chinese character is a word of its own.
+    characters are dropped, and every Chinese character is a word of its own. The texts are read twice: those of an
+    iterator, which can be read once only, are kept in memory.
     """
-    inner = tokenizers.Tokenizer(models.WordPiece(unk_token=UNKNOWN))
+    texts = list(texts) if isinstance(texts, Iterator) else texts
+    special = [PAD, UNKNOWN, CLS, SEP, MASK]
+    inner = _blank_wordpiece({}, lowercase)
+    inner.train_from_iterator(_non_empty(texts), trainers.WordPieceTrainer(vocab_size=0, show_progress=False))
+    # The library numbers the characters within words ("##a") in the order of a hash table, another in each run, and
+    # settles ties by number. Named beforehand, as special tokens, they have an order.
+    within = sorted(token for token in inner.get_vocab() if token.startswith("##"))
+    trainer = trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=[*special, *within], show_progress=False)
+    inner.train_from_iterator(_non_empty(texts), trainer)
+    trained = _blank_wordpiece(inner.get_vocab(), lowercase)
+    trained.add_special_tokens(special)
+    trained.post_processor = processors.TemplateProcessing(
+        single=f"{CLS} $A {SEP}", pair=f"{CLS} $A {SEP} $B:1 {SEP}:1", special_tokens=[(CLS, 2), (SEP, 3)]
+    )
+    return Tokenizer(trained)
+
+
+def _blank_wordpiece(vocabulary: dict[str, int], lowercase: bool) -> tokenizers.Tokenizer:
+    inner = tokenizers.Tokenizer(models.WordPiece(vocabulary, unk_token=UNKNOWN))
     inner.normalizer = normalizers.Sequence(
         [
             normalizers.NFKC(),
@@ -223,14 +242,7 @@ def train_wordpiece(texts: Iterable[str], vocab_size: int, lowercase: bool = Tru
     )
     inner.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     inner.decoder = decoders.WordPiece()
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=vocab_size, special_tokens=[PAD, UNKNOWN, CLS, SEP, MASK], show_progress=False
-    )
-    inner.train_from_iterator(_non_empty(texts), trainer)
-    inner.post_processor = processors.TemplateProcessing(
-        single=f"{CLS} $A {SEP}", pair=f"{CLS} $A {SEP} $B:1 {SEP}:1", special_tokens=[(CLS, 2), (SEP, 3)]
-    )
-    return Tokenizer(inner)
+    return inner
 
 
 def train_byte_bpe(

@@ -1,6 +1,7 @@
 """Tokenizers trained here: offsets point at the text they stand for, and no text is lost on the way and back."""
 
 import unicodedata
+from collections.abc import Callable
 from itertools import pairwise, permutations
 from pathlib import Path
 
@@ -158,6 +159,16 @@ def test_each_token_of_a_pair_tells_which_text_it_is_of(layout: str) -> None:
         own = [index for index, text in enumerate(encoding.texts) if text == which and not encoding.special[index]]
         pieces = dict.fromkeys(encoding.offsets[index] for index in own)  # the bytes of one character share a place
         assert "".join("".join(pair[which][start:end] for start, end in pieces).split()) == "".join(pair[which].split())
+
+
+@pytest.mark.parametrize("train", [train_wordpiece, train_byte_bpe])
+def test_the_same_texts_give_the_same_tokenizer(train: Callable[..., Tokenizer]) -> None:
+    words = [f"{first}{second}{first}" for first, second in permutations("abcdefgäöüкиת", 2)]  # full of ties
+    texts = [*CORPUS, " ".join(words)]
+    first = train(texts, 420)
+    assert first.vocab_size == 420
+    for again in (train(texts, 420), train(iter(texts), 420), train(tuple(texts), 420)):
+        assert again._inner.to_str() == first._inner.to_str()
 
 
 @often

@@ -14,7 +14,7 @@ import training.corpus
 from model.tokenizer import CLS, END_OF_TEXT, SEP, Tokenizer, train_byte_bpe, train_wordpiece
 from tests.running_text import corpus_of, sentences
 from tests.small import few, small_config
-from training.corpus import PackedRows, build_corpus, open_corpus, pack_pieces, read_documents
+from training.corpus import Documents, PackedRows, build_corpus, open_corpus, pack_pieces, read_documents
 from training.pretrain import packed_rows
 
 
@@ -54,6 +54,8 @@ def test_documents_are_read_a_line_each(tmp_path: Path) -> None:
     (tmp_path / "b.jsonl").write_text('{"text": "one\\ntwo"}\n\n{"text": "电影", "more": 1}\n', encoding="utf-8")
     assert list(read_documents(tmp_path / "a.txt")) == ["one", "", "电影", '{"text": "x"}']
     assert list(read_documents(tmp_path / "b.jsonl")) == ["one\ntwo", "电影"]
+    twice = Documents(tmp_path / "a.txt")
+    assert list(twice) == list(twice) == ["one", "", "电影", '{"text": "x"}']
 
 
 @pytest.mark.parametrize(

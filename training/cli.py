@@ -15,7 +15,7 @@ from model.weights import is_model_folder
 from training.catalogue import DATASETS, write_splits
 from training.choose import choose_recipe
 from training.config import PretrainRecipe, Recipe
-from training.corpus import read_documents
+from training.corpus import Documents
 from training.events import Evaluated, Noted, Progress, Started, TrainingEvent
 from training.finetune import USUAL_METRIC, finetune, load_data
 from training.parallel import ALONE, World, join_world, own_device
@@ -176,8 +176,8 @@ def _pretrain_on_own_text(arguments: argparse.Namespace, output: Path, world: Wo
 
     with world.leader_first():
         corpora = prepare(
-            lambda: read_documents(arguments.data),
-            lambda: read_documents(arguments.validation),
+            lambda: Documents(arguments.data),
+            lambda: Documents(arguments.validation),
             make_tokenizer,
             f"{task} {vocabulary}",
             output,

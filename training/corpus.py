@@ -75,6 +75,16 @@ def open_corpus(folder: Path) -> Corpus:
     return Corpus(ids, np.load(folder / "bounds.npy"), facts["num_characters"], facts["sha256"])
 
 
+@dataclass(frozen=True)
+class Documents:
+    """The documents of a file, streamed anew each time they are gone through."""
+
+    path: Path
+
+    def __iter__(self) -> Iterator[str]:
+        return read_documents(self.path)
+
+
 def read_documents(path: Path) -> Iterator[str]:
     """Streams the documents of a file: one a line of .txt, the "text" of each line of .jsonl."""
     with open(path, "rb") as file:
