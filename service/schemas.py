@@ -362,6 +362,9 @@ class CreateJobRequest(Request):
     class_weights: (
         Literal["auto", "none", "balanced"] | dict[str, Annotated[float, Field(gt=0, le=1000, strict=False)]] | None
     ) = Field(default=None, description="weight of each label in the loss; 'balanced' gives every class the same say")
+    training_method: Literal["auto", "fine_tune", "few_shot"] = Field(
+        default="auto", description="few_shot: for up to 64 rows a label, from the base's own text vectors"
+    )
     early_stopping: Annotated[int, Field(ge=1, le=100)] | None = Field(
         default=None, description="evaluations without a better held-out figure that end the run"
     )

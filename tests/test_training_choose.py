@@ -4,11 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from model.batch import pad
+from model.weights import load_model
 from tests.conftest import write_jsonl
 from training.choose import choose_recipe
 from training.config import Recipe
-from training.finetune import Data, load_data
+from training.finetune import Data, finetune, load_data, read_manifest
 
 
 def data_of(folder: Path, counts: dict[str, int], words: int = 6) -> Data:
@@ -61,7 +64,7 @@ def test_no_text_is_cut_unless_the_base_must(minilm: Path, tmp_path: Path, words
 
 
 def test_the_multiplier_scales_the_rate_that_suits_the_adapter(minilm: Path, tmp_path: Path) -> None:
-    data = data_of(tmp_path, {"a": 10, "b": 10})
+    data = data_of(tmp_path, {"a": 100, "b": 100})
     rates = {
         (adapter, multiplier): choose_recipe({"adapter": adapter}, data, minilm, multiplier).recipe.learning_rate
         for adapter in ("full", "lora")
@@ -69,6 +72,39 @@ def test_the_multiplier_scales_the_rate_that_suits_the_adapter(minilm: Path, tmp
     }
     assert rates["full", 3.0] == pytest.approx(3 * rates["full", 1.0])
     assert rates["lora", 1.0] >= 5 * rates["full", 1.0]
+
+
+def test_few_rows_of_every_label_get_a_method_of_their_own(minilm: Path, tmp_path: Path) -> None:
+    few, reasons = choices_of(minilm, data_of(tmp_path, {"a": 60, "b": 12}))
+    assert (few.method, few.pooling) == ("few_shot", "mean")
+    assert "no label has more than 54 rows" in reasons["method"]
+    more, reasons = choices_of(minilm, data_of(tmp_path, {"a": 90, "b": 12}))
+    assert more.method == "fine_tune"
+    assert "'a' has 81 rows" in reasons["method"]
+    wished, reasons = choices_of(minilm, data_of(tmp_path, {"a": 60, "b": 12}), method="fine_tune")
+    assert (wished.method, wished.pooling) == ("fine_tune", None)
+    assert "method" not in reasons
+    adapter, _ = choices_of(minilm, data_of(tmp_path, {"a": 60, "b": 12}), adapter="lora")
+    assert adapter.method == "fine_tune", "adapters are tuned plainly"
+
+
+def test_a_few_rows_become_a_model_that_knows_them(minilm: Path, tmp_path: Path) -> None:
+    texts = {"sport": ["the striker scored twice", "a late goal won the match", "the team lost the final", "a fast race"],
+             "food": ["bake the bread for an hour", "add salt to the soup", "a pinch of sugar", "fry the onions"]}  # fmt: skip
+    rows = [
+        {"text": f"{text}, {more}", "label": label} for label, own in texts.items() for text in own for more in "xyz"
+    ]
+    data = load_data(write_jsonl(tmp_path / "rows.jsonl", rows), None, Recipe())
+    recipe = choose_recipe({}, data, minilm).recipe
+    (tmp_path / "run").mkdir()
+    for _ in finetune(minilm, data, recipe, tmp_path / "run", torch.device("cpu")):
+        pass
+    model, tokenizer = load_model(tmp_path / "run" / "model")
+    asked = ["the goalkeeper saved a penalty", "stir the sauce and add pepper"]
+    with torch.inference_mode():
+        answers = model.classify(pad(tokenizer.encode(asked, 32), 0)).argmax(dim=-1)
+    assert [model.config.labels[answer] for answer in answers] == ["sport", "food"]
+    assert read_manifest(tmp_path / "run")["recipe"]["method"] == "few_shot"
 
 
 def test_the_same_data_gets_the_same_recipe(minilm: Path, tmp_path: Path) -> None:

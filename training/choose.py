@@ -10,8 +10,10 @@ from typing import Any
 
 from model.weights import load_config, load_tokenizer
 from training.config import Recipe
+from training.few_shot import few_shot_fields
 from training.finetune import Data
 
+FEW_SHOT_ROWS = 64  # of the commonest class; from here on plain fine-tuning has enough
 FEW_ROWS = 1_000  # below this a batch is halved, so that an epoch still has enough steps
 WANTED_STEPS = 500  # of a run, within the bounds on epochs
 MIN_EPOCHS, MAX_EPOCHS = 2, 10
@@ -50,11 +52,19 @@ def choose_recipe(wanted: Mapping[str, Any], data: Data, base: Path, multiplier:
     def choose(name: str, value: object, reason: str) -> Any:
         if name in wanted:
             return wanted[name]
+        if name in found:  # by an earlier, more special rule
+            return found[name].value
         found[name] = Choice(name, value, reason)
         return value
 
     rows = len(data.train.rows)
     choose("max_length", *_max_length(data, base))
+    if _is_few_shot(wanted, data, base):
+        method = choose("method", *_method(data))
+        if method == "few_shot":
+            for name, value in few_shot_fields(rows).items():
+                scaled = value * multiplier if name == "learning_rate" else value
+                choose(name, scaled, "what suits few rows")
     batch_size = choose("batch_size", *_batch_size(rows))
     steps_an_epoch = -(-rows // batch_size)
     choose("num_epochs", *_num_epochs(steps_an_epoch))
@@ -69,6 +79,20 @@ def choose_recipe(wanted: Mapping[str, Any], data: Data, base: Path, multiplier:
     choose("evaluation_steps", *_evaluation_steps(data, steps_an_epoch))
     chosen: dict[str, Any] = {choice.name: choice.value for choice in found.values()}
     return Chosen(Recipe(**(chosen | dict(wanted))), tuple(found.values()))
+
+
+def _is_few_shot(wanted: Mapping[str, Any], data: Data, base: Path) -> bool:
+    """Whether the few-shot method can be had: it classifies texts by an encoder's vectors, and tunes the whole."""
+    fits = data.task == "classification" and load_config(base).architecture == "encoder"
+    return fits and wanted.get("adapter", "full") == "full"
+
+
+def _method(data: Data) -> tuple[str, str]:
+    """By the commonest class."""
+    label, most = Counter(data.train.labels).most_common(1)[0]
+    if most <= FEW_SHOT_ROWS:
+        return "few_shot", f"no label has more than {most} rows, and {FEW_SHOT_ROWS} are few"
+    return "fine_tune", f"{label!r} has {most:,} rows, more than the {FEW_SHOT_ROWS} that are few"
 
 
 def _max_length(data: Data, base: Path) -> tuple[int, str]:

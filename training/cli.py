@@ -33,6 +33,7 @@ RECIPE_OPTIONS = {  # of `pretrain`, by the field of the recipe each sets
     "seed": "seed",
 }  # fmt: skip
 TUNING_OPTIONS: dict[str, tuple[str, Any, str]] = {  # of `finetune`: field of the recipe, kind of value, meaning
+    "method": ("method", ("fine_tune", "few_shot"), "for up to 64 rows a label there is a way of its own"),
     "epochs": ("num_epochs", int, "times every row is learned from"),
     "batch-size": ("batch_size", int, "rows a step"),
     "learning-rate": ("learning_rate", float, "the highest, after the warm-up"),

@@ -9,6 +9,7 @@ MAX_EPOCHS = 50
 MAX_BATCH_SIZE = 256
 Schedule = Literal["linear", "cosine", "constant"]
 AdapterKind = Literal["full", "lora"]
+Method = Literal["fine_tune", "few_shot"]
 ClassWeights = Literal["none", "balanced"] | tuple[tuple[str, float], ...]  # or a weight for each label
 
 
@@ -53,6 +54,7 @@ class Recipe:
     """Hyperparameters of one fine-tuning run; `choose.py` sets those the user leaves open. Raises ValueError with
     value, limit and remedy."""
 
+    method: Method = "fine_tune"  # "few_shot" starts from what the base's vectors tell of the labels, see few_shot.py
     num_epochs: int = 3
     batch_size: int = 32  # rows
     learning_rate: float = 5e-5  # peak, reached after the warm-up
@@ -95,6 +97,8 @@ class Recipe:
                     raise ValueError(
                         f"class_weights has {weight} for {label!r}; choose a value above 0 and at most 1,000"
                     )
+        if self.method == "few_shot" and self.adapter == "lora":
+            raise ValueError("method is 'few_shot', which tunes the whole model; leave adapter at 'full'")
         if self.frozen_layers < 0:
             raise ValueError(f"frozen_layers is {self.frozen_layers}; choose 0 or more")
         _ = self.optimisation_for("loss")  # checks the rest

@@ -24,6 +24,7 @@ from training.data import DataTask, Examples, check_training, check_validation, 
 from training.evaluation.files import write_evaluation
 from training.events import Noted, Started, TrainingEvent
 from training.faults import DataFaults, Fault
+from training.few_shot import FewShot, few_shot_objective
 from training.labelled import Rows, encode_classes, encode_label_sets, encode_scores, encode_tags
 from training.objectives import ChooseLabels, Classify, Regress, TagWords, balanced_weights
 from training.oddities import cut_warning, find_leaks, leak_warning, odd_rows
@@ -104,7 +105,11 @@ def finetune(
     description: dict[str, Any] = {"recipe": asdict(recipe), "task": data.task, "labels": data.labels}
     description |= {"train": data.train.sha256, "validation": data.validation.sha256, "base": base.name}
     description["base_sha256"] = base_sha256
-    objective = make_objective(data.task, model, train, validation, recipe)
+    if recipe.method == "few_shot" and data.task == "classification":
+        weights = class_weights(recipe.class_weights, train.targets, data.labels)
+        objective: Objective = few_shot_objective(model, tokenizer, train, validation, recipe, weights)
+    else:
+        objective = make_objective(data.task, model, train, validation, recipe)
     optimisation = recipe.optimisation_for(USUAL_METRIC[data.task])
     trainer = Trainer(objective, optimisation, output / "checkpoint", run_key_of(description), world)
     for event in trainer.run():
@@ -114,6 +119,8 @@ def finetune(
                 yield Noted(str(odd))
     if isinstance(objective, Regress):
         objective.restore_scale()
+    if isinstance(objective, FewShot):
+        objective.finish()
     if not world.leads:
         return
     dynamics = objective.dynamics if isinstance(objective, Classify) else None
@@ -136,10 +143,12 @@ USUAL_METRIC: dict[DataTask, str] = {  # what a run of each task is judged by
 def make_objective(
     task: DataTask, model: TextModel, train: Rows[Any], validation: Rows[Any], recipe: Recipe
 ) -> Objective:
-    """What this task learns from encoded rows."""
+    """What this task learns from encoded rows by plain fine-tuning."""
     if task == "classification":
         weights = class_weights(recipe.class_weights, train.targets, model.config.labels)
         return Classify(model, train, validation, recipe.batch_size, recipe.seed, recipe.num_epochs, weights)
+    if recipe.method != "fine_tune":
+        raise ValueError(f"method is {recipe.method!r}, which is for classification; this is {task}")
     if recipe.class_weights != "none":
         raise ValueError(f"class_weights is {recipe.class_weights!r}, which is for classification; this is {task}")
     others = {"multi_label": ChooseLabels, "regression": Regress, "tagging": TagWords}

@@ -41,6 +41,7 @@ from training.oddities import odd_rows
 from training.report import data_report, read_source
 
 RECIPE_FIELDS = {  # of the API's hyperparameters
+    "training_method": "method",
     "n_epochs": "num_epochs",
     "batch_size": "batch_size",
     "max_length": "max_length",

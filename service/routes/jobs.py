@@ -21,7 +21,14 @@ from service.schemas import (
 )
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning"])
-OWN_HYPERPARAMETERS = ("task", "adapter", "class_weights", "early_stopping", "max_length")  # beside OpenAI's
+OWN_HYPERPARAMETERS = (
+    "task",
+    "adapter",
+    "class_weights",
+    "early_stopping",
+    "max_length",
+    "training_method",
+)  # beside OpenAI's
 RETRY_WINDOW_SECONDS = 600.0  # a client's automatic retry of a create comes within minutes
 
 

@@ -74,9 +74,12 @@ function curves(place, job, log) {
 }
 
 function facts(job) {
-  const { n_epochs: epochs, batch_size: batch, learning_rate_multiplier: rate } = job.hyperparameters;
+  const { n_epochs: epochs, batch_size: batch, learning_rate: rate, training_method: method } = job.hyperparameters;
+  const because = (name, value) => (job.reasons[name] ? `${value} (${job.reasons[name]})` : value);
   const rows = [
-    ["Base model", job.model], ["Epochs", epochs], ["Batch size", batch], ["Learning rate multiplier", rate], ["Seed", job.seed],
+    ["Base model", job.model], ["Method", method && because("training_method", method.replace("_", "-"))],
+    ["Epochs", because("n_epochs", epochs)], ["Batch size", because("batch_size", batch)],
+    ["Learning rate", rate && because("learning_rate", rate)], ["Seed", job.seed],
     ["Training file", job.training_file], ["Validation file", job.validation_file ?? "split from the training file"],
     ["Tokens trained", job.trained_tokens ? count(job.trained_tokens) : null],
     ["Time taken", job.finished_at ? duration(job.finished_at - job.created_at) : null], ["Job", job.id],

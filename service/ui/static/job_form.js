@@ -42,10 +42,11 @@ export class JobForm {
       const file = await api.uploadFile(this.file.files[0]);
       this.status.textContent = "Creating the job…";
       const suffix = byId("job-suffix").value.trim();
+      const epochs = byId("job-epochs").value;
       const job = await api.createJob({
         model: this.model.value,
         training_file: file.id,
-        hyperparameters: { n_epochs: Number(byId("job-epochs").value) },
+        ...(epochs ? { hyperparameters: { n_epochs: Number(epochs) } } : {}),
         ...(suffix ? { suffix } : {}),
       });
       byId("job-form").reset();
