@@ -79,7 +79,9 @@ def assert_same_scores(service: Service, model_id: str, texts: list[str], folder
 def test_a_tuned_classifier_is_exported_and_transformers_gives_the_same(
     service: Service, movie_rows: Rows, sentences: list[str], tmp_path: Path
 ) -> None:
-    job, _ = tune(service, write_jsonl(tmp_path / "rows.jsonl", movie_rows[:96]), suffix="export", training_method="fine_tune")
+    job, _ = tune(
+        service, write_jsonl(tmp_path / "rows.jsonl", movie_rows[:96]), suffix="export", training_method="fine_tune"
+    )
     assert job.fine_tuned_model is not None
     assert_same_scores(service, job.fine_tuned_model, sentences[:16], tmp_path / "exported")
 
