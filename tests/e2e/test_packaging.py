@@ -83,7 +83,9 @@ def test_finetune_command_trains_with_a_bar_and_leaves_a_manifest(
     rows = write_jsonl(tmp_path / "rows.jsonl", movie_rows[:160])
     home = new_home(tmp_path, cache)
     command = [sys.executable, "-m", "service.cli", "finetune", "--data", str(rows), "--base", "minilm-l6"]
-    shown = run(*command, "--output", str(tmp_path / "tuned"), "--epochs", "1", VITRINE_HOME=str(home))
+    shown = run(
+        *command, "--output", str(tmp_path / "tuned"), "--epochs", "1", "--batch-size", "32", VITRINE_HOME=str(home)
+    )
     assert "step 5: accuracy" in shown
     assert "5/5" in shown, "the bar reaches its end"
     manifest = json.loads((tmp_path / "tuned" / "manifest.json").read_text())
