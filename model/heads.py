@@ -87,7 +87,7 @@ class LanguageModelHead(nn.Module):
             hidden = self.norm(self.activation(self.dense(hidden.to(self.dense.weight.dtype))))
         matrix = embedding if self.output is None else self.output.weight
         logits = F.linear(hidden.to(matrix.dtype), matrix)
-        return logits if self.bias is None else logits.float() + self.bias
+        return logits if self.bias is None else widened(logits) + self.bias
 
 
 class TextModel(nn.Module):

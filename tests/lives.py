@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import pkgutil
+import resource
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,11 +36,13 @@ class Run:
     recipe: Recipe
     output: Path
 
-    def live(self, blow: "Blow | None" = None, after_seconds: float | None = None) -> bool:
+    def live(
+        self, blow: "Blow | None" = None, after_seconds: float | None = None, largest_file: int | None = None
+    ) -> bool:
         """One life in a process of its own -> whether it came to the run's end. It is ended by the blow, or from
-        outside so long after its training began."""
+        outside so long after its training began; and may write no file of more bytes than `largest_file`."""
         ours, its = SERVER.Pipe()
-        child = SERVER.Process(target=_live, args=(self, blow, its))
+        child = SERVER.Process(target=_live, args=(self, blow, largest_file, its))
         child.start()
         assert ours.poll(LIFE_SECONDS), "training did not begin"
         child.join(LIFE_SECONDS if after_seconds is None else after_seconds)
@@ -92,8 +95,10 @@ def _die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _live(run: Run, blow: Blow | None, began: Connection) -> None:
+def _live(run: Run, blow: Blow | None, largest_file: int | None, began: Connection) -> None:
     torch.set_num_threads(1)
+    if largest_file is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
     if blow is not None:
         blow.prepare()
     run.output.mkdir(exist_ok=True)

@@ -1,5 +1,7 @@
 """Small random models for property tests: shapes drawn by hypothesis, weights large enough that every part shows."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -8,7 +10,8 @@ from hypothesis import strategies as st
 
 from model.config import TransformerConfig
 from model.heads import TextModel
-from model.tokenizer import Encoding
+from model.tokenizer import Encoding, train_wordpiece
+from model.weights import save_model
 
 VOCABULARY = 40
 TASKS = {"encoder": "masked_lm", "decoder": "causal_lm", "encoder_decoder": "seq2seq"}
@@ -63,3 +66,15 @@ def gap(first: torch.Tensor, second: torch.Tensor) -> float:
     """The largest difference between two tensors of one shape."""
     assert first.shape == second.shape
     return float((first - second).detach().abs().max()) if first.numel() else 0.0
+
+
+def save_small_encoder(folder: Path, words: Sequence[str]) -> Path:
+    """A random encoder of some thousand weights, with dropout and a tokenizer that knows these words, to be tuned."""
+    tokenizer = train_wordpiece([" ".join(words)] * 5, 200)
+    config = small_config(
+        "encoder", vocab_size=tokenizer.vocab_size, width=32, feed_forward_width=64, num_segments=2,
+        norm_embeddings=True, dropout=0.1, bos_id=None, eos_id=None,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    save_model(TextModel(config), tokenizer, folder)
+    return folder

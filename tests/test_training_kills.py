@@ -7,14 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
-from model.config import TransformerConfig
-from model.heads import TextModel
-from model.tokenizer import train_wordpiece
-from model.weights import save_model
 from tests.conftest import write_jsonl
 from tests.lives import Blow, Run, distinct
+from tests.small import save_small_encoder
 from training.config import Recipe
 from training.finetune import read_manifest
 
@@ -41,16 +37,7 @@ class Whole:
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random encoder of some thousand weights, with dropout."""
-    folder = tmp_path_factory.mktemp("base")
-    tokenizer = train_wordpiece([" ".join(SUBJECTS + VERBS + OBJECTS)] * 5, 200)
-    config = TransformerConfig(
-        vocab_size=tokenizer.vocab_size, width=32, num_layers=2, num_heads=2, feed_forward_width=64, max_positions=32,
-        num_segments=2, norm_embeddings=True, dropout=0.1, task="masked_lm",
-    )  # fmt: skip
-    torch.manual_seed(0)
-    save_model(TextModel(config), tokenizer, folder)
-    return folder
+    return save_small_encoder(tmp_path_factory.mktemp("base"), SUBJECTS + VERBS + OBJECTS)
 
 
 @pytest.fixture(scope="module")
@@ -181,3 +168,28 @@ def test_each_life_may_be_a_rename_or_a_flush_longer_than_the_one_before(
 @pytest.mark.slow
 def test_fifty_random_kills_all_resume_to_identical_weights(whole: dict[str, Whole], tmp_path: Path) -> None:
     kill_at_random(whole, list(RECIPES), tmp_path, kills=50)
+
+
+def test_a_disk_that_takes_no_checkpoint_does_not_keep_a_run_from_its_end(
+    whole: dict[str, Whole], tmp_path: Path
+) -> None:
+    """The kernel refuses the optimiser's file, twice as large as the model's: a real refusal, not a made-up one."""
+    reference = whole["float32"].run
+    run = replace(reference, output=tmp_path / "run")
+    model_bytes = (reference.output / "model" / "model.safetensors").stat().st_size
+    assert run.live(largest_file=model_bytes * 3 // 2)
+    assert_same_end(run, reference)
+    assert not (run.output / "checkpoint").exists()
+    told = [event["message"] for event in run.events() if event["kind"] == "Noted"]
+    assert told
+    assert all("no checkpoint could be written" in message for message in told)
+
+
+def test_a_finished_run_called_again_leaves_the_same_manifest(whole: dict[str, Whole]) -> None:
+    for kind in ("early stop", "lora"):
+        run = whole[kind].run
+        manifest = (run.output / "manifest.json").read_bytes()
+        before = kept(run)
+        assert run.live()
+        assert (run.output / "manifest.json").read_bytes() == manifest, "its seconds too"
+        assert kept(run) == before

@@ -150,7 +150,10 @@ def _verified(folder: Path, best_folder: Path) -> Position:
     whole."""
     if not (folder / STATE_FILE).is_file():
         raise ValueError(f"{STATE_FILE} is missing")
-    fields = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+    try:
+        fields = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+    except ValueError:  # no JSON, or no UTF-8
+        fields = None
     if not isinstance(fields, dict) or fields.pop("sha256", None) != _seal(fields):
         raise ValueError(f"{STATE_FILE} is not what was written")
     position = Position(**fields["position"])

@@ -87,6 +87,8 @@ def finetune(
     An interrupted run continues from its last checkpoint when called again with the same arguments. When the base's
     vocabulary lacks much of the text, the first event says so and names the best of `other_bases`.
     """
+    if recipe.metric not in (None, *METRICS[data.task]):
+        raise ValueError(f"metric is {recipe.metric!r}; for {data.task} choose one of {list(METRICS[data.task])}")
     base_model, tokenizer = load_model(base)
     if warning := vocabulary_warning(data.train, base_name or base.name, tokenizer, other_bases):
         yield Noted(warning)
@@ -132,12 +134,13 @@ def finetune(
     write_manifest(output, trainer, description)
 
 
-USUAL_METRIC: dict[DataTask, str] = {  # what a run of each task is judged by
-    "classification": "accuracy",
-    "multi_label": "micro_f1",
-    "regression": "r2",
-    "tagging": "macro_f1",
+METRICS: dict[DataTask, tuple[str, ...]] = {  # what a run of each task may be judged by; the first is the usual one
+    "classification": ("accuracy", "macro_f1", "loss"),
+    "multi_label": ("micro_f1", "macro_f1", "accuracy", "loss"),
+    "regression": ("r2", "correlation", "mean_absolute_error", "loss"),
+    "tagging": ("macro_f1", "accuracy", "span_f1", "loss"),
 }
+USUAL_METRIC: dict[DataTask, str] = {task: metrics[0] for task, metrics in METRICS.items()}
 
 
 def make_objective(

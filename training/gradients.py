@@ -11,6 +11,7 @@ from torch import Tensor
 
 from training.checkpoints import Position
 from training.config import Optimisation
+from training.memory import NotEnoughMemory, is_out_of_memory
 from training.optim import learning_rate_at
 from training.parallel import World
 
@@ -83,12 +84,11 @@ class Gradients:
                 sums[0] += result.total.detach()
                 sums[1] += result.weight
                 sums[2] += result.tokens
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
             if self.micro_batch_size == 1:
-                raise RuntimeError(
-                    "the device is out of memory with one row at a time; lower max_length, choose adapter 'lora' or a "
-                    "smaller base"
-                ) from error
+                raise NotEnoughMemory.met() from error
             sums[3] = 1.0
         self._world.add_up([sums])
         total, weight, tokens, out_of_memory = sums.tolist()

@@ -1,21 +1,38 @@
 """How much memory a run will need, measured before it starts. Used by `trainer.py`.
 
 A kernel that runs out of memory kills without a word, so the need is known beforehand: two forward passes, of one and
-of two of the longest rows, tell what each further row keeps for the backward pass; the rest follows from the
-parameters.
+of two of the longest rows, tell what each further row takes; the rest follows from the parameters.
 """
 
 import os
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 SPARE_SHARE = 0.1  # of the free memory, left to others
 GRADIENT_BYTES, ADAM_BYTES = 4, 8  # a trained parameter
-CONTROL_GROUP = Path("/sys/fs/cgroup")
+EVALUATION_BYTES = 2**28  # held-out rows pass in batches that need no more: see MAX_LOGIT_BYTES in `objectives.py`
+MAPPED_BYTES = 2**25  # glibc gives blocks from this size on back at once (mallopt(3), M_MMAP_THRESHOLD)
+Sizes = Counter[int]  # of tensors, in bytes -> how many there are
+
+
+class NotEnoughMemory(ValueError):
+    """Not even one row at a time fits."""
+
+    @classmethod
+    def met(cls) -> "NotEnoughMemory":
+        """Not foreseen, but met."""
+        return cls(
+            "memory was not enough for one row at a time; lower max_length, choose adapter 'lora' or a smaller base, "
+            "or free some memory"
+        )
 
 
 @dataclass(frozen=True)
@@ -23,37 +40,54 @@ class MemoryNeed:
     """Bytes. Of a CPU run the whole process, of a GPU run what is on the device."""
 
     present: int  # what is held before the first step: weights, data, libraries
-    training: int  # gradients, optimiser state, and a copy of the latter while a checkpoint is written
+    training: int  # gradients and optimiser state
+    writing: int  # a copy of the optimiser state while a checkpoint is written; no row is in the model then
     fixed: int  # kept by a forward pass whatever the rows: weights in bfloat16
     per_row: int  # kept for the backward pass of one of the longest rows
-    passing: int  # a row's largest tensor: its gradient and one more of its size come and go
+    passing: int  # a row's largest tensor: two gradients of its size come and go
+    scrap: tuple[int, ...] = ()  # a row's other tensors: freed at once, but glibc's heap seldom gives their place again
 
     def peak(self, rows: int) -> int:
         """With so many rows passing through the model at once."""
-        return self.present + self.training + self.fixed + rows * (self.per_row + 2 * self.passing)
+        scrap = sum(rows * size for size in self.scrap if rows * size < MAPPED_BYTES)
+        step = self.fixed + rows * (self.per_row + 2 * self.passing) + scrap
+        return self.present + self.training + max(step, self.writing, EVALUATION_BYTES)
 
 
 def measure_need(model: nn.Module, loss_of_longest: Callable[[int], Tensor]) -> MemoryNeed:
     """`loss_of_longest(n)` gives the loss of the n longest rows. Nothing is changed in the model."""
     device = next(model.parameters()).device
+    on_cpu = device.type == "cpu"
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
-    one, largest_of_one = _saved_bytes(loss_of_longest, 1, weights)
-    two, largest_of_two = _saved_bytes(loss_of_longest, 2, weights)
-    per_row = max(0, two - one)
-    passing = max(0, largest_of_two - largest_of_one)
-    training = trained * (GRADIENT_BYTES + ADAM_BYTES + (ADAM_BYTES if device.type == "cpu" else 0))
-    return MemoryNeed(_present_bytes(device), training, max(0, one - per_row), per_row, passing)
+    try:
+        saved_of_one, made_of_one = _sizes(loss_of_longest, 1, weights)
+    except torch.OutOfMemoryError as error:
+        raise NotEnoughMemory.met() from error
+    try:
+        saved_of_two, _ = _sizes(loss_of_longest, 2, weights)
+    except torch.OutOfMemoryError:  # one row may fit all the same
+        saved_of_two = Counter({2 * size: times for size, times in saved_of_one.items()})
+    per_row = max(0, _total(saved_of_two) - _total(saved_of_one))
+    return MemoryNeed(
+        present=_present_bytes(device),
+        training=trained * (GRADIENT_BYTES + ADAM_BYTES),
+        writing=trained * ADAM_BYTES if on_cpu else 0,
+        fixed=max(0, _total(saved_of_one) - per_row),
+        per_row=per_row,
+        passing=max(saved_of_two - saved_of_one, default=0) // 2,
+        scrap=tuple((made_of_one - saved_of_one).elements()) if on_cpu else (),
+    )
 
 
 def largest_micro_batch(need: MemoryNeed, batch_size: int, free_bytes: int) -> int:
     """Rows at once: the whole batch, or the half of it, the quarter ..., whatever fits. `free_bytes` beside what is
-    present. Raises ValueError when not even one row does."""
+    present. Raises NotEnoughMemory when not even one row does."""
     limit = need.present + int(free_bytes * (1 - SPARE_SHARE))
     rows = batch_size
     while need.peak(rows) > limit:
         if rows == 1:
-            raise ValueError(
+            raise NotEnoughMemory(
                 f"this run needs about {gibibytes(need.peak(1))} with one row at a time, and {gibibytes(limit)} can be "
                 "had; lower max_length, choose adapter 'lora' or a smaller base, or free some memory"
             )
@@ -61,22 +95,44 @@ def largest_micro_batch(need: MemoryNeed, batch_size: int, free_bytes: int) -> i
     return rows
 
 
-def free_memory(device: torch.device) -> int:
-    """Bytes that this process may still take: of the GPU, or of the machine or the container, whichever has less."""
+def free_memory(
+    device: torch.device, processes: Path = Path("/proc"), control_groups: Path = Path("/sys/fs/cgroup")
+) -> int:
+    """Bytes that this process may still take: of the GPU, or of the machine, its container or its service, whichever
+    has least."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    fields = dict(line.split(":") for line in (processes / "meminfo").read_text().splitlines())
     free = int(fields["MemAvailable"].split()[0]) * 1024
-    limit, used = CONTROL_GROUP / "memory.max", CONTROL_GROUP / "memory.current"
-    if limit.is_file() and used.is_file() and (text := limit.read_text().strip()) != "max":
-        cached = dict(line.split() for line in (CONTROL_GROUP / "memory.stat").read_text().splitlines())
-        free = min(free, int(text) - int(used.read_text()) + int(cached.get("inactive_file", 0)))
-    return free
+    return min([free, *(_left_in(group) for group in _limited_groups(processes, control_groups))])
 
 
 def gibibytes(size: int) -> str:
     return f"{size / 2**30:.2f} GiB"
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """A GPU that is full, or a CPU process that is refused memory (`ulimit -v`)."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _limited_groups(processes: Path, control_groups: Path) -> Iterator[Path]:
+    """The control groups (version 2) this process is in that have a limit, from its own up to the root."""
+    own = processes / "self" / "cgroup"
+    names = [line[3:] for line in own.read_text().splitlines() if line.startswith("0::")] if own.is_file() else []
+    inside = Path(names[0].lstrip("/")) if names else Path()
+    for group in (inside, *inside.parents):
+        limit = control_groups / group / "memory.max"
+        if limit.is_file() and limit.read_text().strip() != "max":
+            yield limit.parent
+
+
+def _left_in(group: Path) -> int:
+    """Files that nobody uses at the moment make room when it is needed."""
+    statistics = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+    used = int((group / "memory.current").read_text()) - int(statistics.get("inactive_file", 0))
+    return int((group / "memory.max").read_text()) - used
 
 
 def _present_bytes(device: torch.device) -> int:
@@ -85,9 +141,10 @@ def _present_bytes(device: torch.device) -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def _saved_bytes(loss_of_longest: Callable[[int], Tensor], rows: int, weights: set[int]) -> tuple[int, int]:
-    """What autograd keeps of one forward pass, the weights themselves left out: all of it, and the largest piece."""
+def _sizes(loss_of_longest: Callable[[int], Tensor], rows: int, weights: set[int]) -> tuple[Sizes, Sizes]:
+    """Of one forward pass: the tensors that autograd keeps, the weights left out, and all tensors that were made."""
     kept: dict[int, int] = {}
+    made = _Made()
 
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
@@ -95,6 +152,33 @@ def _saved_bytes(loss_of_longest: Callable[[int], Tensor], rows: int, weights: s
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), made:
         loss_of_longest(rows)
-    return sum(kept.values()), max(kept.values(), default=0)
+    return Counter(kept.values()), made.sizes
+
+
+class _Made(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Within, notes the size of each tensor that an operation makes: not of views, nor of what is changed in place."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.sizes: Sizes = Counter()
+
+    def __torch_dispatch__(
+        self, function: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        given = {tensor.untyped_storage().data_ptr() for tensor in _tensors((args, kwargs))}
+        result = function(*args, **(kwargs or {}))
+        for tensor in _tensors(result):
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in given:
+                self.sizes[storage.nbytes()] += 1
+        return result
+
+
+def _tensors(tree: Any) -> Iterator[Tensor]:
+    return (leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor))
+
+
+def _total(sizes: Sizes) -> int:
+    return sum(size * times for size, times in sizes.items())

@@ -32,6 +32,7 @@ from training.scores import (
 )
 
 EVALUATION_BATCH_TOKENS = 4096
+MAX_LOGIT_BYTES = 2**26  # over the vocabulary, of one batch of held-out rows
 
 
 class _Plain:
@@ -119,7 +120,7 @@ class Classify(_OverTexts[int]):
             return F.cross_entropy(logits, wanted, reduction="sum"), len(targets)
         weights = self.weights.to(logits)
         total = F.cross_entropy(logits, wanted, weights, reduction="sum")
-        return total, float(self.weights[list(targets)].sum())
+        return total, float(self.weights[list(targets)].double().sum())
 
     def evaluate(self, world: World = ALONE) -> Evaluation:
         return evaluate(self.model, self.validation.encodings, self.validation.targets, world)
@@ -217,6 +218,11 @@ class TagWords(_OverTexts[TagTargets]):
         return score_tags(torch.cat(logits), rows, unread, self.model.config.labels)
 
 
+def evaluation_tokens(vocab_size: int) -> int:
+    """How many tokens of held-out rows get logits over the vocabulary at once."""
+    return max(1, min(EVALUATION_BATCH_TOKENS, MAX_LOGIT_BYTES // (4 * vocab_size)))
+
+
 class _OverPackedRows(_Plain):
     """What masked and causal language models share: steps over rows of packed documents."""
 
@@ -243,7 +249,7 @@ class _OverPackedRows(_Plain):
         return range(min(count, len(self.train)))
 
     def _validation_batches(self) -> list[list[int]]:
-        rows = max(1, EVALUATION_BATCH_TOKENS // self.validation.row_tokens)
+        rows = max(1, evaluation_tokens(self.model.config.vocab_size) // self.validation.row_tokens)
         order = range(len(self.validation))
         return [list(order[start : start + rows]) for start in range(0, len(order), rows)]
 
@@ -375,7 +381,8 @@ class SequenceToSequence(_Plain):
     def evaluate(self, world: World = ALONE) -> LanguageScores:
         counter = LanguageCounter()
         lengths = [len(target) for target in self.validation.targets]
-        batches = length_sorted_batches(lengths, EVALUATION_BATCH_TOKENS, max_rows=128)
+        tokens = evaluation_tokens(self.model.config.vocab_size)
+        batches = length_sorted_batches(lengths, tokens, max_rows=128)
         for rows, counts in world.turns(batches):
             predicted = self._predict(self.validation, rows)
             if counts:

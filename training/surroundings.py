@@ -45,16 +45,23 @@ def store(path: Path, run_key: str, surroundings: Surroundings) -> None:
 
 
 def stored(path: Path, run_key: str) -> Surroundings | None:
-    """Those of this very run, when it has been started before."""
-    if not path.is_file():
+    """Those of this very run, when it has been started before. A damaged file is as good as none."""
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        return Surroundings(**fields) if fields.pop("run_key") == run_key else None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
-    fields = json.loads(path.read_text(encoding="utf-8"))
-    return Surroundings(**fields) if fields.pop("run_key") == run_key else None
 
 
 def take_up(old: Surroundings, now: Surroundings) -> tuple[Surroundings, list[str]]:
-    """What a resumed run uses: the settings of before; and what differs all the same, in words for the user."""
-    used = replace(old, processor=now.processor, torch=now.torch, processes=now.processes)
-    names = [name for name in ("processor", "torch", "processes") if getattr(old, name) != getattr(now, name)]
-    changes = [f"{name} was {getattr(old, name)}, is {getattr(now, name)}" for name in names]
+    """What a resumed run uses: the settings of before, but never more rows at once than fit now; and what differs all
+    the same, in words for the user."""
+    rows = min(old.micro_batch_size, now.micro_batch_size)
+    used = replace(old, processor=now.processor, torch=now.torch, processes=now.processes, micro_batch_size=rows)
+    names = {"processor": "processor", "torch": "torch", "processes": "processes", "micro_batch_size": "rows at once"}
+    changes = [
+        f"{words} was {getattr(old, name)}, is {getattr(used, name)}"
+        for name, words in names.items()
+        if getattr(old, name) != getattr(used, name)
+    ]
     return used, changes

@@ -101,8 +101,8 @@ class Trainer:
         Closing the iterator (a cancelled job) stops at once and keeps the last checkpoint.
         """
         torch.manual_seed(self.optimisation.seed)
+        optimizer = make_optimizer(self.model, self.optimisation)  # before what is present is measured: it imports much
         need = self._measure()
-        optimizer = make_optimizer(self.model, self.optimisation)
         with self.world.leader_first():
             notes = self._continue(optimizer)
         self.world.must_agree((self.position.run_key, self.position.step), "run and checkpoint")
@@ -181,26 +181,33 @@ class Trainer:
         dtype = "bfloat16" if self.bfloat16 else "float32"
         processor = processor_name(self.device)
         now = Surroundings(dtype, torch.get_num_threads(), fitting, self.world.size, processor)
-        before, used, changes = self.world.from_leader(lambda: self._take_up(now))
-        if before is None and fitting < a_process:
+        used, changes = self.world.from_leader(lambda: self._take_up(now))
+        rows = used.micro_batch_size
+        if rows < a_process and not self.position.step:
             self._notes.append(
-                f"{fitting} of {a_process} rows pass through the model at once, so that the run fits into "
-                f"{gibibytes(need.peak(fitting))}; a step's gradients are added up, the result is the same"
+                f"{rows} of {a_process} rows pass through the model at once, so that the run fits into "
+                f"{gibibytes(need.peak(rows))}; a step's gradients are added up, so the batch stays as large as it was"
             )
         if changes and self.position.step:
             what = "; ".join(changes)
-            self._notes.append(f"continued elsewhere: {what}. The weights may differ from an uninterrupted run's")
+            self._notes.append(
+                f"continued under other conditions: {what}. The weights may differ from an uninterrupted run's"
+            )
         self.bfloat16 = used.dtype == "bfloat16"
         if used.threads != torch.get_num_threads():
             torch.set_num_threads(used.threads)
         return used
 
-    def _take_up(self, now: Surroundings) -> tuple[Surroundings | None, Surroundings, list[str]]:
-        """The surroundings of before, those to use, and what differs. In the first process alone, which stores them."""
+    def _take_up(self, now: Surroundings) -> tuple[Surroundings, list[str]]:
+        """The surroundings to use, and what differs from those of before. In the first process alone, which stores
+        them."""
         before = stored(self._settled_file, self.position.run_key)
-        used, changes = (now, []) if before is None else take_up(before, now)
+        if before is None:
+            used, changes = now, ["what was settled when it began is lost"]
+        else:
+            used, changes = take_up(before, now)
         store(self._settled_file, self.position.run_key, used)
-        return before, used, changes
+        return used, changes
 
     @property
     def _settled_file(self) -> Path:
