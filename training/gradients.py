@@ -53,9 +53,8 @@ class Gradients:
         self._device = device
 
     def compute(self, rows: Sequence[int], step: int) -> tuple[float, int]:
-        """-> the rows' mean loss and the tokens read. A device out of memory gets half the rows at once, and the step
-        is made again; but torch.OutOfMemoryError is raised where weights are sharded: the other processes then wait
-        amid their passes, for one that can't be resumed."""
+        """-> the rows' mean loss and the tokens read. A device out of memory gets half the rows at once, and the
+        step is made again."""
         while True:
             for parameter in self.trained:
                 parameter.grad = None
@@ -69,17 +68,18 @@ class Gradients:
 
     def _add_up(self, rows: Sequence[int], step: int) -> tuple[float, int] | None:
         """None when the memory of any process was not enough."""
-        parts = self._parts(rows)
+        own = self._world.share(rows)
+        size = self.micro_batch_size
+        parts = [own[start : start + size] for start in range(0, len(own), size)]
         sums = torch.zeros(4, dtype=torch.float64, device=self._device)  # loss, weight, tokens, out of memory
         try:
             if len(parts) == 1 and self._world.size == 1:
-                result = self._loss(rows, step)
+                result = self._loss(parts[0], step)
                 mean = result.mean
                 mean.backward()  # type: ignore[no-untyped-call]
                 return float(mean.detach()), result.tokens
-            for part, counts in parts:
+            for part in parts:
                 result = self._loss(part, step)
-<<<<<<< HEAD
                 result.total.backward()  # type: ignore[no-untyped-call]
                 sums[0] += result.total.detach()
                 sums[1] += result.weight
@@ -89,44 +89,16 @@ class Gradients:
                 raise
             if self.micro_batch_size == 1:
                 raise NotEnoughMemory.met() from error
-=======
-                total = result.total if counts else 0.0 * result.total
-                total.backward()  # type: ignore[no-untyped-call]
-                if counts:
-                    sums[0] += total.detach()
-                    sums[1] += result.weight
-                    sums[2] += result.tokens
-        except torch.OutOfMemoryError as error:
-            if self.micro_batch_size == 1:
-                raise RuntimeError(
-                    "the device is out of memory with one row at a time; lower max_length, choose adapter 'lora' or a "
-                    "smaller base"
-                ) from error
-            if self._world.shards:
-                raise
->>>>>>> dea927e (wip)
             sums[3] = 1.0
         self._world.add_up([sums])
         total, weight, tokens, out_of_memory = sums.tolist()
         if out_of_memory:
             return None
         gradients = [torch.zeros_like(one) if one.grad is None else one.grad for one in self.trained]
-        if not self._world.shards:  # else the backward pass has summed them
-            self._world.add_up(gradients)
+        self._world.add_up(gradients)
         for parameter, gradient in zip(self.trained, gradients, strict=True):
             parameter.grad = gradient.div_(weight or 1.0)
         return total / (weight or 1.0), int(tokens)
-
-    def _parts(self, rows: Sequence[int]) -> list[tuple[Sequence[int], bool]]:
-        """This process's micro-batches. Where weights are sharded all processes make equally many passes, so one with
-        fewer rows repeats a row that does not count: the first, which is the first process's."""
-        own, size = self._world.share(rows), self.micro_batch_size
-        parts = [(own[start : start + size], True) for start in range(0, len(own), size)]
-        if self._world.shards:
-            largest_share = -(-len(rows) // self._world.size)
-            most = -(-largest_share // size)
-            parts += [(rows[:1], False)] * (most - len(parts))
-        return parts
 
 
 def explain_non_finite(

@@ -16,8 +16,6 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from training.sharding import own_part
-
 SPARE_SHARE = 0.1  # of the free memory, left to others
 GRADIENT_BYTES, ADAM_BYTES = 4, 8  # a trained parameter
 EVALUATION_BYTES = 2**28  # held-out rows pass in batches that need no more: see MAX_LOGIT_BYTES in `objectives.py`
@@ -42,14 +40,9 @@ class MemoryNeed:
     """Bytes. Of a CPU run the whole process, of a GPU run what is on the device."""
 
     present: int  # what is held before the first step: weights, data, libraries
-<<<<<<< HEAD
     training: int  # gradients and optimiser state
     writing: int  # a copy of the optimiser state while a checkpoint is written; no row is in the model then
     fixed: int  # kept by a forward pass whatever the rows: weights in bfloat16
-=======
-    training: int  # gradients, optimiser state, and a copy of the latter while a checkpoint is written
-    fixed: int  # kept by a forward pass whatever the rows: weights in bfloat16, sharded weights while they are whole
->>>>>>> dea927e (wip)
     per_row: int  # kept for the backward pass of one of the longest rows
     passing: int  # a row's largest tensor: two gradients of its size come and go
     scrap: tuple[int, ...] = ()  # a row's other tensors: freed at once, but glibc's heap seldom gives their place again
@@ -61,13 +54,9 @@ class MemoryNeed:
         return self.present + self.training + max(step, self.writing, EVALUATION_BYTES)
 
 
-def measure_need(
-    model: nn.Module, loss_of_longest: Callable[[int], Tensor], gathered_bytes: int | None = None
-) -> MemoryNeed:
-    """`loss_of_longest(n)` gives the loss of the n longest rows. Nothing is changed in the model. `gathered_bytes`: of
-    a model whose weights are sharded, what of them is whole at once."""
+def measure_need(model: nn.Module, loss_of_longest: Callable[[int], Tensor]) -> MemoryNeed:
+    """`loss_of_longest(n)` gives the loss of the n longest rows. Nothing is changed in the model."""
     device = next(model.parameters()).device
-<<<<<<< HEAD
     on_cpu = device.type == "cpu"
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
@@ -89,22 +78,6 @@ def measure_need(
         passing=max(saved_of_two - saved_of_one, default=0) // 2,
         scrap=tuple((made_of_one - saved_of_one).elements()) if on_cpu else (),
     )
-=======
-    trained = sum(own_part(parameter).numel() for parameter in model.parameters() if parameter.requires_grad)
-    held = _storages(model)
-    weights = (lambda: held) if gathered_bytes is None else (lambda: _storages(model))  # sharded ones come and go
-    one, largest_of_one = _saved_bytes(loss_of_longest, 1, weights)
-    two, largest_of_two = _saved_bytes(loss_of_longest, 2, weights)
-    per_row = max(0, two - one)
-    passing = max(0, largest_of_two - largest_of_one)
-    training = trained * (GRADIENT_BYTES + ADAM_BYTES + (ADAM_BYTES if device.type == "cpu" else 0))
-    fixed = max(0, one - per_row) + (gathered_bytes or 0)
-    return MemoryNeed(_present_bytes(device), training, fixed, per_row, passing)
-
-
-def _storages(model: nn.Module) -> set[int]:
-    return {own_part(parameter).untyped_storage().data_ptr() for parameter in model.parameters()}
->>>>>>> dea927e (wip)
 
 
 def largest_micro_batch(need: MemoryNeed, batch_size: int, free_bytes: int) -> int:
@@ -168,21 +141,14 @@ def _present_bytes(device: torch.device) -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-<<<<<<< HEAD
 def _sizes(loss_of_longest: Callable[[int], Tensor], rows: int, weights: set[int]) -> tuple[Sizes, Sizes]:
     """Of one forward pass: the tensors that autograd keeps, the weights left out, and all tensors that were made."""
-=======
-def _saved_bytes(
-    loss_of_longest: Callable[[int], Tensor], rows: int, weights: Callable[[], set[int]]
-) -> tuple[int, int]:
-    """What autograd keeps of one forward pass, the weights themselves left out: all of it, and the largest piece."""
->>>>>>> dea927e (wip)
     kept: dict[int, int] = {}
     made = _Made()
 
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights():
+        if storage.data_ptr() not in weights:
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 

@@ -20,7 +20,6 @@ class Surroundings:
     micro_batch_size: int
     processes: int
     processor: str
-    sharded: bool = False  # whether the processes hold parts of the weights instead of the whole
     torch: str = torch.__version__
 
 
@@ -55,7 +54,6 @@ def stored(path: Path, run_key: str) -> Surroundings | None:
 
 
 def take_up(old: Surroundings, now: Surroundings) -> tuple[Surroundings, list[str]]:
-<<<<<<< HEAD
     """What a resumed run uses: the settings of before, but never more rows at once than fit now; and what differs all
     the same, in words for the user."""
     rows = min(old.micro_batch_size, now.micro_batch_size)
@@ -66,11 +64,4 @@ def take_up(old: Surroundings, now: Surroundings) -> tuple[Surroundings, list[st
         for name, words in names.items()
         if getattr(old, name) != getattr(used, name)
     ]
-=======
-    """What a resumed run uses: the settings of before; and what differs all the same, in words for the user."""
-    given = ("processor", "torch", "processes", "sharded")
-    used = replace(old, **{name: getattr(now, name) for name in given})
-    names = [name for name in given if getattr(old, name) != getattr(now, name)]
-    changes = [f"{name} was {getattr(old, name)}, is {getattr(now, name)}" for name in names]
->>>>>>> dea927e (wip)
     return used, changes

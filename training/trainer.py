@@ -15,16 +15,7 @@ from torch import Tensor
 
 from model.capability import has_bfloat16
 from model.heads import TextModel
-from training.checkpoints import (
-    Position,
-    checkpoint_tensors,
-    find_checkpoint,
-    load_best,
-    load_checkpoint,
-    save_best,
-    save_checkpoint,
-    trained,
-)
+from training.checkpoints import Position, find_checkpoint, load_best, load_checkpoint, save_best, save_checkpoint
 from training.clock import Clock
 from training.config import Optimisation
 from training.evaluate import Scores
@@ -33,7 +24,6 @@ from training.gradients import BatchLoss, Gradients, explain_non_finite
 from training.memory import MemoryNeed, free_memory, gibibytes, largest_micro_batch, measure_need
 from training.optim import LOWER_IS_BETTER, learning_rate_at, make_optimizer
 from training.parallel import ALONE, World
-from training.sharding import Placement, gathered, whole
 from training.surroundings import Surroundings, processor_name, store, stored, take_up
 
 PROGRESS_STEPS = 10  # steps between progress events
@@ -79,13 +69,7 @@ class Trainer:
     """Trains the objective's model in place. One instance runs once."""
 
     def __init__(
-        self,
-        objective: Objective,
-        optimisation: Optimisation,
-        checkpoint: Path,
-        run_key: str,
-        world: World = ALONE,
-        placement: Placement | None = None,  # of the model; None: it stays where it is
+        self, objective: Objective, optimisation: Optimisation, checkpoint: Path, run_key: str, world: World = ALONE
     ) -> None:
         self.objective = objective
         self.model = objective.model
@@ -93,7 +77,6 @@ class Trainer:
         self.checkpoint = checkpoint
         self.world = world
         self.device = next(self.model.parameters()).device
-        self.placement = placement or Placement(self.model, self.device, world)
         self.steps_per_epoch = len(objective.steps(0))
         self.total_steps = self.steps_per_epoch * optimisation.num_epochs
         self.position = Position(run_key)
@@ -118,12 +101,7 @@ class Trainer:
         Closing the iterator (a cancelled job) stops at once and keeps the last checkpoint.
         """
         torch.manual_seed(self.optimisation.seed)
-<<<<<<< HEAD
         optimizer = make_optimizer(self.model, self.optimisation)  # before what is present is measured: it imports much
-=======
-        if not self.world.shards:  # the same seed makes the same weights, but on processors that differ only nearly so
-            self.world.copy_from_leader(list(self.model.parameters()))
->>>>>>> dea927e (wip)
         need = self._measure()
         with self.world.leader_first():
             notes = self._continue(optimizer)
@@ -176,25 +154,13 @@ class Trainer:
         what the objective gathers is as before."""
         self.model.train()
         gathered = {name: tensor.clone() for name, tensor in self.objective.tensors(ALONE).items()}
-
-        def loss_of_longest(count: int) -> Tensor:
-            loss = self._loss(self.objective.longest(count), 0).total
-            if self.world.shards:  # FSDP keeps alive for ever what has gone forward only
-                loss.backward()  # type: ignore[no-untyped-call]
-                self.model.zero_grad()
-            return loss
-
-        need = measure_need(self.model, loss_of_longest, self.placement.gathered_bytes)
+        need = measure_need(self.model, lambda count: self._loss(self.objective.longest(count), 0).total)
         self.objective.restore(gathered)
         return need
 
     def _loss(self, rows: Sequence[int], step: int) -> BatchLoss:
-        def compute() -> tuple[Tensor, BatchLoss]:
-            loss = self.objective.loss(rows, step)
-            return loss.total, loss
-
         with self._autocast():
-            return self.placement.within(compute)[1]
+            return self.objective.loss(rows, step)
 
     def _continue(self, optimizer: torch.optim.AdamW) -> list[str]:
         """From the last checkpoint, if there is one -> what was wrong with those that are not whole."""
@@ -214,16 +180,10 @@ class Trainer:
         fitting = self.world.smallest(largest_micro_batch(need, a_process, free))
         dtype = "bfloat16" if self.bfloat16 else "float32"
         processor = processor_name(self.device)
-<<<<<<< HEAD
         now = Surroundings(dtype, torch.get_num_threads(), fitting, self.world.size, processor)
         used, changes = self.world.from_leader(lambda: self._take_up(now))
         rows = used.micro_batch_size
         if rows < a_process and not self.position.step:
-=======
-        now = Surroundings(dtype, torch.get_num_threads(), fitting, self.world.size, processor, self.world.shards)
-        before, used, changes = self.world.from_leader(lambda: self._take_up(now))
-        if before is None and fitting < a_process:
->>>>>>> dea927e (wip)
             self._notes.append(
                 f"{rows} of {a_process} rows pass through the model at once, so that the run fits into "
                 f"{gibibytes(need.peak(rows))}; a step's gradients are added up, so the batch stays as large as it was"
@@ -298,7 +258,7 @@ class Trainer:
         the run."""
         self.model.eval()
         with torch.inference_mode(), self._autocast():
-            scores = self.placement.within(lambda: self.objective.evaluate(self.world))
+            scores = self.objective.evaluate(self.world)
         position, figures = self.position, scores.figures()
         position.history.append({"step": position.step} | {f"valid_{name}": value for name, value in figures.items()})
         metric = self.optimisation.metric
@@ -313,9 +273,8 @@ class Trainer:
         if better:
             position.best_step, position.best_value, position.evaluations_since_best = position.step, value, 0
             position.best_scores, position.best_sha256 = scores.to_dict(), ""
-            if position.step < self.total_steps:
-                tensors = gathered(trained(self.model), self.world)
-                position.best_sha256 = self._save_best(tensors) if self.world.leads else ""
+            if position.step < self.total_steps and self.world.leads:
+                position.best_sha256 = self._save_best()
         else:
             position.evaluations_since_best += 1
             patience = self.optimisation.patience
@@ -327,9 +286,9 @@ class Trainer:
                 )
         return Evaluated(position.step, scores, better)
 
-    def _save_best(self, tensors: dict[str, Tensor]) -> str:
+    def _save_best(self) -> str:
         try:
-            return save_best(self.checkpoint, self.position.step, tensors)
+            return save_best(self.checkpoint, self.position.step, self.model)
         except OSError as error:
             raise OSError(
                 f"the best weights so far, of step {self.position.step}, could not be written "
@@ -346,13 +305,13 @@ class Trainer:
 
     def _save(self, optimizer: torch.optim.AdamW) -> None:
         """A full disk costs the checkpoint, not the run."""
-        files = checkpoint_tensors(self.model, optimizer, self.objective.tensors(self.world), self.world)
-        self._notes += self.world.from_leader(lambda: self._write(files))
+        gathered = self.objective.tensors(self.world)
+        self._notes += self.world.from_leader(lambda: self._write(optimizer, gathered))
 
-    def _write(self, files: dict[str, dict[str, Tensor]]) -> list[str]:
+    def _write(self, optimizer: torch.optim.AdamW, gathered: dict[str, Tensor]) -> list[str]:
         """In the first process alone -> what went wrong."""
         try:
-            save_checkpoint(self.checkpoint, files, self.position)
+            save_checkpoint(self.checkpoint, self.model, optimizer, self.position, gathered)
         except OSError as error:
             return [
                 f"no checkpoint could be written at step {self.position.step} ({error.strerror or error}); the run "
@@ -371,13 +330,10 @@ class Trainer:
         rate = learning_rate_at(position.step, self.total_steps, self.optimisation)
         for group in optimizer.param_groups:
             group["lr"] = rate * group["rate_share"]
-        try:
-            loss, tokens = gradients.compute(rows, position.step)
-        except torch.OutOfMemoryError as error:
-            raise self._too_many_rows(gradients.micro_batch_size) from error
+        loss, tokens = gradients.compute(rows, position.step)
         self._keep_micro_batch(gradients.micro_batch_size)
         self._require_finite("loss", loss)
-        norm = float(whole(torch.nn.utils.clip_grad_norm_(gradients.trained, self.optimisation.max_gradient_norm)))
+        norm = float(torch.nn.utils.clip_grad_norm_(gradients.trained, self.optimisation.max_gradient_norm))
         self._require_finite("gradient", norm)
         optimizer.step()
         position.step += 1
@@ -385,16 +341,6 @@ class Trainer:
         position.tokens_seen += tokens
         position.gradient_norm = norm
         return tokens
-
-    def _too_many_rows(self, size: int) -> RuntimeError:
-        """For the next start to do with half of them."""
-        assert self.surroundings is not None
-        half = -(-size // 2)
-        store(self._settled_file, self.position.run_key, replace(self.surroundings, micro_batch_size=half))
-        return RuntimeError(
-            f"the device is out of memory with {size} rows at a time; start the run again, and it continues from its "
-            f"last checkpoint with {half}"
-        )
 
     def _keep_micro_batch(self, size: int) -> None:
         """Rows at once that the device could hold, when they became fewer."""
