@@ -24,6 +24,7 @@ from model.weights import write_tensors
 from tests.small import random_model, small_config
 from training.config import Optimisation, Recipe
 from training.corpus import Corpus, PackedRows
+from training.events import Noted, TrainingEvent
 from training.finetune import freeze, make_objective
 from training.labelled import NOT_LEARNED, Rows, TagTargets
 from training.objectives import (
@@ -36,6 +37,7 @@ from training.objectives import (
     TextPairs,
 )
 from training.parallel import ALONE, World, join_world
+from training.sharding import own_part
 from training.trainer import Objective, Trainer
 
 NUM_ROWS, BATCH_SIZE = 36, 7  # the last batch has one row: fewer than there are processes
@@ -139,7 +141,10 @@ def pairs() -> SequenceToSequence:
 COMMON: dict[str, Any] = {"num_epochs": 2, "learning_rate": 3e-3, "bfloat16": False, "evaluation_steps": 3}
 CASES: dict[str, tuple[Callable[[], Objective], dict[str, Any]]] = {
     "classification": (classify, {"metric": "accuracy"}),
-    "stopped early": (classify, {"metric": "accuracy", "patience": 1, "learning_rate": 1e-6, "num_epochs": 9}),
+    "stopped early": (
+        classify,
+        {"metric": "accuracy", "patience": 1, "learning_rate": 1e-6, "num_epochs": 9, "checkpoint_seconds": 0.0},
+    ),
     "micro-batches": (classify, {"micro_batch_size": 3}),
     "out of memory": (short_of_memory, {}),
     "often saved": (classify, {"checkpoint_seconds": 0.0}),
@@ -165,17 +170,23 @@ def run(name: str, folder: Path, world: World, disturbance: str | None, at_step:
     output = folder / name.replace(" ", "-")
     output.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(objective, Optimisation(**(COMMON | fields)), output / "checkpoint", run_key, world)
-    events = []
+    events: list[TrainingEvent] = []
     for event in trainer.run():
-        events.append(type(event).__name__)
+        events.append(event)
         if disturbance == "leave" and world.leads and trainer.position.step >= at_step:
             return
-    if not world.leads:
+    parameters = list(objective.model.parameters())
+    held = sum(own_part(one).numel() for one in parameters) / sum(one.numel() for one in parameters)
+    model = trainer.placement.whole_model()
+    if model is None:
         return
-    write_tensors(output / "weights.safetensors", dict(objective.model.named_parameters()))
+    write_tensors(output / "weights.safetensors", dict(model.named_parameters()))
     write_tensors(output / "gathered.safetensors", objective.tensors(ALONE))
     position = trainer.position
-    facts = {"step": position.step, "history": position.history, "best_step": position.best_step, "events": events}
+    facts: dict[str, Any] = {"step": position.step, "best_step": position.best_step, "history": position.history}
+    facts |= {"held": held}  # share of the weights in this process
+    facts |= {"events": [type(event).__name__ for event in events]}
+    facts |= {"notes": [event.message for event in events if isinstance(event, Noted)]}
     (output / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
 
 
@@ -191,10 +202,13 @@ def main() -> None:
     parser.add_argument("cases", nargs="*", default=list(CASES))
     parser.add_argument("--disturb", choices=("kill", "leave", "differ"))
     parser.add_argument("--step", type=int, default=0)
+    parser.add_argument("--shard", action="store_true")
     arguments = parser.parse_args()
-    with join_world(CPU) as world:
+    with join_world(CPU, arguments.shard) as world:
         for name in arguments.cases:
             run(name, arguments.folder, world, arguments.disturb, arguments.step)
+    threads = [(thread / "comm").read_text().strip() for thread in Path("/proc/self/task").iterdir()]
+    (arguments.folder / f"threads-{world.rank}.json").write_text(json.dumps(threads), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from service.settings import Settings
 from training.data import load_examples
 from training.dynamics import Dynamics
 from training.evaluation import Evidence, Names, evaluation_report
-from training.evaluation.files import write_evaluation
+from training.evaluation.files import judge, write_evaluation
 from training.finetune import Data
 
 WORDS = ["red", "green", "blue", "cat", "dog", "bird", "runs", "sleeps", "电影", "好看"]
@@ -325,7 +325,8 @@ def test_a_runs_own_folder_is_shown_as_it_was_measured(
     dynamics = Dynamics(1, len(train.rows))
     dynamics.record(0, range(len(train.rows)), torch.linspace(0, 1, len(train.rows)))
     model = model_for("classification", tokenizer, LABELS["classification"])
-    write_evaluation(model, tokenizer, data, dynamics, [{"step": 1, "train_loss": 0.5}], tmp_path / "run")
+    judged = judge(model, tokenizer, held)
+    write_evaluation(judged, data, dynamics, [{"step": 1, "train_loss": 0.5}], tmp_path / "run")
     output = tmp_path / "page.html"
     run(command, "--model", tmp_path / "run", "--output", output)
     assert "accuracy" in capsys.readouterr().out

@@ -12,6 +12,7 @@ from tests.conftest import write_jsonl
 from training.choose import choose_recipe
 from training.config import Recipe
 from training.finetune import Data, finetune, load_data, read_manifest
+from training.optim import usual_learning_rate
 
 
 def data_of(folder: Path, counts: dict[str, int], words: int = 6) -> Data:
@@ -72,6 +73,11 @@ def test_the_multiplier_scales_the_rate_that_suits_the_adapter(minilm: Path, tmp
     }
     assert rates["full", 3.0] == pytest.approx(3 * rates["full", 1.0])
     assert rates["lora", 1.0] >= 5 * rates["full", 1.0]
+
+
+@pytest.mark.parametrize(("width", "rate"), [(128, 5e-4), (192, 4e-4), (384, 1e-4), (768, 2.5e-5), (2_048, 2e-5)])
+def test_a_wide_base_learns_slower(width: int, rate: float) -> None:
+    assert usual_learning_rate(width) == pytest.approx(rate)
 
 
 def test_few_rows_of_every_label_get_a_method_of_their_own(minilm: Path, tmp_path: Path) -> None:

@@ -44,6 +44,14 @@ def test_a_model_of_ours_refuses_options_that_its_recipe_sets(tmp_path: Path, op
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    "command", [["finetune", "--data", "x.jsonl", "--output", "x"], ["pretrain", "chinese-writer"]]
+)
+def test_sharding_among_one_process_is_refused(tmp_path: Path, command: list[str]) -> None:
+    with pytest.raises(ValueError, match=r"--shard spreads the weights over several processes.*start it with torchrun"):
+        run(tmp_path, *command, "--shard")
+
+
 def test_own_text_is_trained_with_the_options_given_and_the_recipes_defaults(tmp_path: Path) -> None:
     (tmp_path / "train.txt").write_text("\n".join(TEXT), encoding="utf-8")
     (tmp_path / "held-out.txt").write_text("\n".join(TEXT[:4]), encoding="utf-8")

@@ -24,7 +24,7 @@ from training.data import DataFaults, Examples, load_examples
 from training.dynamics import Dynamics, cartography
 from training.evaluation import Evidence, evaluation_report, open_task
 from training.evaluation.calibration import NUM_BINS, calibration
-from training.evaluation.files import PREDICTIONS_FILE, REPORT_FILE, write_evaluation
+from training.evaluation.files import PREDICTIONS_FILE, REPORT_FILE, judge, write_evaluation
 from training.evaluation.mislabelled import mislabelled, out_of_fold
 from training.evaluation.ratio import Ratio, interval, interval_of_difference, mean_of
 from training.evaluation.slices import by_script, script_of
@@ -395,9 +395,8 @@ def test_a_run_leaves_a_report_and_every_prediction(tmp_path: Path, tokenizer: T
         dynamics.record(epoch, range(len(train.rows)), torch.linspace(0.1, 0.9, len(train.rows)))
     history = [{"step": 1, "train_loss": 0.5}, {"step": 1, "valid_loss": 0.4}]
     known = None if task == "regression" else dynamics
-    write_evaluation(
-        model_for(task, LABELS[task], tokenizer), tokenizer, Splits(train, held_out), known, history, tmp_path
-    )
+    judged = judge(model_for(task, LABELS[task], tokenizer), tokenizer, held_out)
+    write_evaluation(judged, Splits(train, held_out), known, history, tmp_path)
     report = json.loads((tmp_path / REPORT_FILE).read_text(encoding="utf-8"))
     assert report["history"] == history
     assert ("dynamics" in report) == (task != "regression")
@@ -433,14 +432,8 @@ def test_pairs_keep_both_texts_and_hostile_cells_stay_cells(tmp_path: Path, toke
         {"text": "blue", "text_pair": "dog", "label": "cold"},
     ] * 3
     examples = read(tmp_path, rows)
-    write_evaluation(
-        model_for("classification", LABELS["classification"], tokenizer),
-        tokenizer,
-        Splits(examples, examples),
-        None,
-        [],
-        tmp_path,
-    )
+    judged = judge(model_for("classification", LABELS["classification"], tokenizer), tokenizer, examples)
+    write_evaluation(judged, Splits(examples, examples), None, [], tmp_path)
     table = list(csv.DictReader((tmp_path / PREDICTIONS_FILE).open(encoding="utf-8", newline="")))
     assert (table[0]["text"], table[0]["text_pair"]) == ('red, "cat"\nruns', "=1+1")
     assert len(table) == 6

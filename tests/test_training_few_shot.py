@@ -64,7 +64,12 @@ class Base:
 
 
 def recipe(train: Rows[int], **fields: Any) -> Recipe:
-    return Recipe(**({**few_shot_fields(len(train.targets)), "max_length": 32, "bfloat16": False} | fields))
+    return Recipe(
+        **(
+            {**few_shot_fields(len(train.targets), 384), "learning_rate": 1e-4, "max_length": 32, "bfloat16": False}
+            | fields
+        )
+    )
 
 
 def trainer(objective: FewShot, folder: Path, **fields: Any) -> Trainer:

@@ -28,7 +28,7 @@ def test_the_peak_is_at_most_what_was_estimated_and_not_much_less(case: str) -> 
     facts = run(case)
     assert facts["finished"]
     assert facts["peak"] <= facts["estimated"], f"{(facts['peak'] - facts['estimated']) / MEBIBYTE:.0f} MiB more"
-    assert facts["estimated"] <= 1.5 * facts["peak"]
+    assert facts["estimated"] <= 1.6 * facts["peak"]
 
 
 @pytest.mark.slow
@@ -67,6 +67,7 @@ def test_a_forward_pass_tells_what_a_row_takes() -> None:
     assert need.passing == 20 * 4
     assert need.fixed == 0
     assert sorted(need.scrap) == [4, 20 * 4], "the sum and the squares"
+    assert sorted(need.kept) == [10 * 4, 20 * 4]
     assert model.weight.grad is None
 
 
@@ -107,6 +108,8 @@ def test_the_peak_is_of_a_step_a_checkpoint_or_an_evaluation() -> None:
     steady = MemoryNeed(0, 0, 0, 0, giant, 0, (large,))
     assert steady.peak(1) == giant + large
     assert steady.peak(2) == 2 * giant, "what is mapped goes back at once"
+    holed = MemoryNeed(0, 0, 0, 0, giant, 0, kept=(large, 3 * large))
+    assert holed.peak(1) == giant + large + MAPPED_BYTES, "a shorter batch's tensor may lie in the heap"
 
 
 # ---- rows under a limit

@@ -1,5 +1,6 @@
 """Two processes started by torchrun do what one does: the same weights, scores and decisions; killed, they resume."""
 
+import csv
 import json
 import os
 import subprocess
@@ -11,12 +12,14 @@ import pytest
 import torch
 
 from model.heads import TextModel
+from model.lora import load_adapter, merge
 from model.tokenizer import train_wordpiece
 from model.weights import load_model, read_tensors, save_model
 from tests.conftest import ROOT, write_jsonl
 from tests.parallel_run import CASES, NUM_ROWS
 from tests.small import small_config
 from training.dynamics import Dynamics
+from training.evaluate import predict
 from training.finetune import read_manifest
 from training.parallel import ALONE, World
 
@@ -24,6 +27,8 @@ pytestmark = pytest.mark.timeout(600)  # a run of many cases in each of two proc
 SECONDS = 240
 CLOSE = 1e-6
 WORDS = ["red", "green", "blue", "cat", "dog", "bird", "runs", "sleeps", "北京", "上海", "去", "在"]
+SHARDED_LORA = ["--shard", "--adapter", "lora", "--epochs", "2", "--evaluation-steps", "100"]
+SHORT = "out of memory"
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
 
 
@@ -49,6 +54,11 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return succeed(tmp_path_factory.mktemp("together"))
 
 
+@pytest.fixture(scope="module")
+def sharded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return succeed(tmp_path_factory.mktemp("sharded"), *(case for case in CASES if case != SHORT), "--shard")
+
+
 def left_by(folder: Path, case: str) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor], dict[str, Any]]:
     """Weights, what the objective gathered, and the facts of one run."""
     own = folder / case.replace(" ", "-")
@@ -64,15 +74,31 @@ def largest_difference(first: dict[str, torch.Tensor], second: dict[str, torch.T
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_two_processes_give_the_weights_of_one(alone: Path, together: Path, case: str) -> None:
-    (one, gathered_by_one, facts), (two, gathered_by_two, others) = left_by(alone, case), left_by(together, case)
+    assert_same_end(alone, together, case)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", [case for case in CASES if case != SHORT])
+def test_two_processes_with_half_of_each_weight_give_the_weights_of_one(alone: Path, sharded: Path, case: str) -> None:
+    assert_same_end(alone, sharded, case)
+
+
+def assert_same_end(first: Path, second: Path, case: str) -> None:
+    """The same weights, scores, decisions, events, and rows seen."""
+    (one, gathered_by_one, facts), (_, gathered_by_two, others) = left_by(first, case), left_by(second, case)
     assert all(tensor.dtype == torch.float64 for tensor in one.values())
-    assert largest_difference(one, two) < CLOSE
+    assert_same_weights_and_history(first, second, case)
     for name in ("step", "best_step", "events"):
         assert facts[name] == others[name]
-    for mine, theirs in zip(facts["history"], others["history"], strict=True):
-        assert mine == pytest.approx(theirs, abs=CLOSE)
     for name, tensor in gathered_by_one.items():
         assert torch.allclose(tensor.double(), gathered_by_two[name].double(), atol=1e-3, equal_nan=True), name
+
+
+def assert_same_weights_and_history(first: Path, second: Path, case: str) -> None:
+    (one, _, facts), (two, _, others) = left_by(first, case), left_by(second, case)
+    assert largest_difference(one, two) < CLOSE
+    for mine, theirs in zip(facts["history"], others["history"], strict=True):
+        assert mine == pytest.approx(theirs, abs=CLOSE)
 
 
 @pytest.mark.slow
@@ -104,6 +130,52 @@ def test_a_killed_run_resumes_at_the_agreed_checkpoint_to_the_same_bytes(togethe
     assert resumed[2]["history"] == whole[2]["history"]
     for first, second in zip(whole[:2], resumed[:2], strict=True):
         assert all(torch.equal(first[name].nan_to_num(-1), second[name].nan_to_num(-1)) for name in first)
+
+
+@pytest.mark.slow
+def test_a_sharded_process_holds_about_half_of_the_weights(together: Path, sharded: Path) -> None:
+    assert left_by(together, "classification")[2]["held"] == 1.0
+    assert 0.4 < left_by(sharded, "classification")[2]["held"] < 0.6
+
+
+@pytest.mark.slow
+def test_no_thread_of_the_group_outlives_it(together: Path, sharded: Path) -> None:
+    """It might need the interpreter while that ends, and would abort the process."""
+    for folder in (together, sharded):
+        for rank in (0, 1):
+            threads = json.loads((folder / f"threads-{rank}.json").read_text(encoding="utf-8"))
+            assert threads
+            assert not [name for name in threads if "gloo" in name]
+
+
+@pytest.mark.slow
+def test_a_killed_sharded_run_resumes_to_the_same_bytes_and_also_unsharded(sharded: Path, tmp_path: Path) -> None:
+    case = "stopped early"
+    for name in ("again", "unsharded"):
+        killed = launch(tmp_path / name, case, "--shard", "--disturb", "kill", "--step", "5")
+        assert killed.returncode != 0
+    succeed(tmp_path / "again", case, "--shard")
+    whole, resumed = left_by(sharded, case), left_by(tmp_path / "again", case)
+    assert resumed[2]["history"] == whole[2]["history"]
+    assert all(torch.equal(whole[0][name], resumed[0][name]) for name in whole[0])
+    succeed(tmp_path / "unsharded", case, together=False)
+    assert_same_weights_and_history(sharded, tmp_path / "unsharded", case)
+    told = left_by(tmp_path / "unsharded", case)[2]["notes"][0]
+    assert "processes was 2, is 1; sharded weights was True, is False" in told
+
+
+@pytest.mark.slow
+def test_a_sharded_run_out_of_memory_goes_on_with_fewer_rows_when_started_again(alone: Path, tmp_path: Path) -> None:
+    done = launch(tmp_path, SHORT, "--shard")
+    assert done.returncode != 0
+    assert (
+        done.stderr.count(
+            "with 4 rows at a time; start the run again, and it continues from its last checkpoint with 2"
+        )
+        == 1
+    )
+    succeed(tmp_path, SHORT, "--shard")
+    assert_same_weights_and_history(alone, tmp_path, SHORT)
 
 
 @pytest.mark.slow
@@ -149,19 +221,27 @@ def vitrine_in_two(home: Path, *arguments: str) -> str:
 
 
 @pytest.mark.slow
-def test_two_processes_tune_as_the_command_of_one_does(base: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [[], SHARDED_LORA], ids=["few-shot", "sharded LoRA"])
+def test_two_processes_tune_as_the_command_of_one_does(base: Path, tmp_path: Path, options: list[str]) -> None:
     texts = [f"{color} {animal} {verb} {'在' * tail}" for tail in range(3) for color in WORDS[:3] for animal in WORDS[3:6] for verb in WORDS[6:8]]  # fmt: skip
     file = write_jsonl(tmp_path / "rows.jsonl", [{"text": text, "label": text.split()[0]} for text in texts])
     output = tmp_path / "tuned"
     arguments = ["finetune", "--data", str(file), "--base", str(base), "--output", str(output)]
-    said = vitrine_in_two(tmp_path, *arguments, "--epochs", "2", "--evaluation-steps", "100")
-    for once in ("task: classification", "chosen: max_length", "training rows,", "step 6: accuracy", "tuned model:"):
+    said = vitrine_in_two(tmp_path, *arguments, *options)
+    for once in ("task: classification", "chosen: max_length", "training rows,", ": accuracy", "tuned model:"):
         assert said.count(once) == 1, once
     manifest = read_manifest(output)
     assert manifest["surroundings"]["processes"] == 2
-    assert manifest["metrics"]["accuracy"] >= 0
-    model, _ = load_model(output / "model")
+    assert manifest["surroundings"]["sharded"] == ("--shard" in options)
+    assert manifest["recipe"]["method"] == ("fine_tune" if options else "few_shot")
+    model, tokenizer = load_model(base if options else output / "model")
+    if options:
+        model = merge(model, load_adapter(output / "model"))
     assert model.config.labels == ("blue", "green", "red")
+    with open(output / "predictions.csv", encoding="utf-8", newline="") as table:
+        held_out = list(csv.DictReader(table))
+    logits = predict(model, tokenizer.encode([row["text"] for row in held_out], 64))
+    assert [model.config.labels[best] for best in logits.argmax(dim=1)] == [row["predicted"] for row in held_out]
     report = json.loads((output / "evaluation.json").read_text(encoding="utf-8"))
     assert report["training_rows"] == report["dynamics"]["rows"], "the leader knows what both saw of their rows"
 
@@ -173,7 +253,7 @@ def test_two_processes_pretrain_and_one_publishes(tmp_path: Path) -> None:
         (tmp_path / f"{name}.txt").write_text(lines, encoding="utf-8")
     arguments = ["pretrain", "--data", str(tmp_path / "train.txt"), "--validation", str(tmp_path / "held-out.txt")]
     arguments += ["--preset", "tiny", "--epochs", "1", "--vocabulary", "200", "--row-tokens", "16", "--batch-rows", "5"]
-    said = vitrine_in_two(tmp_path, *arguments, "--publish", "mine")
+    said = vitrine_in_two(tmp_path, *arguments, "--publish", "mine", "--shard")
     assert said.count("in the model store as 'mine'") == 1
     assert said.count("pre-trained model:") == 1
     manifest = read_manifest(tmp_path / "pretraining" / "mine")

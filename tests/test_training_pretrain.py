@@ -159,7 +159,7 @@ def test_a_checkpoint_of_another_recipe_or_shape_is_not_resumed(runs: dict, tmp_
         (RECIPE, config),
     ):
         run = pretrain(shape, corpora, recipe, tmp_path, CPU)
-        started = next(run)
+        started = next(event for event in run if isinstance(event, Started))
         run.close()  # type: ignore[attr-defined]
         assert started.step == (7 if (recipe, shape) == (RECIPE, config) else 0)
 

@@ -14,8 +14,11 @@ from torch import Tensor
 
 from model.heads import TextModel
 from model.weights import read_tensors, write_tensors
+from training.parallel import World
+from training.sharding import gathered, part_like
 
 STATE_FILE = "state.json"
+MOMENTS = ("exp_avg", "exp_avg_sq")  # of AdamW's state, what has the shape of its parameter
 MODEL_FILE, OPTIMIZER_FILE, GATHERED_FILE = "model.safetensors", "optimizer.safetensors", "gathered.safetensors"
 
 
@@ -38,16 +41,25 @@ class Position:
     history: list[dict[str, float]] = field(default_factory=list)  # what was measured at which step
 
 
-def save_checkpoint(
-    folder: Path, model: TextModel, optimizer: torch.optim.Optimizer, position: Position, gathered: dict[str, Tensor]
-) -> None:
+def checkpoint_tensors(
+    model: TextModel, optimizer: torch.optim.Optimizer, objective: dict[str, Tensor], world: World
+) -> dict[str, dict[str, Tensor]]:
+    """What a checkpoint holds, by file, in the first process alone. Called by all, since sharded weights are gathered.
+    `objective` is what the objective keeps of its own."""
+    state = optimizer.state_dict()["state"]
+    moments = {f"{index}.{name}": value for index, fields in state.items() for name, value in fields.items()}
+    files = {MODEL_FILE: trained(model), OPTIMIZER_FILE: moments, GATHERED_FILE: objective}
+    return {name: gathered(tensors, world) for name, tensors in files.items()}
+
+
+def save_checkpoint(folder: Path, files: dict[str, dict[str, Tensor]], position: Position) -> None:
     """Writes beside, then renames: a killed writer, or one whose disk is full (OSError), leaves the last whole
-    checkpoint in place. `gathered` is what the objective keeps of its own."""
+    checkpoint in place."""
     temporary, previous = _temporary(folder), _previous(folder)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
-        _write(temporary, model, optimizer, position, gathered)
+        _write(temporary, files, position)
     except OSError:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -86,20 +98,23 @@ def load_checkpoint(folder: Path, model: TextModel, optimizer: torch.optim.Optim
     """Restores model and optimiser in place from what `find_checkpoint` found whole -> what the objective had
     gathered."""
     _load_trained(folder / MODEL_FILE, model)
+    parameters: list[Any] = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     states: dict[int, dict[str, Tensor]] = {}
     for name, tensor in read_tensors(folder / OPTIMIZER_FILE).items():
         index, _, field_name = name.partition(".")
-        states.setdefault(int(index), {})[field_name] = tensor.clone()  # else the optimiser keeps the file mapped
+        copied = tensor.clone()  # else the optimiser keeps the file mapped
+        moment = part_like(copied, parameters[int(index)]) if field_name in MOMENTS else copied
+        states.setdefault(int(index), {})[field_name] = moment
     optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
     return {name: tensor.clone() for name, tensor in read_tensors(folder / GATHERED_FILE).items()}
 
 
-def save_best(folder: Path, step: int, model: TextModel) -> str:
+def save_best(folder: Path, step: int, tensors: dict[str, Tensor]) -> str:
     """Puts the weights of the best evaluation so far beside the checkpoints in `folder` -> the file's hash. Those of
     the best step before stay until the next checkpoint, since a killed run needs them again."""
     path = _best_folder(folder) / _best_name(step)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_tensors(path, _trained(model))
+    write_tensors(path, tensors)
     return _sha256(path)
 
 
@@ -129,13 +144,9 @@ def _best_name(step: int) -> str:
     return f"{step}.safetensors"
 
 
-def _write(
-    folder: Path, model: TextModel, optimizer: torch.optim.Optimizer, position: Position, gathered: dict[str, Tensor]
-) -> None:
-    state = optimizer.state_dict()["state"]
-    optimizer_state = {f"{index}.{name}": value for index, fields in state.items() for name, value in fields.items()}
+def _write(folder: Path, files: dict[str, dict[str, Tensor]], position: Position) -> None:
     hashes = {}
-    for name, tensors in ((MODEL_FILE, _trained(model)), (OPTIMIZER_FILE, optimizer_state), (GATHERED_FILE, gathered)):
+    for name, tensors in files.items():
         write_tensors(folder / name, tensors)
         hashes[name] = _sha256(folder / name)
     fields = {"position": asdict(position), "files": hashes}
@@ -178,10 +189,10 @@ def _sha256(path: Path) -> str:
 def _load_trained(path: Path, model: TextModel) -> None:
     saved = read_tensors(path)
     with torch.no_grad():
-        for name, parameter in _trained(model).items():
-            parameter.copy_(saved[name])
+        for name, parameter in trained(model).items():
+            parameter.copy_(part_like(saved[name], parameter))
 
 
-def _trained(model: TextModel) -> dict[str, Tensor]:
+def trained(model: TextModel) -> dict[str, Tensor]:
     """The parameters that change: all of them, or a LoRA run's adapters and head."""
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}

@@ -12,6 +12,7 @@ from model.weights import load_config, load_tokenizer
 from training.config import Recipe
 from training.few_shot import few_shot_fields
 from training.finetune import Data
+from training.optim import usual_learning_rate
 
 FEW_SHOT_ROWS = 64  # of the commonest class; from here on plain fine-tuning has enough
 FEW_ROWS = 1_000  # below this a batch is halved, so that an epoch still has enough steps
@@ -19,7 +20,7 @@ WANTED_STEPS = 500  # of a run, within the bounds on epochs
 MIN_EPOCHS, MAX_EPOCHS = 2, 10
 LARGEST_IMBALANCE = 10.0  # rows of the commonest class for each of the rarest, before classes are balanced
 EVALUATION_SHARE = 0.1  # of the training time, that scores on held-out rows may take
-FULL_RATE, LORA_RATE = 1e-4, 1e-3
+LORA_RATE = 1e-3
 LAYER_DECAY = 0.9
 
 
@@ -57,12 +58,12 @@ def choose_recipe(wanted: Mapping[str, Any], data: Data, base: Path, multiplier:
         found[name] = Choice(name, value, reason)
         return value
 
-    rows = len(data.train.rows)
+    rows, width = len(data.train.rows), load_config(base).width
     choose("max_length", *_max_length(data, base))
     if _is_few_shot(wanted, data, base):
         method = choose("method", *_method(data))
         if method == "few_shot":
-            for name, value in few_shot_fields(rows).items():
+            for name, value in few_shot_fields(rows, width).items():
                 scaled = value * multiplier if name == "learning_rate" else value
                 choose(name, scaled, "what suits few rows")
     batch_size = choose("batch_size", *_batch_size(rows))
@@ -72,7 +73,8 @@ def choose_recipe(wanted: Mapping[str, Any], data: Data, base: Path, multiplier:
     if adapter == "lora":
         choose("learning_rate", LORA_RATE * multiplier, "an adapter starts at zero and needs ten times the usual rate")
     else:
-        choose("learning_rate", FULL_RATE * multiplier, "high, since layers below the head learn slower (layer_decay)")
+        reason = f"for a base of width {width}, whose lower layers learn slower (layer_decay); wider ones want less"
+        choose("learning_rate", usual_learning_rate(width) * multiplier, reason)
         choose("layer_decay", LAYER_DECAY, "lower layers hold what the base knows of the language, and change less")
     if data.task == "classification":
         choose("class_weights", *_class_weights(data))

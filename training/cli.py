@@ -27,6 +27,9 @@ SOURCE_HELP = (
     "labelled rows: a JSONL, CSV or Parquet file, a folder saved by `datasets`, or a data set's name; ':SPLIT' after a "
     "folder or name chooses a split (default: train)"
 )
+SHARD_HELP = (
+    "in several processes (torchrun): each holds a part of every weight, for models that do not fit one device (FSDP)"
+)
 DEFAULT_VOCABULARY = 8_000
 RECIPE_OPTIONS = {  # of `pretrain`, by the field of the recipe each sets
     "epochs": "num_epochs", "batch_rows": "batch_rows", "row_tokens": "row_tokens", "learning_rate": "learning_rate",
@@ -80,6 +83,7 @@ def add_commands(commands: Commands, home: Path, store: Store) -> Commands:
         cast = str if isinstance(kind, tuple) else kind
         tune.add_argument(f"--{option}", dest=name, type=cast, choices=choices, help=f"{meaning} (default: chosen)")
     tune.add_argument("--seed", type=int, default=Recipe.seed)
+    tune.add_argument("--shard", action="store_true", help=SHARD_HELP)
     tune.set_defaults(run=lambda arguments: run_finetune(arguments, store))
 
     names = ", ".join(f"{named.name} ({named.summary})" for named in RECIPES.values())
@@ -95,6 +99,7 @@ def add_commands(commands: Commands, home: Path, store: Store) -> Commands:
         pre.add_argument(f"--{option.replace('_', '-')}", type=type(default), help=f"default: {default}")
     pre.add_argument("--output", type=Path, help="folder for the run (default: in the state folder)")
     pre.add_argument("--publish", metavar="NAME", help="put the model into the store under this name")
+    pre.add_argument("--shard", action="store_true", help=SHARD_HELP)
     pre.set_defaults(run=lambda arguments: run_pretrain(arguments, home, store))
     return data_commands
 
@@ -105,7 +110,7 @@ def run_data(arguments: argparse.Namespace, home: Path) -> None:
 
 
 def run_finetune(arguments: argparse.Namespace, store: Store) -> None:
-    with join_world(own_device()) as world:
+    with join_world(own_device(), arguments.shard) as world:
         _finetune(arguments, store, world)
 
 
@@ -113,6 +118,8 @@ def _finetune(arguments: argparse.Namespace, store: Store, world: World) -> None
     say = print if world.leads else _say_nothing
     wanted = {name: value for name, _, _ in TUNING_OPTIONS.values() if (value := getattr(arguments, name)) is not None}
     wanted |= {"seed": arguments.seed}
+    if world.shards:
+        wanted = {"method": "fine_tune", **wanted}  # the other reads the whole model
     base = world.from_leader(lambda: store.find_base(arguments.base))
     name = base.resolve().name if is_model_folder(Path(arguments.base)) else arguments.base
     with world.leader_first():  # a data set's name is a download
@@ -137,7 +144,7 @@ def _say_nothing(message: str) -> None:
 
 
 def run_pretrain(arguments: argparse.Namespace, home: Path, store: Store) -> None:
-    with join_world(own_device()) as world:
+    with join_world(own_device(), arguments.shard) as world:
         _pretrain(arguments, home, store, world)
 
 

@@ -30,6 +30,7 @@ from training.config import Recipe
 from training.evaluate import EVALUATION_BATCH_TOKENS, Evaluation
 from training.labelled import Rows
 from training.objectives import Classify
+from training.optim import usual_learning_rate
 from training.parallel import ALONE, World
 
 NAME_ROWS = 2.0  # rows of its class that a label's name counts as
@@ -38,7 +39,6 @@ BATCH_SIZE = 16
 WANTED_STEPS = 40  # of a run; more when the rows are many
 MIN_EPOCHS = 3
 EPOCH_STEPS = 10  # at least: an epoch goes through a handful of rows several times, as each ends with a checkpoint
-LEARNING_RATE = 1e-4
 
 
 def few_shot_config(base: TransformerConfig, labels: tuple[str, ...]) -> TransformerConfig:
@@ -46,9 +46,9 @@ def few_shot_config(base: TransformerConfig, labels: tuple[str, ...]) -> Transfo
     return base.with_task("classification", labels, pooling="mean", pooler="none")
 
 
-def few_shot_fields(num_rows: int) -> dict[str, Any]:
-    """What a recipe needs for this method. The last weights are kept, judged once: so few rows hold out too few to
-    choose by."""
+def few_shot_fields(num_rows: int, width: int) -> dict[str, Any]:
+    """What a recipe needs for this method, of a base of width D. The last weights are kept, judged once: so few rows
+    hold out too few to choose by."""
     steps_an_epoch = passes_an_epoch(num_rows, BATCH_SIZE) * -(-num_rows // BATCH_SIZE)
     num_epochs = max(MIN_EPOCHS, -(-WANTED_STEPS // steps_an_epoch))
     return {
@@ -57,7 +57,7 @@ def few_shot_fields(num_rows: int) -> dict[str, Any]:
         "batch_size": BATCH_SIZE,
         "num_epochs": num_epochs,
         "evaluation_steps": num_epochs * steps_an_epoch,
-        "learning_rate": LEARNING_RATE,
+        "learning_rate": usual_learning_rate(width),
         "layer_decay": 1.0,
     }
 

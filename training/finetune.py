@@ -21,7 +21,7 @@ from model.tokenizer import Tokenizer
 from model.weights import load_model, load_tokenizer, save_model
 from training.config import ClassWeights, Recipe
 from training.data import DataTask, Examples, check_training, check_validation, load_examples, split_validation
-from training.evaluation.files import write_evaluation
+from training.evaluation.files import judge, write_evaluation
 from training.events import Noted, Started, TrainingEvent
 from training.faults import DataFaults, Fault
 from training.few_shot import FewShot, few_shot_objective
@@ -29,6 +29,7 @@ from training.labelled import Rows, encode_classes, encode_label_sets, encode_sc
 from training.objectives import ChooseLabels, Classify, Regress, TagWords, balanced_weights
 from training.oddities import cut_warning, find_leaks, leak_warning, odd_rows
 from training.parallel import ALONE, World
+from training.sharding import Placement
 from training.trainer import Objective, Trainer, UnfinishedRun
 
 MANIFEST_FILE = "manifest.json"
@@ -89,6 +90,11 @@ def finetune(
     """
     if recipe.metric not in (None, *METRICS[data.task]):
         raise ValueError(f"metric is {recipe.metric!r}; for {data.task} choose one of {list(METRICS[data.task])}")
+    if world.shards and recipe.method == "few_shot":
+        raise ValueError(
+            "method is 'few_shot', which reads the whole model outside of training; choose 'fine_tune', or leave out "
+            "--shard"
+        )
     base_model, tokenizer = load_model(base)
     if warning := vocabulary_warning(data.train, base_name or base.name, tokenizer, other_bases):
         yield Noted(warning)
@@ -101,7 +107,7 @@ def finetune(
     if recipe.adapter == "lora":
         make_trainable(model, lora)
     freeze(model, recipe.frozen_layers)
-    model.to(device)
+    placement = Placement(model, device, world)
     train = encode(data.train, tokenizer, data.labels, recipe.max_length)
     validation = encode(data.validation, tokenizer, data.labels, recipe.max_length)
     description: dict[str, Any] = {"recipe": asdict(recipe), "task": data.task, "labels": data.labels}
@@ -113,7 +119,7 @@ def finetune(
     else:
         objective = make_objective(data.task, model, train, validation, recipe)
     optimisation = recipe.optimisation_for(USUAL_METRIC[data.task])
-    trainer = Trainer(objective, optimisation, output / "checkpoint", run_key_of(description), world)
+    trainer = Trainer(objective, optimisation, output / "checkpoint", run_key_of(description), world, placement)
     for event in trainer.run():
         yield event
         if isinstance(event, Started):
@@ -123,14 +129,18 @@ def finetune(
         objective.restore_scale()
     if isinstance(objective, FewShot):
         objective.finish()
-    if not world.leads:
+    judged = None
+    if world.leads or world.shards:
+        judged = placement.within(lambda: judge(model, tokenizer, data.validation, recipe.max_length))
+    tuned = placement.whole_model()
+    if tuned is None or judged is None:
         return
     dynamics = objective.dynamics if isinstance(objective, Classify) else None
-    write_evaluation(model.eval(), tokenizer, data, dynamics, trainer.position.history, output, recipe.max_length)
+    write_evaluation(judged, data, dynamics, trainer.position.history, output)
     if recipe.adapter == "lora":
-        save_adapter(take_adapter(model, lora), base_name or base.name, output / "model")
+        save_adapter(take_adapter(tuned, lora), base_name or base.name, output / "model")
     else:
-        save_model(model, tokenizer, output / "model")
+        save_model(tuned, tokenizer, output / "model")
     write_manifest(output, trainer, description)
 
 

@@ -33,6 +33,17 @@ class NonFiniteLoss(RuntimeError):
     """The loss or its gradient became NaN or infinite; the weights are of no use from here on."""
 
 
+class TooManyRows(RuntimeError):
+    """A device of a run with sharded weights is out of memory."""
+
+    def __init__(self, rows: int) -> None:
+        self.rows, self.fewer = rows, -(-rows // 2)
+        super().__init__(
+            f"the device is out of memory with {rows} rows at a time; start the run again, and it continues from its "
+            f"last checkpoint with {self.fewer}"
+        )
+
+
 class Gradients:
     """Leaves the gradients of a step's mean loss in the trained parameters."""
 
@@ -53,8 +64,9 @@ class Gradients:
         self._device = device
 
     def compute(self, rows: Sequence[int], step: int) -> tuple[float, int]:
-        """-> the rows' mean loss and the tokens read. A device out of memory gets half the rows at once, and the
-        step is made again."""
+        """-> the rows' mean loss and the tokens read. A device out of memory gets half the rows at once, and the step
+        is made again. Where weights are sharded it raises TooManyRows: the other processes wait amid their passes, and
+        can't begin again."""
         while True:
             for parameter in self.trained:
                 parameter.grad = None
@@ -68,37 +80,51 @@ class Gradients:
 
     def _add_up(self, rows: Sequence[int], step: int) -> tuple[float, int] | None:
         """None when the memory of any process was not enough."""
-        own = self._world.share(rows)
-        size = self.micro_batch_size
-        parts = [own[start : start + size] for start in range(0, len(own), size)]
+        parts = self._parts(rows)
         sums = torch.zeros(4, dtype=torch.float64, device=self._device)  # loss, weight, tokens, out of memory
         try:
             if len(parts) == 1 and self._world.size == 1:
-                result = self._loss(parts[0], step)
+                result = self._loss(rows, step)
                 mean = result.mean
                 mean.backward()  # type: ignore[no-untyped-call]
                 return float(mean.detach()), result.tokens
-            for part in parts:
+            for part, counts in parts:
                 result = self._loss(part, step)
-                result.total.backward()  # type: ignore[no-untyped-call]
-                sums[0] += result.total.detach()
-                sums[1] += result.weight
-                sums[2] += result.tokens
+                total = result.total if counts else 0.0 * result.total
+                total.backward()  # type: ignore[no-untyped-call]
+                if counts:
+                    sums[0] += total.detach()
+                    sums[1] += result.weight
+                    sums[2] += result.tokens
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
             if self.micro_batch_size == 1:
                 raise NotEnoughMemory.met() from error
+            if self._world.shards:
+                raise TooManyRows(self.micro_batch_size) from error
             sums[3] = 1.0
         self._world.add_up([sums])
         total, weight, tokens, out_of_memory = sums.tolist()
         if out_of_memory:
             return None
         gradients = [torch.zeros_like(one) if one.grad is None else one.grad for one in self.trained]
-        self._world.add_up(gradients)
+        if not self._world.shards:  # else the backward pass has summed them
+            self._world.add_up(gradients)
         for parameter, gradient in zip(self.trained, gradients, strict=True):
             parameter.grad = gradient.div_(weight or 1.0)
         return total / (weight or 1.0), int(tokens)
+
+    def _parts(self, rows: Sequence[int]) -> list[tuple[Sequence[int], bool]]:
+        """This process's micro-batches. Where weights are sharded all processes make equally many passes, so one with
+        fewer rows repeats a row that does not count: the first, which is the first process's."""
+        own, size = self._world.share(rows), self.micro_batch_size
+        parts = [(own[start : start + size], True) for start in range(0, len(own), size)]
+        if self._world.shards:
+            largest_share = -(-len(rows) // self._world.size)
+            most = -(-largest_share // size)
+            parts += [(rows[:1], False)] * (most - len(parts))
+        return parts
 
 
 def explain_non_finite(

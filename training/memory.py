@@ -16,10 +16,13 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from training.sharding import Placement, own_part
+
 SPARE_SHARE = 0.1  # of the free memory, left to others
-GRADIENT_BYTES, ADAM_BYTES = 4, 8  # a trained parameter
+WEIGHT_BYTES, GRADIENT_BYTES, ADAM_BYTES = 4, 4, 8  # a trained parameter
 EVALUATION_BYTES = 2**28  # held-out rows pass in batches that need no more: see MAX_LOGIT_BYTES in `objectives.py`
 MAPPED_BYTES = 2**25  # glibc gives blocks from this size on back at once (mallopt(3), M_MMAP_THRESHOLD)
+HOLES = 1.0  # of what glibc's heap holds: batches of many lengths leave gaps that fit no later tensor
 Sizes = Counter[int]  # of tensors, in bytes -> how many there are
 
 
@@ -41,43 +44,56 @@ class MemoryNeed:
 
     present: int  # what is held before the first step: weights, data, libraries
     training: int  # gradients and optimiser state
-    writing: int  # a copy of the optimiser state while a checkpoint is written; no row is in the model then
-    fixed: int  # kept by a forward pass whatever the rows: weights in bfloat16
+    writing: int  # the optimiser state (of sharded weights the whole, and they too) once more in a checkpoint's making
+    fixed: int  # kept by a forward pass whatever the rows: weights in bfloat16, sharded weights while they are whole
     per_row: int  # kept for the backward pass of one of the longest rows
     passing: int  # a row's largest tensor: two gradients of its size come and go
     scrap: tuple[int, ...] = ()  # a row's other tensors: freed at once, but glibc's heap seldom gives their place again
+    kept: tuple[int, ...] = ()  # a row's tensors of `per_row`, where glibc's heap may hold them
 
     def peak(self, rows: int) -> int:
         """With so many rows passing through the model at once."""
         scrap = sum(rows * size for size in self.scrap if rows * size < MAPPED_BYTES)
-        step = self.fixed + rows * (self.per_row + 2 * self.passing) + scrap
+        holes = int(HOLES * sum(min(rows * size, MAPPED_BYTES) for size in self.kept))
+        step = self.fixed + rows * (self.per_row + 2 * self.passing) + scrap + holes
         return self.present + self.training + max(step, self.writing, EVALUATION_BYTES)
 
 
-def measure_need(model: nn.Module, loss_of_longest: Callable[[int], Tensor]) -> MemoryNeed:
+def measure_need(
+    model: nn.Module, loss_of_longest: Callable[[int], Tensor], placement: Placement | None = None
+) -> MemoryNeed:
     """`loss_of_longest(n)` gives the loss of the n longest rows. Nothing is changed in the model."""
     device = next(model.parameters()).device
     on_cpu = device.type == "cpu"
-    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    own = sum(own_part(parameter).numel() for parameter in trained)
+    gathered = placement.gathered_bytes if placement else None
+    writing = own * ADAM_BYTES if gathered is None else sum(map(torch.numel, trained)) * (WEIGHT_BYTES + ADAM_BYTES)
     try:
-        saved_of_one, made_of_one = _sizes(loss_of_longest, 1, weights)
+        saved_of_one, made_of_one = _sizes(model, loss_of_longest, 1, placement)
     except torch.OutOfMemoryError as error:
         raise NotEnoughMemory.met() from error
     try:
-        saved_of_two, _ = _sizes(loss_of_longest, 2, weights)
-    except torch.OutOfMemoryError:  # one row may fit all the same
+        saved_of_two, _ = _sizes(model, loss_of_longest, 2, placement)
+    except torch.OutOfMemoryError as error:  # one row may fit all the same
+        if gathered is not None:  # the other processes wait for this one
+            raise NotEnoughMemory.met() from error
         saved_of_two = Counter({2 * size: times for size, times in saved_of_one.items()})
     per_row = max(0, _total(saved_of_two) - _total(saved_of_one))
     return MemoryNeed(
         present=_present_bytes(device),
-        training=trained * (GRADIENT_BYTES + ADAM_BYTES),
-        writing=trained * ADAM_BYTES if on_cpu else 0,
-        fixed=max(0, _total(saved_of_one) - per_row),
+        training=own * (GRADIENT_BYTES + ADAM_BYTES),
+        writing=writing if on_cpu else 0,
+        fixed=max(0, _total(saved_of_one) - per_row) + (gathered or 0),
         per_row=per_row,
         passing=max(saved_of_two - saved_of_one, default=0) // 2,
-        scrap=tuple((made_of_one - saved_of_one).elements()) if on_cpu else (),
+        scrap=tuple((made_of_one - saved_of_one).elements()) if on_cpu and gathered is None else (),
+        kept=tuple(saved_of_one.elements()) if on_cpu else (),
     )
+
+
+def _storages(model: nn.Module) -> set[int]:
+    return {own_part(parameter).untyped_storage().data_ptr() for parameter in model.parameters()}
 
 
 def largest_micro_batch(need: MemoryNeed, batch_size: int, free_bytes: int) -> int:
@@ -141,19 +157,25 @@ def _present_bytes(device: torch.device) -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def _sizes(loss_of_longest: Callable[[int], Tensor], rows: int, weights: set[int]) -> tuple[Sizes, Sizes]:
+def _sizes(
+    model: nn.Module, loss_of_longest: Callable[[int], Tensor], rows: int, placement: Placement | None
+) -> tuple[Sizes, Sizes]:
     """Of one forward pass: the tensors that autograd keeps, the weights left out, and all tensors that were made."""
+    held = _storages(model)
+    sharded = placement is not None and placement.gathered_bytes is not None
     kept: dict[int, int] = {}
     made = _Made()
 
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
+        if storage.data_ptr() not in (_storages(model) if sharded else held):  # sharded weights come and go
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), made:
-        loss_of_longest(rows)
+        loss = loss_of_longest(rows)
+    if placement is not None:
+        placement.drop(loss)
     return Counter(kept.values()), made.sizes
 
 

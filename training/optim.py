@@ -10,6 +10,14 @@ from model.heads import TextModel
 from training.config import Optimisation
 
 LOWER_IS_BETTER = ("loss", "perplexity", "mean_absolute_error")  # of the figures an evaluation gives
+USUAL_RATE, USUAL_WIDTH = 1e-4, 384
+SLOWEST_RATE, FASTEST_RATE = 2e-5, 5e-4
+
+
+def usual_learning_rate(width: int) -> float:
+    """What suits fine-tuning all layers of a base of this width, with a layer decay: it falls with the width's square.
+    From the runs in DECISIONS.md."""
+    return min(FASTEST_RATE, max(SLOWEST_RATE, USUAL_RATE * (USUAL_WIDTH / width) ** 2))
 
 
 def make_optimizer(model: TextModel, optimisation: Optimisation) -> torch.optim.AdamW:

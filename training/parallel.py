@@ -5,6 +5,7 @@ added up over all processes, so that the step is the one a single process would 
 for models that don't fit a device, a part of every weight: see `sharding.py`.
 """
 
+import gc
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -85,6 +86,12 @@ class World:
         result: Item = made[0]
         return result
 
+    def copy_from_leader(self, tensors: Sequence[Tensor]) -> None:
+        """The first process's values, in place."""
+        if self.size > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor.detach(), 0)
+
     def must_agree(self, value: object, what: str) -> None:
         """Raises DifferentRuns in every process when one has another value than the first."""
         first = self.from_leader(lambda: value)
@@ -142,6 +149,7 @@ def join_world(device: torch.device, shards: bool = False) -> Iterator[World]:
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
+    _import_before_the_group()
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     store, rank, _ = next(rendezvous("env://", timeout=WAIT))
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=WAIT)
@@ -158,6 +166,14 @@ def join_world(device: torch.device, shards: bool = False) -> Iterator[World]:
             ) from error
         raise
     dist.destroy_process_group()
+    gc.collect()  # sharded models refer to the group in circles
+
+
+def _import_before_the_group() -> None:
+    """What has the group that exists at its import as the default of arguments, and so keeps it: then its threads would
+    outlive `destroy_process_group` and could abort the process while the interpreter ends. Optimisers import it."""
+    import torch.distributed.fsdp
+    import torch.distributed.nn  # noqa: F401
 
 
 def _is_first_to_fail(store: Store, rank: int) -> bool:

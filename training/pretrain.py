@@ -21,6 +21,7 @@ from training.events import TrainingEvent
 from training.finetune import run_key_of, write_manifest
 from training.objectives import CausalLanguageModel, MaskedLanguageModel
 from training.parallel import ALONE, World
+from training.sharding import Placement
 from training.trainer import Trainer
 
 Texts = Callable[[], Iterable[str]]  # asked for a fresh stream each time it is read
@@ -90,7 +91,8 @@ def pretrain(
         )
     tokenizer = corpora.tokenizer
     torch.manual_seed(recipe.seed)
-    model = TextModel(replace(config, dropout=recipe.dropout)).to(device)
+    model = TextModel(replace(config, dropout=recipe.dropout))
+    placement = Placement(model, device, world)
     train, validation = (
         packed_rows(corpus, tokenizer, config, recipe.row_tokens) for corpus in (corpora.train, corpora.validation)
     )
@@ -106,12 +108,14 @@ def pretrain(
         objective = CausalLanguageModel(model, train, validation, recipe.batch_rows, recipe.seed)
     description: dict[str, Any] = {"recipe": asdict(recipe), "config": config.to_dict()}
     description |= {"train": corpora.train.sha256, "validation": corpora.validation.sha256}
-    trainer = Trainer(objective, recipe.optimisation, output / "checkpoint", run_key_of(description), world)
+    run_key = run_key_of(description)
+    trainer = Trainer(objective, recipe.optimisation, output / "checkpoint", run_key, world, placement)
     yield from trainer.run()
-    if not world.leads:
+    trained = placement.whole_model()
+    if trained is None:
         return
     finished = TextModel(config)
-    finished.load_state_dict(model.state_dict())
+    finished.load_state_dict(trained.state_dict())
     save_model(finished.eval(), tokenizer, output / "model")
     facts = {"train_tokens": corpora.train.num_tokens, "train_documents": len(corpora.train)}
     write_manifest(output, trainer, description, **facts)

@@ -17,6 +17,7 @@ from training.events import TrainingEvent
 from training.finetune import run_key_of, write_manifest
 from training.objectives import SequenceToSequence, TextPairs
 from training.parallel import ALONE, World
+from training.sharding import Placement
 from training.trainer import Trainer
 
 
@@ -74,14 +75,16 @@ def train_sequences(
     An interrupted run continues from its last checkpoint when called again with the same arguments.
     """
     torch.manual_seed(recipe.seed)
-    model = TextModel(config).to(device)
+    model = TextModel(config)
+    placement = Placement(model, device, world)
     objective = SequenceToSequence(model, train, validation, recipe.batch_size, recipe.seed, recipe.label_smoothing)
     digest = hashlib.sha256(json.dumps([train.sources, train.targets]).encode()).hexdigest()
     description = {"recipe": asdict(recipe), "config": config.to_dict(), "train": digest}
     run_key = run_key_of(description)
-    trainer = Trainer(objective, recipe.optimisation, output / "checkpoint", run_key, world)
+    trainer = Trainer(objective, recipe.optimisation, output / "checkpoint", run_key, world, placement)
     yield from trainer.run()
-    if not world.leads:
+    trained = placement.whole_model()
+    if trained is None:
         return
-    save_model(model.eval(), tokenizer, output / "model")
+    save_model(trained.eval(), tokenizer, output / "model")
     write_manifest(output, trainer, description)

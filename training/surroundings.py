@@ -20,6 +20,7 @@ class Surroundings:
     micro_batch_size: int
     processes: int
     processor: str
+    sharded: bool = False  # whether the processes hold parts of the weights instead of the whole
     torch: str = torch.__version__
 
 
@@ -56,12 +57,12 @@ def stored(path: Path, run_key: str) -> Surroundings | None:
 def take_up(old: Surroundings, now: Surroundings) -> tuple[Surroundings, list[str]]:
     """What a resumed run uses: the settings of before, but never more rows at once than fit now; and what differs all
     the same, in words for the user."""
+    given = {"processor": "processor", "torch": "torch", "processes": "processes", "sharded": "sharded weights"}
     rows = min(old.micro_batch_size, now.micro_batch_size)
-    used = replace(old, processor=now.processor, torch=now.torch, processes=now.processes, micro_batch_size=rows)
-    names = {"processor": "processor", "torch": "torch", "processes": "processes", "micro_batch_size": "rows at once"}
+    used = replace(old, **{name: getattr(now, name) for name in given}, micro_batch_size=rows)
     changes = [
         f"{words} was {getattr(old, name)}, is {getattr(used, name)}"
-        for name, words in names.items()
+        for name, words in (given | {"micro_batch_size": "rows at once"}).items()
         if getattr(old, name) != getattr(used, name)
     ]
     return used, changes

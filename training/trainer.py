@@ -15,15 +15,25 @@ from torch import Tensor
 
 from model.capability import has_bfloat16
 from model.heads import TextModel
-from training.checkpoints import Position, find_checkpoint, load_best, load_checkpoint, save_best, save_checkpoint
+from training.checkpoints import (
+    Position,
+    checkpoint_tensors,
+    find_checkpoint,
+    load_best,
+    load_checkpoint,
+    save_best,
+    save_checkpoint,
+    trained,
+)
 from training.clock import Clock
 from training.config import Optimisation
 from training.evaluate import Scores
 from training.events import Evaluated, Noted, Progress, Started, TrainingEvent
-from training.gradients import BatchLoss, Gradients, explain_non_finite
+from training.gradients import BatchLoss, Gradients, TooManyRows, explain_non_finite
 from training.memory import MemoryNeed, free_memory, gibibytes, largest_micro_batch, measure_need
 from training.optim import LOWER_IS_BETTER, learning_rate_at, make_optimizer
 from training.parallel import ALONE, World
+from training.sharding import Placement, gathered, whole
 from training.surroundings import Surroundings, processor_name, store, stored, take_up
 
 PROGRESS_STEPS = 10  # steps between progress events
@@ -69,7 +79,13 @@ class Trainer:
     """Trains the objective's model in place. One instance runs once."""
 
     def __init__(
-        self, objective: Objective, optimisation: Optimisation, checkpoint: Path, run_key: str, world: World = ALONE
+        self,
+        objective: Objective,
+        optimisation: Optimisation,
+        checkpoint: Path,
+        run_key: str,
+        world: World = ALONE,
+        placement: Placement | None = None,  # of the model; None: it stays where it is
     ) -> None:
         self.objective = objective
         self.model = objective.model
@@ -77,6 +93,7 @@ class Trainer:
         self.checkpoint = checkpoint
         self.world = world
         self.device = next(self.model.parameters()).device
+        self.placement = placement or Placement(self.model, self.device, world)
         self.steps_per_epoch = len(objective.steps(0))
         self.total_steps = self.steps_per_epoch * optimisation.num_epochs
         self.position = Position(run_key)
@@ -101,6 +118,8 @@ class Trainer:
         Closing the iterator (a cancelled job) stops at once and keeps the last checkpoint.
         """
         torch.manual_seed(self.optimisation.seed)
+        if not self.world.shards:  # the same seed makes the same weights, but on processors that differ only nearly so
+            self.world.copy_from_leader(list(self.model.parameters()))
         optimizer = make_optimizer(self.model, self.optimisation)  # before what is present is measured: it imports much
         need = self._measure()
         with self.world.leader_first():
@@ -154,13 +173,18 @@ class Trainer:
         what the objective gathers is as before."""
         self.model.train()
         gathered = {name: tensor.clone() for name, tensor in self.objective.tensors(ALONE).items()}
-        need = measure_need(self.model, lambda count: self._loss(self.objective.longest(count), 0).total)
+        of_longest = lambda count: self._loss(self.objective.longest(count), 0).total  # noqa: E731
+        need = measure_need(self.model, of_longest, self.placement)
         self.objective.restore(gathered)
         return need
 
     def _loss(self, rows: Sequence[int], step: int) -> BatchLoss:
+        def compute() -> tuple[Tensor, BatchLoss]:
+            loss = self.objective.loss(rows, step)
+            return loss.total, loss
+
         with self._autocast():
-            return self.objective.loss(rows, step)
+            return self.placement.within(compute)[1]
 
     def _continue(self, optimizer: torch.optim.AdamW) -> list[str]:
         """From the last checkpoint, if there is one -> what was wrong with those that are not whole."""
@@ -180,7 +204,7 @@ class Trainer:
         fitting = self.world.smallest(largest_micro_batch(need, a_process, free))
         dtype = "bfloat16" if self.bfloat16 else "float32"
         processor = processor_name(self.device)
-        now = Surroundings(dtype, torch.get_num_threads(), fitting, self.world.size, processor)
+        now = Surroundings(dtype, torch.get_num_threads(), fitting, self.world.size, processor, self.world.shards)
         used, changes = self.world.from_leader(lambda: self._take_up(now))
         rows = used.micro_batch_size
         if rows < a_process and not self.position.step:
@@ -258,7 +282,7 @@ class Trainer:
         the run."""
         self.model.eval()
         with torch.inference_mode(), self._autocast():
-            scores = self.objective.evaluate(self.world)
+            scores = self.placement.within(lambda: self.objective.evaluate(self.world))
         position, figures = self.position, scores.figures()
         position.history.append({"step": position.step} | {f"valid_{name}": value for name, value in figures.items()})
         metric = self.optimisation.metric
@@ -273,8 +297,9 @@ class Trainer:
         if better:
             position.best_step, position.best_value, position.evaluations_since_best = position.step, value, 0
             position.best_scores, position.best_sha256 = scores.to_dict(), ""
-            if position.step < self.total_steps and self.world.leads:
-                position.best_sha256 = self._save_best()
+            if position.step < self.total_steps:
+                tensors = gathered(trained(self.model), self.world)
+                position.best_sha256 = self._save_best(tensors) if self.world.leads else ""
         else:
             position.evaluations_since_best += 1
             patience = self.optimisation.patience
@@ -286,9 +311,9 @@ class Trainer:
                 )
         return Evaluated(position.step, scores, better)
 
-    def _save_best(self) -> str:
+    def _save_best(self, tensors: dict[str, Tensor]) -> str:
         try:
-            return save_best(self.checkpoint, self.position.step, self.model)
+            return save_best(self.checkpoint, self.position.step, tensors)
         except OSError as error:
             raise OSError(
                 f"the best weights so far, of step {self.position.step}, could not be written "
@@ -305,13 +330,13 @@ class Trainer:
 
     def _save(self, optimizer: torch.optim.AdamW) -> None:
         """A full disk costs the checkpoint, not the run."""
-        gathered = self.objective.tensors(self.world)
-        self._notes += self.world.from_leader(lambda: self._write(optimizer, gathered))
+        files = checkpoint_tensors(self.model, optimizer, self.objective.tensors(self.world), self.world)
+        self._notes += self.world.from_leader(lambda: self._write(files))
 
-    def _write(self, optimizer: torch.optim.AdamW, gathered: dict[str, Tensor]) -> list[str]:
+    def _write(self, files: dict[str, dict[str, Tensor]]) -> list[str]:
         """In the first process alone -> what went wrong."""
         try:
-            save_checkpoint(self.checkpoint, self.model, optimizer, self.position, gathered)
+            save_checkpoint(self.checkpoint, files, self.position)
         except OSError as error:
             return [
                 f"no checkpoint could be written at step {self.position.step} ({error.strerror or error}); the run "
@@ -330,10 +355,16 @@ class Trainer:
         rate = learning_rate_at(position.step, self.total_steps, self.optimisation)
         for group in optimizer.param_groups:
             group["lr"] = rate * group["rate_share"]
-        loss, tokens = gradients.compute(rows, position.step)
+        try:
+            loss, tokens = gradients.compute(rows, position.step)
+        except TooManyRows as error:
+            assert self.surroundings is not None
+            fewer = replace(self.surroundings, micro_batch_size=error.fewer)  # for the next start
+            store(self._settled_file, position.run_key, fewer)
+            raise
         self._keep_micro_batch(gradients.micro_batch_size)
         self._require_finite("loss", loss)
-        norm = float(torch.nn.utils.clip_grad_norm_(gradients.trained, self.optimisation.max_gradient_norm))
+        norm = float(whole(torch.nn.utils.clip_grad_norm_(gradients.trained, self.optimisation.max_gradient_norm)))
         self._require_finite("gradient", norm)
         optimizer.step()
         position.step += 1

@@ -6,6 +6,7 @@ import io
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,18 +31,23 @@ class Splits(Protocol):
     def validation(self) -> Examples: ...
 
 
-def write_evaluation(
-    model: TextModel,
-    tokenizer: Tokenizer,
-    data: Splits,
-    dynamics: Dynamics | None,
-    history: Curve,
-    output: Path,
-    max_length: int | None = None,
-) -> None:
+@dataclass(frozen=True)
+class Judged:
+    """What a model says of the held-out rows."""
+
+    task: Task[Any]
+    prediction: Prediction[Any]
+
+
+def judge(model: TextModel, tokenizer: Tokenizer, held_out: Examples, max_length: int | None = None) -> Judged:
+    """The part of an evaluation that needs the model."""
+    task = open_task(model, tokenizer, held_out, max_length)
+    return Judged(task, task.predict(model))
+
+
+def write_evaluation(judged: Judged, data: Splits, dynamics: Dynamics | None, history: Curve, output: Path) -> None:
     """Leaves `evaluation.json` and `predictions.csv` in `output`, each whole or not at all."""
-    task = open_task(model, tokenizer, data.validation, max_length)
-    prediction = task.predict(model)
+    task, prediction = judged.task, judged.prediction
     names = Names("the tuned model", "the held-out rows")
     report = report_on(task, prediction, data.validation, Evidence(data.train, dynamics, history), names)
     write_file(output / PREDICTIONS_FILE, predictions_csv(task, prediction, data.validation).encode())
