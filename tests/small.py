@@ -68,11 +68,12 @@ def gap(first: torch.Tensor, second: torch.Tensor) -> float:
     return float((first - second).detach().abs().max()) if first.numel() else 0.0
 
 
-def save_small_encoder(folder: Path, words: Sequence[str]) -> Path:
-    """A random encoder of some thousand weights, with dropout and a tokenizer that knows these words, to be tuned."""
+def save_small_encoder(folder: Path, words: Sequence[str], least_vocabulary: int = 0) -> Path:
+    """A random encoder of some thousand weights, with dropout and a tokenizer that knows these words, to be tuned. Its
+    token embedding may have more rows than the tokenizer has tokens."""
     tokenizer = train_wordpiece([" ".join(words)] * 5, 200)
     config = small_config(
-        "encoder", vocab_size=tokenizer.vocab_size, width=32, feed_forward_width=64, num_segments=2,
+        "encoder", vocab_size=max(tokenizer.vocab_size, least_vocabulary), width=32, feed_forward_width=64, num_segments=2,
         norm_embeddings=True, dropout=0.1, bos_id=None, eos_id=None,
     )  # fmt: skip
     torch.manual_seed(0)

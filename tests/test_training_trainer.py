@@ -185,7 +185,7 @@ def test_each_layer_learns_slower_than_the_one_above_it(tmp_path: Path) -> None:
 
 def test_matrices_are_decayed_and_vectors_are_not() -> None:
     model = model_for(task="classification", **LABELS)
-    groups = make_optimizer(model, Optimisation(1, 1e-3, weight_decay=0.1, layer_decay=0.5)).param_groups
+    groups = make_optimizer(model, Optimisation(1, 1e-3, weight_decay=0.1, layer_decay=0.5), 10).param_groups
     assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
     for group in groups:
         assert {parameter.ndim >= 2 for parameter in group["params"]} == {group["weight_decay"] == 0.1}

@@ -15,6 +15,7 @@ from torch import Tensor
 from model.heads import TextModel
 from model.weights import read_tensors, write_tensors
 from training.parallel import World
+from training.row_adamw import ROW_STEPS, RowAdamW
 from training.sharding import gathered, part_like
 
 STATE_FILE = "state.json"
@@ -103,6 +104,8 @@ def load_checkpoint(folder: Path, model: TextModel, optimizer: torch.optim.Optim
     for name, tensor in read_tensors(folder / OPTIMIZER_FILE).items():
         index, _, field_name = name.partition(".")
         copied = tensor.clone()  # else the optimiser keeps the file mapped
+        if field_name == ROW_STEPS and not isinstance(optimizer, RowAdamW):
+            continue  # it changes all rows at each step
         moment = part_like(copied, parameters[int(index)]) if field_name in MOMENTS else copied
         states.setdefault(int(index), {})[field_name] = moment
     optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -73,6 +73,9 @@ class Gradients:
             generator = random.Random(f"{self._seed}:{step}:{self._world.rank}")
             torch.manual_seed(generator.getrandbits(63))
             if (found := self._add_up(rows, step)) is not None:
+                for parameter in self.trained:
+                    if parameter.grad is not None and parameter.grad.is_sparse:  # see `row_adamw.py`
+                        parameter.grad = parameter.grad.coalesce()
                 return found
             self.micro_batch_size = -(-self.micro_batch_size // 2)
             if self._device.type == "cuda":

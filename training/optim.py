@@ -2,16 +2,21 @@
 
 import math
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import nn
 
 from model.heads import TextModel
 from training.config import Optimisation
+from training.row_adamw import RowAdamW
+from training.sharding import whole
 
 LOWER_IS_BETTER = ("loss", "perplexity", "mean_absolute_error")  # of the figures an evaluation gives
 USUAL_RATE, USUAL_WIDTH = 1e-4, 384
 SLOWEST_RATE, FASTEST_RATE = 2e-5, 5e-4
+LARGE_VOCABULARY = 4096  # from here on a batch reads few of the token embedding's rows
 
 
 def usual_learning_rate(width: int) -> float:
@@ -20,7 +25,9 @@ def usual_learning_rate(width: int) -> float:
     return min(FASTEST_RATE, max(SLOWEST_RATE, USUAL_RATE * (USUAL_WIDTH / width) ** 2))
 
 
-def make_optimizer(model: TextModel, optimisation: Optimisation) -> torch.optim.AdamW:
+def make_optimizer(
+    model: TextModel, optimisation: Optimisation, total_steps: int, sharded: bool = False
+) -> torch.optim.AdamW:
     """AdamW (Loshchilov and Hutter 2019) over what is to be trained; biases and LayerNorm weights are not decayed.
 
     With a layer decay below 1 each layer learns that much slower than the one above it, the embeddings slowest, the
@@ -35,8 +42,32 @@ def make_optimizer(model: TextModel, optimisation: Optimisation) -> torch.optim.
         {"params": parameters, "weight_decay": optimisation.weight_decay if decayed else 0.0, "rate_share": share}
         for (share, decayed), parameters in groups.items()
     ]
-    betas = (0.9, optimisation.second_moment_decay)
-    return torch.optim.AdamW(described, lr=optimisation.learning_rate, betas=betas, fused=True)
+    fields: dict[str, Any] = {"lr": optimisation.learning_rate, "betas": (0.9, optimisation.second_moment_decay)}
+    table = None if sharded else _seldom_read_table(model)
+    if table is None:
+        return torch.optim.AdamW(described, **fields, fused=True)
+    return RowAdamW(
+        described, table, lambda step: learning_rate_at(step, total_steps, optimisation), **fields, fused=True
+    )
+
+
+def _seldom_read_table(model: TextModel) -> nn.Embedding | None:
+    """The token embedding, when it is trained and a batch reads few of its rows."""
+    table = model.stack.embeddings.token
+    read_whole = model.language_model is not None  # its scores are of all tokens
+    return table if table.weight.requires_grad and not read_whole and len(table.weight) >= LARGE_VOCABULARY else None
+
+
+def clip_gradients(parameters: Sequence[nn.Parameter], largest: float) -> float:
+    """Scales the gradients together to at most this norm (Pascanu et al. 2013) -> the norm before. Sparse ones must be
+    coalesced."""
+    gradients = [one.grad for one in parameters if one.grad is not None]
+    values = [one._values() if one.is_sparse else one for one in gradients]
+    norm = float(whole(torch.nn.utils.get_total_norm(values)))
+    if norm > largest:
+        for one in values:
+            one.mul_(largest / (norm + 1e-6))
+    return norm
 
 
 def steps_below_head(name: str, num_layers: int) -> int:

@@ -6,6 +6,7 @@ weights, the optimiser's state and the step's number: that is what lets a killed
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -31,9 +32,10 @@ from training.evaluate import Scores
 from training.events import Evaluated, Noted, Progress, Started, TrainingEvent
 from training.gradients import BatchLoss, Gradients, TooManyRows, explain_non_finite
 from training.memory import MemoryNeed, free_memory, gibibytes, largest_micro_batch, measure_need
-from training.optim import LOWER_IS_BETTER, learning_rate_at, make_optimizer
+from training.optim import LOWER_IS_BETTER, clip_gradients, learning_rate_at, make_optimizer
 from training.parallel import ALONE, World
-from training.sharding import Placement, gathered, whole
+from training.row_adamw import RowAdamW
+from training.sharding import Placement, gathered
 from training.surroundings import Surroundings, processor_name, store, stored, take_up
 
 PROGRESS_STEPS = 10  # steps between progress events
@@ -120,13 +122,29 @@ class Trainer:
         torch.manual_seed(self.optimisation.seed)
         if not self.world.shards:  # the same seed makes the same weights, but on processors that differ only nearly so
             self.world.copy_from_leader(list(self.model.parameters()))
-        optimizer = make_optimizer(self.model, self.optimisation)  # before what is present is measured: it imports much
+        # before what is present is measured: it imports much
+        optimizer = make_optimizer(self.model, self.optimisation, self.total_steps, self.world.shards)
         need = self._measure()
         with self.world.leader_first():
             notes = self._continue(optimizer)
         self.world.must_agree((self.position.run_key, self.position.step), "run and checkpoint")
         self._notes += self.world.from_leader(lambda: notes)
         self.surroundings = self._settle(need)
+        with self._following(optimizer):
+            yield from self._train(optimizer, need)
+
+    def _following(self, optimizer: torch.optim.AdamW) -> AbstractContextManager[None]:
+        """On one CPU, rows of the token embedding wait until they are read again; processes add up whole gradients, and
+        a GPU changes a whole table in no time."""
+        if not isinstance(optimizer, RowAdamW):
+            return nullcontext()
+        if self.device.type == "cpu" and self.world.size == 1:
+            return optimizer.follow()
+        optimizer.catch_up()  # with what a run under other conditions had left
+        return nullcontext()
+
+    def _train(self, optimizer: torch.optim.AdamW, need: MemoryNeed) -> Iterator[TrainingEvent]:
+        assert self.surroundings is not None
         gradients = self._gradients(optimizer, self.surroundings.micro_batch_size)
         yield from self._said()
         position, rows_at_once = self.position, self.surroundings.micro_batch_size
@@ -153,6 +171,8 @@ class Trainer:
                 if position.step % PROGRESS_STEPS == 0 or position.step == self.total_steps:
                     yield from self._tell(self._progress(clock))
                 if self._evaluation_is_due():
+                    if isinstance(optimizer, RowAdamW):
+                        optimizer.catch_up()
                     yield from self._tell(self._evaluate())
                     clock.restart()
                 yield from self._said()  # before the checkpoint: what is said is said at least once
@@ -364,7 +384,7 @@ class Trainer:
             raise
         self._keep_micro_batch(gradients.micro_batch_size)
         self._require_finite("loss", loss)
-        norm = float(whole(torch.nn.utils.clip_grad_norm_(gradients.trained, self.optimisation.max_gradient_norm)))
+        norm = clip_gradients(gradients.trained, self.optimisation.max_gradient_norm)
         self._require_finite("gradient", norm)
         optimizer.step()
         position.step += 1
