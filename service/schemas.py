@@ -392,7 +392,7 @@ class JobObject(BaseModel):
     fine_tuned_model: str | None
     user_provided_suffix: str | None
     organization_id: str = "vitrine"
-    status: Literal["validating_files", "queued", "running", "succeeded", "failed", "cancelled"]
+    status: Literal["validating_files", "queued", "running", "paused", "succeeded", "failed", "cancelled"]
     error: JobError | None
     hyperparameters: dict[str, Any]
     method: dict[str, Any]
@@ -415,6 +415,24 @@ class JobList(BaseModel):
     object: Literal["list"] = "list"
     data: list[JobObject]
     has_more: bool
+
+
+class CheckpointObject(BaseModel):
+    id: str
+    object: Literal["fine_tuning.job.checkpoint"] = "fine_tuning.job.checkpoint"
+    created_at: int
+    fine_tuning_job_id: str
+    fine_tuned_model_checkpoint: str
+    step_number: int
+    metrics: dict[str, float | None]
+
+
+class CheckpointList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[CheckpointObject]
+    has_more: bool
+    first_id: str | None
+    last_id: str | None
 
 
 class EventObject(BaseModel):

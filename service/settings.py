@@ -41,6 +41,9 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(
         default=15.0, gt=0.5, description="a job whose worker is silent this long is taken over"
     )
+    keep_checkpoints: int = Field(
+        default=3, ge=0, le=100, description="models of a job's last evaluations that stay callable, beside its result"
+    )
     demo_job: bool = Field(default=True, description="queue a demonstration job at the first start")
     training_threads: int = Field(default=0, ge=0, description="threads of a training job; 0 takes all cores")
 

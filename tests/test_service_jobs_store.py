@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from service.errors import Busy, Conflict, InvalidRequest, NotFound
-from service.jobs.store import DEMO_PRIORITY, Job, JobStore, new_id
+from service.jobs.store import DEMO_PRIORITY, JobStore, new_id
+from service.jobs.tables import File, Job
 
 pytestmark = pytest.mark.filterwarnings("error::sqlalchemy.exc.SADeprecationWarning")
 
@@ -210,3 +211,135 @@ def test_files_of_two_tasks_do_not_go_together_and_another_task_is_left_to_the_w
         store.create_job(job("file-2", None, "regression"), 100, None)
     assert store.create_job(job("file-2", None, "classification"), 100, None).status == "validating_files"
     assert store.create_job(job("file-1", None, "tagging"), 100, None).status == "queued"
+
+
+# ---- pause and resume
+
+
+def test_a_paused_job_waits_for_nobody_and_goes_on_at_the_place_of_its_age(store: JobStore) -> None:
+    first, second = add_job(store), add_job(store)
+    assert store.claim_job("w", 10).id == first.id  # type: ignore[union-attr]
+    paused = store.pause_job(first.id)
+    assert (paused.status, paused.worker, paused.attempts) == ("paused", None, 0)
+    assert not store.holds(first.id, "w"), "its worker is told"
+    assert not store.heartbeat(first.id, "w", 10)
+    assert not store.fail(first.id, "w", "x", "y"), "the worker that let it go can't end it"
+    assert store.queue_position(paused) is None
+    with pytest.raises(Conflict, match="is paused; only a job that waits or runs"):
+        store.pause_job(first.id)
+    with pytest.raises(Conflict, match="cancel the job first"):
+        store.delete_file(first.training_file)
+    assert store.claim_job("w", 10).id == second.id  # type: ignore[union-attr]
+    assert store.claim_job("w", 10) is None
+    assert store.resume_job(first.id).status == "queued"
+    with pytest.raises(Conflict, match="its status is queued; only a paused job"):
+        store.resume_job(first.id)
+    assert store.claim_job("w", 10).id == first.id  # type: ignore[union-attr]
+    messages = [event.message for event in store.list_events(first.id, None, 10)[0]]
+    assert messages == ["Job resumed", "Job paused", "Created fine-tuning job"]
+
+
+def test_pausing_again_and_again_wears_no_job_out(store: JobStore) -> None:
+    job = add_job(store)
+    for _ in range(10):
+        assert store.claim_job("w", 10).attempts == 1  # type: ignore[union-attr]
+        store.pause_job(job.id)
+        store.resume_job(job.id)
+    assert len(store.list_events(job.id, None, 100)[0]) == 21, "each turn is told"
+
+
+def test_a_job_paused_before_its_files_are_checked_learns_their_faults_when_it_goes_on(store: JobStore) -> None:
+    job = add_job(store, checked=False)
+    assert store.pause_job(job.id).status == "paused"
+    assert store.resume_job(job.id).status == "validating_files"
+    store.pause_job(job.id)
+    store.set_file_checked(job.training_file, ["line 2: no 'label'"], [], [], 0)
+    with pytest.raises(InvalidRequest, match="line 2"):
+        store.resume_job(job.id)
+    assert store.cancel_job(job.id).status == "cancelled"
+    with pytest.raises(Conflict, match="has cancelled"):
+        store.pause_job(job.id)
+
+
+def test_a_job_whose_files_are_being_checked_is_claimed_once(store: JobStore, clock: Clock) -> None:
+    job = add_job(store, checked=False)
+    assert store.claim_job("first", 10).id == job.id  # type: ignore[union-attr]
+    assert store.claim_job("second", 10) is None
+    clock.now += 11
+    assert store.claim_job("second", 10).id == job.id  # type: ignore[union-attr]
+
+
+def test_a_clock_that_goes_back_holds_no_job_for_ever(store: JobStore, clock: Clock) -> None:
+    job = add_job(store)
+    store.claim_job("dead", 10)
+    clock.now -= 86_400
+    taken = store.claim_job("second", 10)
+    assert taken is not None
+    assert taken.id == job.id
+    assert store.claim_job("third", 10) is None, "and the new lease is as good as any"
+
+
+# ---- checkpoints, streams of events, metadata, files that expire
+
+
+def test_checkpoints_are_kept_once_a_step_and_listed_newest_first(store: JobStore) -> None:
+    job, other = add_job(store), add_job(store)
+    for step in (10, 20, 20, 30):
+        store.add_checkpoint(job.id, step, f"ft:m:ckpt-step-{step}", {"step": step})
+    page, more = store.list_checkpoints(job.id, None, 2)
+    assert [one.step for one in page] == [30, 20]
+    assert more
+    rest, more = store.list_checkpoints(job.id, page[-1].id, 2)
+    assert [one.step for one in rest] == [10]
+    assert not more
+    assert store.list_checkpoints(other.id, None, 2) == ([], False)
+    with pytest.raises(NotFound):
+        store.list_checkpoints(other.id, page[0].id, 2)
+    store.remove_checkpoint("ft:m:ckpt-step-20")
+    assert [one.step for one in store.list_checkpoints(job.id, None, 9)[0]] == [30, 10]
+
+
+def test_events_are_read_on_from_any_of_them_until_the_job_has_ended(store: JobStore) -> None:
+    job, other = add_job(store), add_job(store)
+    for step in range(5):
+        store.add_event(job.id, f"step:{step}", f"step {step}", metrics={"step": step, "train_loss": 1.0 / (step + 1)})
+    first, ended = store.events_since(job.id, None, 3)
+    assert [event.message for event in first] == ["Created fine-tuning job", "step 0", "step 1"]
+    assert not ended
+    rest, _ = store.events_since(job.id, first[-1].id, 9)
+    assert [event.message for event in rest] == ["step 2", "step 3", "step 4"]
+    with pytest.raises(NotFound, match="does not exist in job"):
+        store.events_since(other.id, first[0].id, 3)
+    store.cancel_job(job.id)
+    rest, ended = store.events_since(job.id, rest[-1].id, 9)
+    assert ([event.message for event in rest], ended) == (["Job cancelled"], True)
+    assert store.train_loss(job.id, 3) == 0.25
+    assert store.train_loss(job.id, -1) is None
+
+
+def test_jobs_are_found_by_their_metadata(store: JobStore) -> None:
+    jobs = [add_job(store) for _ in range(3)]
+    with store._session.begin() as session:
+        for job, meta in zip(jobs, ({"team": "a", "run": "1"}, {"team": "a"}, {}), strict=True):
+            session.get_one(Job, job.id).meta = meta
+    found = lambda meta: [job.id for job in store.list_jobs(None, 9, meta)[0]]  # noqa: E731
+    assert found({"team": "a"}) == [jobs[1].id, jobs[0].id]
+    assert found({"team": "a", "run": "1"}) == [jobs[0].id]
+    assert found({"team": ""}) == []
+    assert found({}) == [jobs[2].id]
+    assert len(found(None)) == 3
+
+
+def test_a_file_goes_when_its_time_is_over_and_no_job_needs_it(store: JobStore, clock: Clock) -> None:
+    job = add_job(store)
+    assert store.add_file("file-short", "a", 1, "fine-tune", lives_seconds=3_600).expires_at is not None
+    with store._session.begin() as session:
+        session.get_one(File, job.training_file).expires_at = clock.now + 10
+    assert store.expired_file() is None
+    clock.now += 20
+    assert store.expired_file() is None, "the job needs it"
+    store.cancel_job(job.id)
+    assert store.expired_file() == job.training_file
+    store.delete_file(job.training_file)
+    clock.now += 3_600
+    assert store.expired_file() == "file-short"

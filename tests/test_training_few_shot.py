@@ -161,29 +161,29 @@ def test_an_evaluation_scores_what_the_end_will_leave_and_changes_nothing(base: 
     said = objective.evaluate()
     assert all(torch.equal(tensor, trained[name]) for name, tensor in objective.model.state_dict().items())
     assert events[-1] == Evaluated(events[-1].step, said, True)
-    objective.finish()
-    assert evaluate(objective.model, held_out.encodings, held_out.targets) == said
-    changed = {name for name, tensor in objective.model.state_dict().items() if not torch.equal(tensor, trained[name])}
+    with objective.served():
+        assert evaluate(objective.model, held_out.encodings, held_out.targets) == said
+        served = {name: tensor.clone() for name, tensor in objective.model.state_dict().items()}
+    assert all(torch.equal(tensor, trained[name]) for name, tensor in objective.model.state_dict().items())
+    changed = {name for name in served if not torch.equal(served[name], trained[name])}
     assert changed == {"classifier.linear.weight", "classifier.linear.bias"}
 
 
 @pytest.mark.parametrize("stop", [1, 10, 20, 40])
 def test_a_run_that_was_cut_ends_with_the_same_bits(base: Base, tmp_path: Path, stop: int) -> None:
-    def life(folder: Path, until: int) -> FewShot:
+    def life(folder: Path, until: int) -> dict[str, Tensor]:
         train, held_out = base.rows(*sentences(24)), base.rows(*sentences(9))
         objective = base.objective(train, held_out, ("red", "green", "blue"))
         for event in trainer(objective, folder, checkpoint_steps=7).run():
             if isinstance(event, Progress) and event.step >= until:
                 break
-        else:
-            objective.finish()
-        return objective
+        with objective.served():
+            return {name: tensor.clone() for name, tensor in objective.model.state_dict().items()}
 
     whole = life(tmp_path / "whole", 1_000)
     life(tmp_path / "cut", stop)
     resumed = life(tmp_path / "cut", 1_000)
-    weights = whole.model.state_dict()
-    assert all(torch.equal(tensor, weights[name]) for name, tensor in resumed.model.state_dict().items())
+    assert all(torch.equal(tensor, whole[name]) for name, tensor in resumed.items())
 
 
 def test_work_and_memory_grow_with_the_rows_and_not_with_their_pairs(
@@ -208,8 +208,8 @@ def test_work_and_memory_grow_with_the_rows_and_not_with_their_pairs(
         held = [item for value in vars(objective).values() if isinstance(value, list) for item in value]
         assert len(held) <= 6 * count + 50
         list(trainer(objective, tmp_path / str(count), num_epochs=2).run())
-        objective.finish()
-        return sum(seen)
+        with objective.served():
+            return sum(seen)
 
     small, large = texts_read(160), texts_read(320)
     assert large - small == 160 * (2 + 3), "each epoch, and the head at the start, for the evaluation and at the end"
@@ -222,8 +222,8 @@ def test_one_row_a_class_of_fifty_classes(base: Base, tmp_path: Path) -> None:
     train = base.rows(texts, list(range(50)))
     objective = base.objective(train, train, labels)
     assert [event for event in trainer(objective, tmp_path).run() if isinstance(event, Evaluated)]
-    objective.finish()
-    assert evaluate(objective.model, train.encodings, train.targets).accuracy > 0.5
+    with objective.served():
+        assert evaluate(objective.model, train.encodings, train.targets).accuracy > 0.5
 
 
 def test_pairs_of_texts_are_learned(base: Base, tmp_path: Path) -> None:

@@ -113,8 +113,8 @@ def text_vectors(model: TextModel, encodings: Sequence[Encoding]) -> Tensor:
 
 
 class FewShot(Classify):
-    """Cross-entropy, from a head that was fitted on the base's vectors. `finish` fits it again, once, after the last
-    step; an evaluation scores the model as `finish` would leave it."""
+    """Cross-entropy, from a head that was fitted on the base's vectors. The one that is served, and judged, is fitted
+    again on the tuned vectors."""
 
     def __init__(
         self,
@@ -156,13 +156,8 @@ class FewShot(Classify):
             batches += [order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size)]
         return batches
 
-    def finish(self) -> None:
-        """Once, after the last step: the head is fitted on the tuned vectors."""
-        self._fit_head()
-
     def evaluate(self, world: World = ALONE) -> Evaluation:
-        with self._head_put_back():
-            self._fit_head()
+        with self.served():
             return super().evaluate(world)
 
     def _fit_head(self) -> None:
@@ -171,12 +166,15 @@ class FewShot(Classify):
         self._set_head(head)
 
     @contextmanager
-    def _head_put_back(self) -> Iterator[None]:
+    def served(self) -> Iterator[None]:
         assert self.model.classifier is not None
         linear = self.model.classifier.linear
         before = Head(linear.weight.detach().clone(), linear.bias.detach().clone())
-        yield
-        self._set_head(before)
+        self._fit_head()
+        try:
+            yield
+        finally:
+            self._set_head(before)
 
     def _set_head(self, head: Head) -> None:
         assert self.model.classifier is not None

@@ -4,8 +4,10 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -22,9 +24,9 @@ from model.weights import load_model, load_tokenizer, save_model
 from training.config import ClassWeights, Recipe
 from training.data import DataTask, Examples, check_training, check_validation, load_examples, split_validation
 from training.evaluation.files import judge, write_evaluation
-from training.events import Noted, Started, TrainingEvent
+from training.events import Evaluated, Noted, Started, TrainingEvent
 from training.faults import DataFaults, Fault
-from training.few_shot import FewShot, few_shot_objective
+from training.few_shot import few_shot_objective
 from training.labelled import Rows, encode_classes, encode_label_sets, encode_scores, encode_tags
 from training.objectives import ChooseLabels, Classify, Regress, TagWords, balanced_weights
 from training.oddities import cut_warning, find_leaks, leak_warning, odd_rows
@@ -81,12 +83,16 @@ def finetune(
     base_name: str | None = None,
     other_bases: Mapping[str, Path] = MappingProxyType({}),
     world: World = ALONE,
+    interrupted: Callable[[], bool] = lambda: False,
+    snapshots: bool = False,
 ) -> Iterator[TrainingEvent]:
     """Tunes the model folder `base` and leaves `model` in `output`, whole or as an adapter, with its evaluation; the
-    manifest comes last.
+    manifest comes last. With `snapshots` each evaluation leaves the model of its step in `snapshot_folder`, before its
+    event.
 
-    An interrupted run continues from its last checkpoint when called again with the same arguments. When the base's
-    vocabulary lacks much of the text, the first event says so and names the best of `other_bases`.
+    An interrupted run (Interrupted, when `interrupted` says so, or a kill) continues from its last checkpoint when
+    called again with the same arguments. When the base's vocabulary lacks much of the text, the first event says so and
+    names the best of `other_bases`.
     """
     if recipe.metric not in (None, *METRICS[data.task]):
         raise ValueError(f"metric is {recipe.metric!r}; for {data.task} choose one of {list(METRICS[data.task])}")
@@ -119,29 +125,49 @@ def finetune(
     else:
         objective = make_objective(data.task, model, train, validation, recipe)
     optimisation = recipe.optimisation_for(USUAL_METRIC[data.task])
-    trainer = Trainer(objective, optimisation, output / "checkpoint", run_key_of(description), world, placement)
+    run_key = run_key_of(description)
+    trainer = Trainer(objective, optimisation, output / "checkpoint", run_key, world, placement, interrupted)
+
+    def save(tuned: TextModel, folder: Path) -> None:
+        if recipe.adapter == "lora":
+            save_adapter(take_adapter(tuned, lora), base_name or base.name, folder)
+        else:
+            save_model(tuned, tokenizer, folder)
+
     for event in trainer.run():
+        if snapshots and isinstance(event, Evaluated):
+            with objective.served():
+                if (tuned := placement.whole_model()) is not None:
+                    _write_folder(snapshot_folder(output, event.step), partial(save, tuned))
         yield event
         if isinstance(event, Started):
             for odd in cut_warning(data.train, train.encodings, recipe.max_length, base_name or base.name):
                 yield Noted(str(odd))
-    if isinstance(objective, Regress):
-        objective.restore_scale()
-    if isinstance(objective, FewShot):
-        objective.finish()
-    judged = None
-    if world.leads or world.shards:
-        judged = placement.within(lambda: judge(model, tokenizer, data.validation, recipe.max_length))
-    tuned = placement.whole_model()
-    if tuned is None or judged is None:
-        return
-    dynamics = objective.dynamics if isinstance(objective, Classify) else None
-    write_evaluation(judged, data, dynamics, trainer.position.history, output)
-    if recipe.adapter == "lora":
-        save_adapter(take_adapter(tuned, lora), base_name or base.name, output / "model")
-    else:
-        save_model(tuned, tokenizer, output / "model")
+    with objective.served():
+        judged = None
+        if world.leads or world.shards:
+            judged = placement.within(lambda: judge(model, tokenizer, data.validation, recipe.max_length))
+        tuned = placement.whole_model()
+        if tuned is None or judged is None:
+            return
+        dynamics = objective.dynamics if isinstance(objective, Classify) else None
+        write_evaluation(judged, data, dynamics, trainer.position.history, output)
+        save(tuned, output / "model")
     write_manifest(output, trainer, description)
+
+
+def snapshot_folder(output: Path, step: int) -> Path:
+    return output / "snapshots" / f"step-{step}"
+
+
+def _write_folder(folder: Path, write: Callable[[Path], None]) -> None:
+    """A folder that is there whole or not at all."""
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    for old in (temporary, folder):  # of a run that was killed here
+        shutil.rmtree(old, ignore_errors=True)
+    temporary.parent.mkdir(parents=True, exist_ok=True)
+    write(temporary)
+    os.replace(temporary, folder)
 
 
 METRICS: dict[DataTask, tuple[str, ...]] = {  # what a run of each task may be judged by; the first is the usual one

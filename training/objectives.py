@@ -5,7 +5,8 @@ Shapes: B batch, T tokens, C classes, M chosen positions, V vocabulary.
 """
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Generic
 
@@ -43,6 +44,10 @@ class _Plain:
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         pass
+
+    @contextmanager
+    def served(self) -> Iterator[None]:
+        yield
 
 
 def padding_of(steps: Iterable[Sequence[int]], lengths: Sequence[int]) -> float:
@@ -160,8 +165,8 @@ class ChooseLabels(_OverTexts[tuple[float, ...]]):
 class Regress(_OverTexts[float]):
     """A number a text: squared error of the score, standardised by the training rows.
 
-    The head learns (score - centre) / unit, so that one learning rate suits every scale; `restore_scale` folds both
-    into it at the end, and the served number is in the data's own scale. A head without a bias can't be centred.
+    The head learns (score - centre) / unit, so that one learning rate suits every scale; `served` folds both into it,
+    so that the served number is in the data's own scale. A head without a bias can't be centred.
     """
 
     def __init__(
@@ -182,14 +187,21 @@ class Regress(_OverTexts[float]):
         outputs = standardised * self.unit + self.centre
         return score_numbers(outputs.tolist(), self.validation.targets, self.unit)
 
-    def restore_scale(self) -> None:
-        """Once, after the last step: the head now gives scores in the data's scale."""
+    @contextmanager
+    def served(self) -> Iterator[None]:
         assert self.model.classifier is not None
         linear = self.model.classifier.linear
+        before = {name: parameter.detach().clone() for name, parameter in linear.named_parameters()}
         with torch.no_grad():
             linear.weight.mul_(self.unit)
             if linear.bias is not None:
                 linear.bias.mul_(self.unit).add_(self.centre)
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for name, parameter in linear.named_parameters():
+                    parameter.copy_(before[name])
 
 
 class TagWords(_OverTexts[TagTargets]):

@@ -5,7 +5,7 @@ weights, the optimiser's state and the step's number: that is what lets a killed
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -72,9 +72,16 @@ class Objective(Protocol):
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Takes up what `tensors` gave."""
 
+    def served(self) -> AbstractContextManager[None]:
+        """Within, the model's head is the one to be served; afterwards it learns on as it was."""
+
 
 class UnfinishedRun(RuntimeError):
     """The run ended before its last step. It is no success, whatever it has learned."""
+
+
+class Interrupted(UnfinishedRun):
+    """Someone asked the run to end. Called again, it continues from the very step."""
 
 
 class Trainer:
@@ -88,12 +95,14 @@ class Trainer:
         run_key: str,
         world: World = ALONE,
         placement: Placement | None = None,  # of the model; None: it stays where it is
+        interrupted: Callable[[], bool] = lambda: False,  # asked after each step
     ) -> None:
         self.objective = objective
         self.model = objective.model
         self.optimisation = optimisation
         self.checkpoint = checkpoint
         self.world = world
+        self.interrupted = interrupted
         self.device = next(self.model.parameters()).device
         self.placement = placement or Placement(self.model, self.device, world)
         self.steps_per_epoch = len(objective.steps(0))
@@ -117,7 +126,8 @@ class Trainer:
         """Trains to the last step, or until the metric no longer rises, from the checkpoint when it is of this very
         run. Leaves the best weights in the model when the run is judged by a metric, else the last.
 
-        Closing the iterator (a cancelled job) stops at once and keeps the last checkpoint.
+        Closing the iterator stops at once and keeps the last checkpoint. Raises Interrupted, with a checkpoint of the
+        last step, as soon as `interrupted` says so.
         """
         torch.manual_seed(self.optimisation.seed)
         if not self.world.shards:  # the same seed makes the same weights, but on processors that differ only nearly so
@@ -177,10 +187,13 @@ class Trainer:
                     clock.restart()
                 yield from self._said()  # before the checkpoint: what is said is said at least once
                 position.seconds = clock.total()
-                if self._checkpoint_is_due(clock):
+                asked = not self.finished and self.world.any(self.interrupted())
+                if asked or self._checkpoint_is_due(clock):
                     self._save(optimizer)
                     clock.saved()
                     yield from self._said()
+                if asked:
+                    raise Interrupted(f"the run was asked to end at step {position.step} of {self.total_steps}")
                 if self.finished:
                     break
         if not self.finished:

@@ -6,7 +6,7 @@ Used by the routes (through threads) and by the worker process. Times are Unix s
 import json
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,15 +15,17 @@ from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.orm import Session, sessionmaker
 
 from service.errors import Busy, Conflict, InvalidRequest, NotFound
-from service.jobs.tables import Event, File, FileReport, Job, create_tables
+from service.jobs.tables import Checkpoint, Event, File, FileReport, Job, create_tables
 
-STATES = ("validating_files", "queued", "running", "succeeded", "failed", "cancelled")
-OPEN_STATES = ("validating_files", "queued", "running")
+STATES = ("validating_files", "queued", "running", "paused", "succeeded", "failed", "cancelled")
+WAITING_STATES = ("validating_files", "queued")
+WORKED_STATES = (*WAITING_STATES, "running")  # a worker may hold the job
+OPEN_STATES = (*WORKED_STATES, "paused")
 DEMO_PRIORITY = -100
 MAX_ATTEMPTS = 5  # a job whose worker died this often is broken, not unlucky
 
 
-Row = TypeVar("Row", "File", "Job")
+Row = TypeVar("Row", "File", "Job", "Checkpoint")
 
 
 def new_id(prefix: str) -> str:
@@ -48,11 +50,16 @@ class JobStore:
 
     # Files
 
-    def add_file(self, file_id: str, filename: str, size: int, purpose: str) -> File:
+    def add_file(
+        self, file_id: str, filename: str, size: int, purpose: str, lives_seconds: float | None = None
+    ) -> File:
+        """A file with `lives_seconds` deletes itself after that time."""
+        now = self.clock()
+        expires_at = None if lives_seconds is None else now + lives_seconds
         with self._session.begin() as session:
             file = File(
-                id=file_id, created_at=self.clock(), filename=filename, bytes=size, purpose=purpose, status="uploaded",
-                faults=[], training_faults=[], labels=[], num_rows=0, warnings=[],
+                id=file_id, created_at=now, expires_at=expires_at, filename=filename, bytes=size, purpose=purpose,
+                status="uploaded", faults=[], training_faults=[], labels=[], num_rows=0, warnings=[],
             )  # fmt: skip
             session.add(file)
         return file
@@ -88,6 +95,15 @@ class JobStore:
     def set_file_warnings(self, file_id: str, warnings: Sequence[str]) -> None:
         with self._session.begin() as session:
             session.execute(update(File).where(File.id == file_id).values(warnings=list(warnings)))
+
+    def expired_file(self) -> str | None:
+        """One whose time is over and that no job needs any more."""
+        needed = select(Job.id).where(
+            (Job.training_file == File.id) | (Job.validation_file == File.id), Job.status.in_(OPEN_STATES)
+        )
+        with self._session.begin() as session:
+            query = select(File.id).where(File.expires_at < self.clock(), ~needed.exists())
+            return session.scalars(query.order_by(File.expires_at)).first()
 
     # Reports: a row without report or error is a request that the worker answers
 
@@ -137,7 +153,7 @@ class JobStore:
                 if twin is not None:
                     return twin
             job.status = "queued" if self._check_files(session, job) else "validating_files"
-            waiting = session.scalar(select(func.count()).where(Job.status.in_(("validating_files", "queued")))) or 0
+            waiting = session.scalar(select(func.count()).where(Job.status.in_(WAITING_STATES))) or 0
             if waiting >= max_queued:
                 raise Busy(f"{waiting} jobs wait, the limit is {max_queued}; try again later", retry_after_seconds=30)
             job.created_at = self.clock()
@@ -163,18 +179,23 @@ class JobStore:
         with self._session.begin() as session:
             return _job(session, job_id)
 
-    def list_jobs(self, after: str | None, limit: int) -> tuple[list[Job], bool]:
+    def list_jobs(
+        self, after: str | None, limit: int, metadata: Mapping[str, str] | None = None
+    ) -> tuple[list[Job], bool]:
+        """Newest first; those with all these pairs of metadata, or, for an empty mapping, with none at all."""
         with self._session.begin() as session:
             jobs = list(session.scalars(select(Job).order_by(Job.created_at.desc(), Job.id)))
+        if metadata is not None:
+            jobs = [job for job in jobs if (metadata.items() <= job.meta.items() if metadata else not job.meta)]
         return _page(jobs, after, limit)
 
     def queue_position(self, job: Job) -> int | None:
         """1 for the next to run; None for a job that does not wait."""
-        if job.status not in ("validating_files", "queued"):
+        if job.status not in WAITING_STATES:
             return None
         with self._session.begin() as session:
             ahead = (Job.priority > job.priority) | ((Job.priority == job.priority) & (Job.created_at < job.created_at))
-            waits = Job.status.in_(("validating_files", "queued"))
+            waits = Job.status.in_(WAITING_STATES)
             return 1 + (session.scalar(select(func.count()).where(waits, ahead)) or 0)
 
     def cancel_job(self, job_id: str) -> Job:
@@ -187,28 +208,79 @@ class JobStore:
             self._add_event(session, job_id, "cancelled", "info", "Job cancelled", "message", {})
         return job
 
+    def pause_job(self, job_id: str) -> Job:
+        """Takes a job out of the queue, or from its worker, which leaves a checkpoint. Raises Conflict for one that is
+        paused or has ended."""
+        with self._session.begin() as session:
+            job = _job(session, job_id)
+            if job.status not in WORKED_STATES:
+                state = "is paused" if job.status == "paused" else f"has {job.status}"
+                raise Conflict(f"job {job_id} {state}; only a job that waits or runs can be paused")
+            if job.worker is not None:
+                job.attempts -= 1  # this one ends without a fault
+            job.status, job.worker, job.lease_until = "paused", None, 0.0
+            self._add_event(session, job_id, f"paused:{new_id('turn')}", "info", "Job paused", "message", {})
+        return job
+
+    def resume_job(self, job_id: str) -> Job:
+        """Back into the queue, at the place of its age. Raises Conflict for a job that is not paused, InvalidRequest
+        when its files have turned out unfit."""
+        with self._session.begin() as session:
+            job = _job(session, job_id)
+            if job.status != "paused":
+                raise Conflict(f"job {job_id} is not paused, its status is {job.status}; only a paused job can go on")
+            job.status = "queued" if self._check_files(session, job) else "validating_files"
+            self._add_event(session, job_id, f"resumed:{new_id('turn')}", "info", "Job resumed", "message", {})
+        return job
+
+    def add_checkpoint(self, job_id: str, step: int, model: str, metrics: dict[str, Any]) -> None:
+        """One more, or none when the job has one of this step."""
+        values = {"id": new_id("ftckpt"), "job_id": job_id, "step": step, "created_at": self.clock(), "model": model}
+        with self._session.begin() as session:
+            session.execute(insert(Checkpoint).values(**values, metrics=metrics).on_conflict_do_nothing())
+
+    def remove_checkpoint(self, model: str) -> None:
+        """Before its model is deleted."""
+        with self._session.begin() as session:
+            session.execute(delete(Checkpoint).where(Checkpoint.model == model))
+
+    def list_checkpoints(self, job_id: str, after: str | None, limit: int) -> tuple[list[Checkpoint], bool]:
+        """Newest first."""
+        with self._session.begin() as session:
+            _job(session, job_id)
+            query = select(Checkpoint).where(Checkpoint.job_id == job_id).order_by(Checkpoint.step.desc())
+            return _page(list(session.scalars(query)), after, limit)
+
+    def events_since(self, job_id: str, after: str | None, limit: int) -> tuple[list[Event], bool]:
+        """Oldest first, those after the event of this id -> and whether the job has ended, so that no more will come.
+        Raises NotFound for an id that is not of this job."""
+        with self._session.begin() as session:
+            job = _job(session, job_id)
+            query = select(Event).where(Event.job_id == job_id).order_by(Event.number)
+            if after is not None:
+                query = query.where(Event.number > _event_number(session, job_id, after))
+            return list(session.scalars(query.limit(limit))), job.status not in OPEN_STATES
+
     def list_events(self, job_id: str, after: str | None, limit: int) -> tuple[list[Event], bool]:
         with self._session.begin() as session:
             _job(session, job_id)
             query = select(Event).where(Event.job_id == job_id).order_by(Event.number.desc())
             if after is not None:
-                number = session.scalar(select(Event.number).where(Event.id == after, Event.job_id == job_id))
-                if number is None:
-                    raise NotFound(f"event {after!r} does not exist in job {job_id}", "after")
-                query = query.where(Event.number < number)
+                query = query.where(Event.number < _event_number(session, job_id, after))
             events = list(session.scalars(query.limit(limit + 1)))
         return events[:limit], len(events) > limit
 
     # The worker's side
 
     def claim_job(self, worker: str, lease_seconds: float) -> Job | None:
-        """The next job to run, now leased to `worker`: highest priority, then oldest; dead workers' jobs included."""
+        """The next job to run, now leased to `worker`: highest priority, then oldest; dead workers' jobs included. A
+        lease further ahead than leases reach was given before the clock went back, and is worth nothing."""
         now = self.clock()
         with self._session.begin() as session:
-            waiting = Job.status.in_(("validating_files", "queued"))
-            abandoned = (Job.status == "running") & (Job.lease_until < now)
+            free = (Job.lease_until < now) | (Job.lease_until > now + 2 * lease_seconds)
             order = (Job.status != "running", Job.priority.desc(), Job.created_at)
-            job = session.scalars(select(Job).where(waiting | abandoned).order_by(*order)).first()
+            query = select(Job).where(Job.status.in_(WORKED_STATES), free).order_by(*order)
+            job = session.scalars(query).first()
             if job is None:
                 return None
             if job.status == "running":
@@ -229,6 +301,12 @@ class JobStore:
         """Extends the lease; False when the job is no longer this worker's (cancelled, or taken over)."""
         return self._update_own(job_id, worker, lease_until=self.clock() + lease_seconds)
 
+    def holds(self, job_id: str, worker: str) -> bool:
+        """Whether the job is still this worker's: not cancelled, paused or taken over."""
+        mine = (Job.id == job_id) & (Job.worker == worker) & Job.status.in_(WORKED_STATES)
+        with self._session.begin() as session:
+            return session.scalar(select(func.count()).where(mine)) == 1
+
     def set_progress(self, job_id: str, worker: str, **values: Any) -> bool:
         return self._update_own(job_id, worker, **values)
 
@@ -240,7 +318,7 @@ class JobStore:
     def outranked(self, priority: int) -> bool:
         """Whether a job of higher priority waits."""
         with self._session.begin() as session:
-            waits = Job.status.in_(("validating_files", "queued"))
+            waits = Job.status.in_(WAITING_STATES)
             return session.scalar(select(func.count()).where(waits, Job.priority > priority)) != 0
 
     def succeed(
@@ -276,6 +354,14 @@ class JobStore:
         with self._session.begin() as session:
             self._add_event(session, job_id, key, level, message, kind, metrics or {})
 
+    def train_loss(self, job_id: str, step: int) -> float | None:
+        """The mean training loss that was last reported up to this step."""
+        with self._session.begin() as session:
+            query = select(Event.data).where(Event.job_id == job_id, Event.type == "metrics", Event.key.like("step:%"))
+            told = {int(data["step"]): float(data["train_loss"]) for data in session.scalars(query)}
+        reported = [number for number in told if number <= step]
+        return told[max(reported)] if reported else None
+
     def figures(self) -> tuple[dict[str, int], float, float]:
         """Jobs by state, and loss and tokens a second of the running job (0 when none runs)."""
         with self._session.begin() as session:
@@ -289,12 +375,12 @@ class JobStore:
             return session.scalar(select(func.count()).select_from(Job)) != 0
 
     def _update_own(self, job_id: str, worker: str, /, **values: Any) -> bool:
-        mine = (Job.id == job_id) & (Job.worker == worker) & Job.status.in_(OPEN_STATES)
+        mine = (Job.id == job_id) & (Job.worker == worker) & Job.status.in_(WORKED_STATES)
         with self._session.begin() as session:
             return _rowcount(session.execute(update(Job).where(mine).values(**values))) == 1
 
     def _finish(self, session: Session, job_id: str, worker: str, status: str) -> bool:
-        mine = (Job.id == job_id) & (Job.worker == worker) & Job.status.in_(OPEN_STATES)
+        mine = (Job.id == job_id) & (Job.worker == worker) & Job.status.in_(WORKED_STATES)
         values = {"status": status, "finished_at": self.clock(), "worker": None}
         return _rowcount(session.execute(update(Job).where(mine).values(**values))) == 1
 
@@ -349,6 +435,13 @@ def _job(session: Session, job_id: str) -> Job:
     if job is None:
         raise NotFound(f"fine-tuning job {job_id!r} does not exist", None, "job_not_found")
     return job
+
+
+def _event_number(session: Session, job_id: str, event_id: str) -> int:
+    number = session.scalar(select(Event.number).where(Event.id == event_id, Event.job_id == job_id))
+    if number is None:
+        raise NotFound(f"event {event_id!r} does not exist in job {job_id}", "after")
+    return number
 
 
 def _page(rows: Sequence[Row], after: str | None, limit: int) -> tuple[list[Row], bool]:

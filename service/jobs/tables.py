@@ -27,6 +27,7 @@ class File(Base):
     num_rows: Mapped[int] = mapped_column(default=0)
     task: Mapped[str | None]  # what its rows are for, told by their columns; None until checked
     warnings: Mapped[list[str] | None] = mapped_column(JSON)  # what is odd but can be trained on
+    expires_at: Mapped[float | None]  # when it deletes itself, unless a job still needs it
 
 
 class FileReport(Base):
@@ -66,6 +67,19 @@ class Job(Base):
     lease_until: Mapped[float] = mapped_column(default=0.0)
     attempts: Mapped[int] = mapped_column(default=0)
     request_key: Mapped[str | None] = mapped_column(index=True)  # hash of the create request, against doubled retries
+
+
+class Checkpoint(Base):
+    """A model as it was at one evaluation of a job, callable under its own name."""
+
+    __tablename__ = "checkpoints"
+    __table_args__ = (UniqueConstraint("job_id", "step"),)
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
+    step: Mapped[int]
+    created_at: Mapped[float]
+    model: Mapped[str]
+    metrics: Mapped[dict[str, Any]] = mapped_column(JSON)
 
 
 class Event(Base):

@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import secrets
+import shutil
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -19,12 +20,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from sqlalchemy.exc import SQLAlchemyError
 
 from model.weights import load_tokenizer
-from service.errors import InvalidRequest, NotFound
+from service.errors import Conflict, InvalidRequest, NotFound
 from service.files import FileStorage
+from service.jobs.lease import Lease
 from service.jobs.results import results_of
-from service.jobs.store import MAX_ATTEMPTS, JobStore, refuse_unfit
+from service.jobs.store import MAX_ATTEMPTS, JobStore, new_id, refuse_unfit
 from service.jobs.tables import File, Job
 from service.registry import ModelStore, pick_device
 from service.settings import Settings
@@ -35,10 +38,11 @@ from training.data import DataFaults
 from training.evaluation.files import PREDICTIONS_FILE, REPORT_FILE
 from training.events import Evaluated, Noted, Progress, Started, TrainingEvent
 from training.faults import told
-from training.finetune import MANIFEST_FILE, finetune, load_data, read_manifest
+from training.finetune import MANIFEST_FILE, finetune, load_data, read_manifest, snapshot_folder
 from training.gradients import NonFiniteLoss
 from training.oddities import odd_rows
 from training.report import data_report, read_source
+from training.trainer import Interrupted
 
 RECIPE_FIELDS = {  # of the API's hyperparameters
     "training_method": "method",
@@ -66,7 +70,12 @@ class Worker:
 
     def run(self, stop: threading.Event) -> None:
         while not stop.is_set():
-            if not self.work_once():
+            try:
+                busy = self.work_once()
+            except SQLAlchemyError:  # a full disk, a database that restarts: nothing is lost, the next turn tries again
+                log.exception("the store did not answer")
+                busy = False
+            if not busy:
                 stop.wait(POLL_SECONDS)
         self.store.close()
 
@@ -81,8 +90,13 @@ class Worker:
         return True
 
     def check_once(self) -> bool:
-        """Checks one upload or makes one report that was asked for; False when there was nothing to do."""
-        if (file := self.store.unchecked_file()) is not None:
+        """Checks one upload, makes one report that was asked for or deletes one file whose time is over; False when
+        there was nothing to do."""
+        if (expired := self.store.expired_file()) is not None:
+            with contextlib.suppress(NotFound, Conflict):  # somebody was faster
+                self.store.delete_file(expired)
+                self.files.delete(expired)
+        elif (file := self.store.unchecked_file()) is not None:
             self.check_file(file)
         elif (wanted := self.store.pending_report()) is not None:
             self.make_report(wanted.file_id, wanted.model)
@@ -137,24 +151,34 @@ class Worker:
             message = f"the worker died {MAX_ATTEMPTS} times on this job; the machine may lack memory for it"
             self.store.fail(job.id, self.name, "worker_died", message)
             return
+        lease = Lease(self.store, job.id, self.name, self.settings.lease_seconds, job.priority)
         try:
-            beats = self._beside("vitrine-heartbeat", self.settings.lease_seconds / 4, lambda: self._beat(job))
-            with beats, self._beside("vitrine-checks", POLL_SECONDS, self.check_once):
-                self._tune(job)
+            beats = self._beside("vitrine-heartbeat", self.settings.lease_seconds / 4, lease.beat)
+            checks = self._beside("vitrine-checks", POLL_SECONDS, self.check_once)
+            with beats, checks, lease.alone(self.settings.runs / job.id) as alone:
+                if alone:
+                    self._tune(job, lease)
+        except Interrupted:
+            if lease.standing == "outranked":
+                self.store.add_event(job.id, f"yielded:{new_id('turn')}", "Paused for a job of higher priority")
+                self.store.requeue(job.id, self.name)
         except (DataFaults, InvalidRequest, NotFound) as error:
             self.store.fail(job.id, self.name, "invalid_training_data", str(error), "training_file")
         except (NonFiniteLoss, ValueError) as error:
             self.store.fail(job.id, self.name, "training_failed", str(error))
+        except SQLAlchemyError:
+            log.exception("the store failed amid job %s; it is taken up again when its lease is over", job.id)
+        except OSError as error:
+            log.exception("job %s failed", job.id)
+            what = error.strerror or type(error).__name__
+            message = f"the machine could not read or write the run's files ({what}); check its disk, then submit again"
+            self.store.fail(job.id, self.name, "storage", message)
         except Exception as error:
             log.exception("job %s failed", job.id)
             self.store.fail(job.id, self.name, "internal", f"{type(error).__name__}: {error}")
 
-    def _beat(self, job: Job) -> bool:
-        self.store.heartbeat(job.id, self.name, self.settings.lease_seconds)
-        return False
-
     @contextlib.contextmanager
-    def _beside(self, name: str, seconds: float, work: Callable[[], bool]) -> Iterator[None]:
+    def _beside(self, name: str, seconds: float, work: Callable[[], bool | None]) -> Iterator[None]:
         """Runs small work in a thread beside a job: again at once while there is more, else after some seconds."""
         done = threading.Event()
 
@@ -175,7 +199,7 @@ class Worker:
             done.set()
             thread.join()
 
-    def _tune(self, job: Job) -> None:
+    def _tune(self, job: Job, lease: Lease) -> None:
         training = self.store.file(job.training_file, "training_file")
         validation = self.store.file(job.validation_file, "validation_file") if job.validation_file else None
         task = job.hyperparameters.get("task")
@@ -196,15 +220,16 @@ class Worker:
         for choice in map(str, chosen.choices):
             self.store.add_event(job.id, f"chosen:{choice}", f"Chosen: {choice}")
         output = self.settings.runs / job.id
-        output.mkdir(parents=True, exist_ok=True)
         tokens = 0
         if not (output / MANIFEST_FILE).is_file():  # else a worker died between the manifest and the store
             for event in finetune(
-                base.folder, data, chosen.recipe, output, self.device, job.model, self.models.bases()
-            ):
+                base.folder, data, chosen.recipe, output, self.device, job.model, self.models.bases(),
+                interrupted=lease.over, snapshots=self.settings.keep_checkpoints > 0,
+            ):  # fmt: skip
                 tokens = event.tokens_seen if isinstance(event, Progress) else tokens
-                if not self._report(job, event):
-                    return
+                self._report(job, event)
+                if isinstance(event, Evaluated):
+                    self._publish_snapshot(job, event, output)
         manifest = read_manifest(output)
         model_id, tag = name_model(job)
         self.models.publish(output / "model", model_id, tag, job.model, manifest["metrics"])
@@ -229,32 +254,47 @@ class Worker:
             self.files.write(result.id, io.BytesIO(result.content))
         return [result.row(self.store.clock()) for result in results]
 
-    def _report(self, job: Job, event: TrainingEvent) -> bool:
-        """Stores one training event; False when this worker must let the job go."""
+    def _publish_snapshot(self, job: Job, event: Evaluated, output: Path) -> None:
+        """Makes the model of an evaluation callable; all but the newest ones of this job go."""
+        folder = snapshot_folder(output, event.step)
+        if not folder.is_dir():
+            return
+        model_id, tag = name_model(job)
+        bento, _, version = tag.partition(":")
+        name, tag = f"{model_id}:ckpt-step-{event.step}", f"{bento}:ckpt{event.step}-{version}"
+        figures = event.evaluation.figures()
+        self.models.publish(folder, name, tag, job.model, figures)
+        loss, accuracy = figures.get("loss"), figures.get("accuracy")
+        metrics = {"step": event.step, "train_loss": self.store.train_loss(job.id, event.step)}
+        metrics |= {"valid_loss": loss, "valid_mean_token_accuracy": accuracy}
+        metrics |= {"full_valid_loss": loss, "full_valid_mean_token_accuracy": accuracy}
+        self.store.add_checkpoint(job.id, event.step, name, metrics | {f"valid_{key}": figures[key] for key in figures})
+        shutil.rmtree(folder)
+        newest, _ = self.store.list_checkpoints(job.id, None, 10_000)
+        for old in newest[self.settings.keep_checkpoints :]:
+            self.store.remove_checkpoint(old.model)
+            with contextlib.suppress(NotFound):
+                self.models.delete(old.model)
+
+    def _report(self, job: Job, event: TrainingEvent) -> None:
+        """Stores one training event."""
         if isinstance(event, Started):
             message = f"Training started: {event.total_steps} steps in {event.dtype}"
             self.store.add_event(job.id, "started", message)
             fields: dict[str, Any] = {"step": event.step, "total_steps": event.total_steps, "epoch": 0.0}
-            return self.store.set_progress(job.id, self.name, progress={**(job.progress or {}), **fields})
-        if isinstance(event, Noted):
+            self.store.set_progress(job.id, self.name, progress={**(job.progress or {}), **fields})
+        elif isinstance(event, Noted):
             self.store.add_event(job.id, f"noted:{event.message}", event.message, level="warn")
-            return True
-        if isinstance(event, Evaluated):
+        elif isinstance(event, Evaluated):
             figures = event.evaluation.figures()
             data = {"step": event.step} | {f"valid_{name}": value for name, value in figures.items()}
             message = f"Step {event.step}: validation {event.evaluation.summary()}"
             self.store.add_event(job.id, f"evaluated:{event.step}", message, metrics=data)
-            return True
-        data = dict(event.__dict__)
-        message = f"Step {event.step}/{event.total_steps}: training loss {event.train_loss:.4f}"
-        self.store.add_event(job.id, f"step:{event.step}", message, metrics=data)
-        if not self.store.set_progress(job.id, self.name, progress=data, trained_tokens=event.tokens_seen):
-            return False
-        if self.store.outranked(job.priority):
-            self.store.add_event(job.id, f"yielded:{event.step}", "Paused for a job of higher priority")
-            self.store.requeue(job.id, self.name)
-            return False
-        return True
+        else:
+            data = dict(event.__dict__)
+            message = f"Step {event.step}/{event.total_steps}: training loss {event.train_loss:.4f}"
+            self.store.add_event(job.id, f"step:{event.step}", message, metrics=data)
+            self.store.set_progress(job.id, self.name, progress=data, trained_tokens=event.tokens_seen)
 
 
 def wishes_of(job: Job) -> tuple[dict[str, Any], float]:

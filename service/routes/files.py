@@ -1,11 +1,12 @@
 """`/v1/files`: uploads in OpenAI's shape, streamed to disk. The worker checks them, never the event loop."""
 
 import asyncio
+import re
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 from starlette.types import Message
 
 from service.context import Parts, PartsOf
@@ -19,6 +20,7 @@ from service.schemas import Deleted, FileList, FileObject
 router = APIRouter(prefix="/v1/files", tags=["files"])
 ReportFormat = Literal["json", "html", "png"]
 REPORT_RETRY_SECONDS = 1
+LIVES_SECONDS = range(3_600, 2_592_001)  # an hour to thirty days
 REPORT_RESPONSE: dict[int | str, dict[str, Any]] = {
     200: {
         "content": {"text/html": {}, "image/png": {}},
@@ -36,6 +38,8 @@ UPLOAD_BODY = {
                     "properties": {
                         "file": {"type": "string", "format": "binary"},
                         "purpose": {"type": "string", "enum": ["fine-tune"]},
+                        "expires_after[anchor]": {"type": "string", "enum": ["created_at"]},
+                        "expires_after[seconds]": {"type": "integer", "minimum": 3_600, "maximum": 2_592_000},
                     },
                 }
             }
@@ -56,14 +60,29 @@ async def upload(request: Request, parts: PartsOf) -> FileObject:
             raise InvalidRequest("the form has no part 'file' with a file name; send one", "file")
         if purpose != "fine-tune":
             raise InvalidRequest(f"purpose is {purpose!r}; only 'fine-tune' is supported", "purpose")
+        lives_seconds = _lives_seconds(form)
         file_id = new_id("file")
         size = await asyncio.to_thread(parts.files.write, file_id, file.file)
         if size == 0:
             parts.files.delete(file_id)
             raise InvalidRequest("the file has 0 bytes; upload at least two labelled rows", "file")
         name = (file.filename or "upload")[:255]
-    row = await asyncio.to_thread(parts.jobs.add_file, file_id, name, size, "fine-tune")
+    row = await asyncio.to_thread(parts.jobs.add_file, file_id, name, size, "fine-tune", lives_seconds)
     return shape(row)
+
+
+def _lives_seconds(form: FormData) -> float | None:
+    """Of `expires_after[anchor]` and `expires_after[seconds]`; None when the file stays."""
+    anchor, seconds = form.get("expires_after[anchor]"), form.get("expires_after[seconds]")
+    if anchor is None and seconds is None:
+        return None
+    if anchor != "created_at":
+        raise InvalidRequest(f"expires_after[anchor] is {anchor!r}; only 'created_at' is known", "expires_after")
+    if not isinstance(seconds, str) or not re.fullmatch(r"[0-9]{1,9}", seconds) or int(seconds) not in LIVES_SECONDS:
+        least, most = LIVES_SECONDS[0], LIVES_SECONDS[-1]
+        message = f"expires_after[seconds] is {seconds!r}; choose a whole number from {least} to {most}"
+        raise InvalidRequest(message, "expires_after")
+    return float(seconds)
 
 
 @router.get("")
@@ -160,6 +179,7 @@ def shape(file: File) -> FileObject:
         purpose=file.purpose,
         status=file.status,
         status_details="; ".join(problems) or None,
+        expires_at=int(file.expires_at) if file.expires_at else None,
         warnings=file.warnings if checked else None,
         num_rows=file.num_rows if file.status == "processed" else None,
         labels=file.labels if file.status == "processed" else None,

@@ -1,16 +1,21 @@
-"""`/v1/fine_tuning/jobs`: submit, follow and cancel fine-tuning jobs, in OpenAI's shape."""
+"""`/v1/fine_tuning/jobs`: submit, follow, pause and cancel fine-tuning jobs, in OpenAI's shape."""
 
 import asyncio
+import re
 import time
-from typing import Annotated
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import StreamingResponse
 
 from service.context import PartsOf
 from service.errors import InvalidRequest
 from service.jobs.store import JobStore, new_id, request_key
-from service.jobs.tables import Event, Job
+from service.jobs.tables import Checkpoint, Event, Job
 from service.schemas import (
+    CheckpointList,
+    CheckpointObject,
     CreateJobRequest,
     EventList,
     EventObject,
@@ -30,6 +35,17 @@ OWN_HYPERPARAMETERS = (
     "training_method",
 )  # beside OpenAI's
 RETRY_WINDOW_SECONDS = 600.0  # a client's automatic retry of a create comes within minutes
+STREAM_POLL_SECONDS = 0.25
+STREAM_COMMENT_SECONDS = 15.0  # of silence, so that proxies keep the connection and a client that left is noticed
+STREAM_PAGE = 200
+EVENTS_RESPONSE: dict[int | str, dict[str, Any]] = {
+    200: {
+        "content": {"text/event-stream": {}},
+        "description": "a page, newest first; as a stream (`stream=true`, or Accept: text/event-stream) every event, "
+        "oldest first, until the job has ended, from the one after `Last-Event-ID`",
+    },
+    204: {"description": "a stream asked for again after its last event: a browser then stops asking"},
+}
 
 
 @router.post("")
@@ -59,10 +75,15 @@ async def create_job(body: CreateJobRequest, request: Request, parts: PartsOf) -
 
 @router.get("")
 async def list_jobs(
-    parts: PartsOf, after: str | None = None, limit: Annotated[int, Query(ge=1, le=100)] = 20
+    request: Request,
+    parts: PartsOf,
+    after: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    metadata: Annotated[str | None, Query(description="metadata[k]=v: jobs with this pair; null: with none")] = None,
 ) -> JobList:
     """Jobs, newest first."""
-    jobs, has_more = await asyncio.to_thread(parts.jobs.list_jobs, after, limit)
+    wanted = _metadata_filter(request, metadata)
+    jobs, has_more = await asyncio.to_thread(parts.jobs.list_jobs, after, limit, wanted)
     data = await asyncio.to_thread(lambda: [shape(job, parts.jobs) for job in jobs])
     return JobList(data=data, has_more=has_more)
 
@@ -75,17 +96,84 @@ async def get_job(job_id: str, parts: PartsOf) -> JobObject:
 
 @router.post("/{job_id}/cancel")
 async def cancel_job(job_id: str, parts: PartsOf) -> JobObject:
-    """Cancels a job that has not ended; a running one stops at its next progress report."""
+    """Cancels a job that has not ended; a running one stops after the step it is in."""
     return await asyncio.to_thread(lambda: shape(parts.jobs.cancel_job(job_id), parts.jobs))
 
 
-@router.get("/{job_id}/events")
+@router.post("/{job_id}/pause")
+async def pause_job(job_id: str, parts: PartsOf) -> JobObject:
+    """Takes a job out of the queue; a running one stops after the step it is in and keeps what it has learned."""
+    return await asyncio.to_thread(lambda: shape(parts.jobs.pause_job(job_id), parts.jobs))
+
+
+@router.post("/{job_id}/resume")
+async def resume_job(job_id: str, parts: PartsOf) -> JobObject:
+    """Puts a paused job back into the queue; it goes on from the very step."""
+    return await asyncio.to_thread(lambda: shape(parts.jobs.resume_job(job_id), parts.jobs))
+
+
+@router.get("/{job_id}/events", response_model=EventList, responses=EVENTS_RESPONSE)
 async def list_events(
-    job_id: str, parts: PartsOf, after: str | None = None, limit: Annotated[int, Query(ge=1, le=1000)] = 20
-) -> EventList:
-    """What happened to a job, newest first; metrics events carry the learning curve."""
+    job_id: str,
+    request: Request,
+    parts: PartsOf,
+    after: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 20,
+    stream: bool = False,
+) -> EventList | Response:
+    """What happened to a job; metrics events carry the learning curve."""
+    if stream or "text/event-stream" in request.headers.get("accept", ""):
+        seen = request.headers.get("last-event-id") or after
+        events, ended = await asyncio.to_thread(parts.jobs.events_since, job_id, seen, STREAM_PAGE)
+        if ended and seen is not None and not events:
+            return Response(status_code=204)
+        headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
+        told = _stream(parts.jobs, job_id, seen)
+        return StreamingResponse(told, media_type="text/event-stream", headers=headers)
     events, has_more = await asyncio.to_thread(parts.jobs.list_events, job_id, after, limit)
     return EventList(data=[_shape_event(event) for event in events], has_more=has_more)
+
+
+async def _stream(jobs: JobStore, job_id: str, seen: str | None) -> AsyncIterator[str]:
+    """Server-sent events, each with its id, so that a reader that was cut off goes on after the last it has."""
+    silent_since = time.monotonic()
+    while True:
+        events, ended = await asyncio.to_thread(jobs.events_since, job_id, seen, STREAM_PAGE)
+        for event in events:
+            seen = event.id
+            yield f"id: {event.id}\ndata: {_shape_event(event).model_dump_json()}\n\n"
+        if events:
+            silent_since = time.monotonic()
+        elif ended:
+            return
+        else:
+            if time.monotonic() - silent_since > STREAM_COMMENT_SECONDS:
+                silent_since = time.monotonic()
+                yield ": still here\n\n"
+            await asyncio.sleep(STREAM_POLL_SECONDS)
+
+
+@router.get("/{job_id}/checkpoints")
+async def list_checkpoints(
+    job_id: str, parts: PartsOf, after: str | None = None, limit: Annotated[int, Query(ge=1, le=1000)] = 10
+) -> CheckpointList:
+    """The models of a job's last evaluations, newest first, each callable by its name."""
+    checkpoints, has_more = await asyncio.to_thread(parts.jobs.list_checkpoints, job_id, after, limit)
+    data = [_shape_checkpoint(checkpoint) for checkpoint in checkpoints]
+    first, last = (data[0].id, data[-1].id) if data else (None, None)
+    return CheckpointList(data=data, has_more=has_more, first_id=first, last_id=last)
+
+
+def _metadata_filter(request: Request, whole: str | None) -> dict[str, str] | None:
+    """From `metadata[k]=v` for each pair, or `metadata=null` for jobs without any; None filters nothing."""
+    if whole not in (None, "null"):
+        raise InvalidRequest(f"metadata={whole!r}; filter by metadata[key]=value, or by metadata=null", "metadata")
+    pairs = {
+        found[1]: value
+        for name, value in request.query_params.multi_items()
+        if (found := re.fullmatch(r"metadata\[(.*)\]", name, re.DOTALL))
+    }
+    return pairs or (None if whole is None else {})
 
 
 def shape(job: Job, jobs: JobStore) -> JobObject:
@@ -135,6 +223,17 @@ def _shape_event(event: Event) -> EventObject:
         message=event.message,
         type=event.type,
         data=event.data,
+    )
+
+
+def _shape_checkpoint(checkpoint: Checkpoint) -> CheckpointObject:
+    return CheckpointObject(
+        id=checkpoint.id,
+        created_at=int(checkpoint.created_at),
+        fine_tuning_job_id=checkpoint.job_id,
+        fine_tuned_model_checkpoint=checkpoint.model,
+        step_number=checkpoint.step,
+        metrics=checkpoint.metrics,
     )
 
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import openai
@@ -157,6 +158,75 @@ def test_cancel_stops_a_running_job_and_frees_its_file(service: Service, movie_r
     other = submit(client, write_jsonl(tmp_path / "few.jsonl", movie_rows[:64]), 1, "next")
     wait_until(client, other, {"succeeded"}, 60)  # the worker let the cancelled one go
     assert client.fine_tuning.jobs.retrieve(job_id).status == "cancelled"
+
+
+def events_of_stream(
+    service: Service, job_id: str, last: str | None = None, most: int = 10_000
+) -> list[dict[str, Any]]:
+    """As a browser's EventSource reads them; stops after so many, as one that loses its connection."""
+    headers = {"accept": "text/event-stream"} | ({"last-event-id": last} if last else {})
+    found: list[dict[str, Any]] = []
+    with httpx.stream(
+        "GET", f"{service.url}/v1/fine_tuning/jobs/{job_id}/events", headers=headers, timeout=120
+    ) as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        for line in answer.iter_lines():
+            if line.startswith("data: "):
+                found.append(json.loads(line.removeprefix("data: ")))
+            elif line.startswith("id: "):
+                assert line.removeprefix("id: ").startswith("ftevent-")
+            if len(found) == most:
+                break
+    return found
+
+
+def test_pause_resume_checkpoints_and_the_stream_of_events(service: Service, movie_rows: Rows, tmp_path: Path) -> None:
+    client = client_of(service)
+    file = client.files.create(
+        file=write_jsonl(tmp_path / "rows.jsonl", movie_rows[:900]).open("rb"), purpose="fine-tune",
+        expires_after={"anchor": "created_at", "seconds": 7_200},
+    )  # fmt: skip
+    assert file.expires_at == file.created_at + 7_200
+    job = client.fine_tuning.jobs.create(
+        model=M, training_file=file.id, metadata={"who": "stream"}, hyperparameters={"n_epochs": 3, "batch_size": 32}
+    )
+    first = events_of_stream(service, job.id, most=3)
+    wait_for(lambda: httpx.get(f"{service.url}/v1/fine_tuning/jobs/{job.id}").json()["progress"] is not None, 60)
+    assert client.fine_tuning.jobs.pause(job.id).status == "paused"  # type: ignore[comparison-overlap]
+    with pytest.raises(openai.ConflictError, match="is paused"):
+        client.fine_tuning.jobs.pause(job.id)
+    before = httpx.get(f"{service.url}/v1/fine_tuning/jobs/{job.id}").json()["progress"]["step"]
+    other = submit(client, write_jsonl(tmp_path / "few.jsonl", movie_rows[:64]), 1, "meanwhile")
+    wait_until(client, other, {"succeeded"}, 60)
+    assert client.fine_tuning.jobs.retrieve(job.id).status == "paused"  # type: ignore[comparison-overlap]
+    assert client.fine_tuning.jobs.resume(job.id).status == "queued"
+    rest = events_of_stream(service, job.id, last=first[-1]["id"])  # until the job has ended
+    job = client.fine_tuning.jobs.retrieve(job.id)
+    assert job.status == "succeeded", job.error
+    listed = [event.id for event in client.fine_tuning.jobs.list_events(job.id, limit=100)]
+    assert [event["id"] for event in first + rest] == listed[::-1], "every event once, in order, over two connections"
+    started = [event["message"] for event in rest if event["message"].startswith("Training started")]
+    assert len(started) == 1
+    assert before >= 0
+    stopped = httpx.get(
+        f"{service.url}/v1/fine_tuning/jobs/{job.id}/events",
+        headers={"accept": "text/event-stream", "last-event-id": rest[-1]["id"]},
+    )
+    assert stopped.status_code == 204, "a browser does not ask again"
+    checkpoints = [*client.fine_tuning.jobs.checkpoints.list(job.id, limit=2)]  # pages by itself
+    assert len(checkpoints) == 3
+    steps = [one.step_number for one in checkpoints]
+    assert steps == sorted(steps, reverse=True)
+    for one in checkpoints:
+        body = {"model": one.fine_tuned_model_checkpoint, "input": "A wonderful, moving film."}
+        answer = httpx.post(f"{service.url}/v1/classify", json=body, timeout=60)
+        assert answer.json()["data"][0]["label"] in ("positive", "negative"), answer.text
+        assert one.metrics.step == one.step_number
+        assert one.metrics.full_valid_mean_token_accuracy is not None
+        assert one.metrics.train_loss is not None
+    found = client.fine_tuning.jobs.list(metadata={"who": "stream"})
+    assert [item.id for item in found] == [job.id]
+    assert client.fine_tuning.jobs.list(metadata={"who": "nobody"}).data == []
 
 
 @pytest.fixture

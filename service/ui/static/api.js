@@ -20,7 +20,8 @@ export const api = {
   jobs: () => send("GET", "/v1/fine_tuning/jobs?limit=20"),
   job: (id) => send("GET", `/v1/fine_tuning/jobs/${encodeURIComponent(id)}`),
   createJob: (body) => send("POST", "/v1/fine_tuning/jobs", body),
-  cancelJob: (id) => send("POST", `/v1/fine_tuning/jobs/${encodeURIComponent(id)}/cancel`),
+  /** `action`: cancel, pause or resume. */
+  actOnJob: (id, action) => send("POST", `/v1/fine_tuning/jobs/${encodeURIComponent(id)}/${action}`),
   jobEvents,
   isReady,
 };

@@ -9,13 +9,13 @@ import { routeTo } from "./route.js";
 
 const LOG_LINES = 200;
 
-/** Fills `place`; `cancel` is called by the button. */
-export function showJob(place, job, log, cancel) {
+/** Fills `place`; the buttons call `act` with the job and what is to be done: cancel, pause or resume. */
+export function showJob(place, job, log, act) {
   const logBox = place.querySelector(".log");
   const scrolled = logBox?.scrollTop ?? 0; // a redraw each second must not move what is being read
   const focused = place.contains(document.activeElement) ? document.activeElement.id : "";
   place.replaceChildren(...[
-    heading(job, cancel),
+    heading(job, act),
     job.error ? notice("error", "The job failed", job.error.message) : null,
     progress(job),
     curves(place, job, log),
@@ -27,7 +27,9 @@ export function showJob(place, job, log, cancel) {
   if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
 }
 
-function heading(job, cancel) {
+function heading(job, act) {
+  const button = (action, name) =>
+    make("button", { id: `job-${action}`, type: "button", class: "button", click: () => act(job, action) }, name);
   const ready = job.status === "succeeded" && job.fine_tuned_model;
   return make("div", { class: "detail-head" },
     make("div", { class: "detail-title" },
@@ -35,7 +37,9 @@ function heading(job, cancel) {
       make("p", { class: "hint detail-id" }, job.fine_tuned_model ?? job.id)),
     badge(job),
     ready ? make("a", { id: "job-try", class: "button button-primary", href: routeTo("look", { model: job.fine_tuned_model }) }, "Try this model") : null,
-    isActive(job) ? make("button", { id: "job-cancel", type: "button", class: "button", click: () => cancel(job) }, "Cancel") : null);
+    isActive(job) && job.status !== "paused" ? button("pause", "Pause") : null,
+    job.status === "paused" ? button("resume", "Resume") : null,
+    isActive(job) ? button("cancel", "Cancel") : null);
 }
 
 function progress(job) {
@@ -43,7 +47,7 @@ function progress(job) {
   if (!step && !isActive(job)) return null;
   const left = job.status === "running" && job.estimated_finish ? job.estimated_finish - Date.now() / 1000 : null;
   const parts = [
-    step ? `step ${count(step)} of ${count(total)}` : job.status === "queued" ? "waits for its turn" : "starting",
+    step ? `step ${count(step)} of ${count(total)}` : { queued: "waits for its turn", paused: "paused" }[job.status] ?? "starting",
     epoch ? `epoch ${epoch.toFixed(2)}` : null,
     speed ? `${count(Math.round(speed))} tokens a second` : null,
     left !== null && left > 0 ? `about ${duration(left)} left` : null,

@@ -4,12 +4,12 @@ import { make } from "./dom.js";
 import { shortModelName } from "./format.js";
 
 const NAMES = {
-  validating_files: "checking files", queued: "queued", running: "running",
+  validating_files: "checking files", queued: "queued", running: "running", paused: "paused",
   succeeded: "succeeded", failed: "failed", cancelled: "cancelled",
 };
 
 export function isActive(job) {
-  return ["validating_files", "queued", "running"].includes(job.status);
+  return ["validating_files", "queued", "running", "paused"].includes(job.status);
 }
 
 /** The name its owner chose, as far as the server tells it; a job that has not ended has no model id yet. */

@@ -97,7 +97,7 @@ export class TuneView {
     const job = this.chosen();
     if (this.isNews(this.list, this.jobs.map((each) => [each, ago(each.created_at), this.logOf(each).size, each.id === job?.id]))) this.drawList(job);
     if (!this.isNews(this.detail, [job ?? this.selected, job && this.logOf(job).size])) return;
-    if (job) showJob(this.detail, job, this.logOf(job), (cancelled) => this.cancel(cancelled));
+    if (job) showJob(this.detail, job, this.logOf(job), (chosen, action) => this.act(chosen, action));
     else if (this.selected) this.detail.replaceChildren(notice("error", "No such job", `${this.selected} is not on this server.`));
     else this.detail.replaceChildren(notice("empty", "Nothing tuned yet", "Upload a file of labelled texts to start your first job. Its learning curve appears here while it trains."));
   }
@@ -126,9 +126,9 @@ export class TuneView {
       progressBar(job));
   }
 
-  async cancel(job) {
+  async act(job, action) {
     try {
-      await api.cancelJob(job.id);
+      await api.actOnJob(job.id, action);
       await this.poll();
     } catch (error) {
       this.showError(error);

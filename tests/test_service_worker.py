@@ -1,0 +1,188 @@
+"""The worker lets a job go within one step, and takes it up again at that step; its checkpoints can be called."""
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from sqlalchemy.exc import OperationalError
+
+import service.jobs.lease
+from model.weights import load_model
+from service.jobs.lease import Lease
+from service.jobs.store import JobStore
+from service.jobs.worker import Worker
+from tests.test_service_results import finish, settings, submit, worker
+from training.finetune import read_manifest
+from training.trainer import Trainer
+
+__all__ = ["settings", "worker"]  # fixtures
+
+
+@pytest.fixture(autouse=True)
+def asks_after_each_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service.jobs.lease, "ASK_SECONDS", 0.0)
+
+
+def act_at_step(monkeypatch: pytest.MonkeyPatch, step: int, act: object) -> list[int]:
+    """Does something once, amid the step of this number -> the steps that are made, as they are made."""
+    made: list[int] = []
+    real = Trainer._step
+
+    def stepping(trainer: Trainer, *arguments: object) -> int:
+        if trainer.position.step + 1 == step and step not in made:
+            act()  # type: ignore[operator]
+        tokens = real(trainer, *arguments)  # type: ignore[arg-type]
+        made.append(trainer.position.step)
+        return tokens
+
+    monkeypatch.setattr(Trainer, "_step", stepping)
+    return made
+
+
+def run_next(worker: Worker) -> bool:
+    """The next job, once the uploads are checked -> whether there was one."""
+    while worker.check_once():
+        pass
+    return worker.work_once()
+
+
+def model_bytes(worker: Worker, job_id: str) -> bytes:
+    return (worker.settings.runs / job_id / "model" / "model.safetensors").read_bytes()
+
+
+def test_a_paused_job_stops_after_its_step_and_goes_on_from_there(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = submit(worker)
+    assert finish(worker, whole).status == "succeeded"
+    job_id = submit(worker)
+    made = act_at_step(monkeypatch, 4, lambda: worker.store.pause_job(job_id))
+    assert run_next(worker)
+    assert worker.store.job(job_id).status == "paused"
+    assert made == [1, 2, 3, 4]
+    assert not run_next(worker), "nobody takes a paused job"
+    worker.store.resume_job(job_id)
+    job = finish(worker, job_id)
+    assert job.status == "succeeded"
+    assert made == list(range(1, len(made) + 1)), "no step is made twice"
+    assert job.attempts == 1
+    assert model_bytes(worker, job_id) == model_bytes(worker, whole)
+    assert (
+        read_manifest(worker.settings.runs / job_id)["history"]
+        == read_manifest(worker.settings.runs / whole)["history"]
+    )
+
+
+def test_a_cancelled_job_stops_after_its_step_and_keeps_a_checkpoint(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = submit(worker)
+    made = act_at_step(monkeypatch, 3, lambda: worker.store.cancel_job(job_id))
+    run_next(worker)
+    assert worker.store.job(job_id).status == "cancelled"
+    assert made == [1, 2, 3]
+    assert (worker.settings.runs / job_id / "checkpoint" / "state.json").is_file()
+    assert worker.store.list_events(job_id, None, 1)[0][0].message == "Job cancelled"
+
+
+def test_a_job_yields_to_one_of_higher_priority_and_ends_later(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    low = submit(worker)
+    high: list[str] = []
+
+    def submit_high() -> None:
+        high.append(submit(worker))
+        with worker.store._session.begin() as session:
+            session.merge(worker.store.job(high[0])).priority = 5
+
+    made = act_at_step(monkeypatch, 2, submit_high)
+    run_next(worker)
+    assert made == [1, 2]
+    assert worker.store.job(low).status == "queued"
+    assert finish(worker, high[0]).status == "succeeded"
+    assert finish(worker, low).status == "succeeded"
+    ended = [worker.store.job(job_id).finished_at for job_id in (high[0], low)]
+    assert ended == sorted(ended)  # type: ignore[type-var]
+
+
+def test_a_job_that_was_taken_over_is_let_go_and_never_ends_twice(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second worker waits until the first has left the job's folder."""
+    job_id = submit(worker)
+    other = Worker(worker.settings)
+    other.store.clock = lambda: time.time() + 60  # for it the lease is over
+    second = threading.Thread(target=other.work_once)
+    seen: list[str | None] = []
+
+    def take_over() -> None:
+        second.start()
+        while worker.store.job(job_id).worker != other.name:
+            time.sleep(0.01)
+        time.sleep(0.5)
+        seen.append(worker.store.job(job_id).worker)
+
+    made = act_at_step(monkeypatch, 3, take_over)
+    run_next(worker)
+    second.join()
+    other.store.close()
+    assert seen == [other.name]
+    assert made == list(range(1, len(made) + 1)), "the steps of both, none of them twice"
+    assert worker.store.job(job_id).status == "succeeded"
+    messages = [event.message for event in worker.store.list_events(job_id, None, 100)[0]]
+    assert sum("has succeeded" in message for message in messages) == 1
+    assert sum("worker of this job died" in message for message in messages) == 1
+
+
+def test_every_evaluation_leaves_a_model_that_can_be_called_and_old_ones_go(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Trainer, "_evaluation_is_due", lambda self: self.position.step % 3 == 0 or self.finished)
+    job = finish(worker, submit(worker))
+    checkpoints, _ = worker.store.list_checkpoints(job.id, None, 10)
+    steps = [one.step for one in checkpoints]
+    assert len(steps) == worker.settings.keep_checkpoints == 3
+    assert steps == sorted(steps, reverse=True)
+    for one in checkpoints:
+        assert one.model == f"{job.fine_tuned_model}:ckpt-step-{one.step}"
+        model, _ = load_model(worker.models.find(one.model).folder)
+        assert model.config.labels == ("cold", "暖")
+        assert one.metrics["step"] == one.step
+        assert 0.0 <= one.metrics["full_valid_mean_token_accuracy"] <= 1.0
+        assert one.metrics["valid_loss"] > 0.0
+    assert job.metrics is not None
+    by_step = {one.step: one for one in checkpoints}
+    best = read_manifest(worker.settings.runs / job.id)["best_step"]
+    if best in by_step:
+        ours = worker.models.find(by_step[best].model).folder / "model.safetensors"
+        assert ours.read_bytes() == model_bytes(worker, job.id)
+    named = [card.id for card in worker.models.cards() if ":ckpt-step-" in card.id]
+    assert sorted(named) == sorted(one.model for one in checkpoints)
+    assert not list((worker.settings.runs / job.id).glob("snapshots/*"))
+
+
+def test_a_database_that_does_not_answer_takes_no_job_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = JobStore(tmp_path / "store.sqlite")
+    lease = Lease(store, "ftjob-1", "w", 10, 0)
+
+    def broken(*_: object) -> bool:
+        raise OperationalError("select", {}, Exception("disk I/O error"))
+
+    monkeypatch.setattr(store, "holds", broken)
+    assert not lease.over()
+    monkeypatch.undo()
+    monkeypatch.setattr(service.jobs.lease, "ASK_SECONDS", 0.0)
+    assert lease.over(), "there is no such job of this worker"
+    store.close()
+
+
+def test_a_folder_that_takes_no_files_ends_in_a_clear_error(worker: Worker) -> None:
+    job_id = submit(worker)
+    worker.settings.runs.mkdir(parents=True, exist_ok=True)
+    (worker.settings.runs / job_id).write_text("a file where the job's folder should be")
+    run_next(worker)
+    job = worker.store.job(job_id)
+    assert job.status == "failed"
+    assert job.error is not None
+    assert job.error["code"] == "storage"
+    assert "check its disk, then submit again" in job.error["message"]
