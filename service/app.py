@@ -83,7 +83,7 @@ def build_parts(settings: Settings) -> Parts:
         settings.max_writing_queue,
         settings.request_timeout_seconds,
     )
-    return Parts(settings, metrics, registry, engine, JobStore(settings.database), FileStorage(settings.files))
+    return Parts(settings, metrics, registry, engine, JobStore(settings.database_url), FileStorage(settings.files))
 
 
 @contextlib.asynccontextmanager

@@ -71,7 +71,7 @@ def run_setup(settings: Settings) -> None:
 
 def queue_demo(settings: Settings) -> None:
     """One epoch of movie sentiment at the lowest priority, once, and only while no other job was ever made."""
-    jobs = JobStore(settings.database)
+    jobs = JobStore(settings.database_url)
     try:
         if jobs.has_jobs():
             return

@@ -14,6 +14,11 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="VITRINE_", frozen=True)
 
     home: Path = Field(default=Path(".vitrine"), description="the one folder where all state lies")
+    database: str = Field(
+        default="",
+        pattern=r"^(|sqlite:///.+|postgres(ql)?://.+)$",
+        description="URL of the database of files, jobs and events; empty: SQLite in `home`",
+    )
     default_model: str = Field(default="minilm-l6", description="the base model put in the store at set-up")
     allowed_hosts: str = Field(
         default="localhost,127.0.0.1,[::1]",
@@ -53,8 +58,8 @@ class Settings(BaseSettings):
         return Path(os.environ.get("BENTOML_HOME") or self.home.absolute() / "bentoml")
 
     @property
-    def database(self) -> Path:
-        return self.home.absolute() / "vitrine.sqlite"
+    def database_url(self) -> str:
+        return self.database or f"sqlite:///{self.home.absolute() / 'vitrine.sqlite'}"
 
     @property
     def files(self) -> Path:

@@ -1,6 +1,7 @@
 """Shared by the suite: the real base model, real movie sentences, and one real service on loopback."""
 
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -9,13 +10,16 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
+import pgserver
 import pytest
 
+from service.jobs.database import sqlite_url
 from training.catalogue import fetch_minilm, movie_sentiment
 
 ROOT = Path(__file__).parents[1]
@@ -122,6 +126,32 @@ def new_home(folder: Path, cache: Path) -> Path:
     home.mkdir()
     shutil.copytree(cache, home / "cache")
     return home
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Callable[[], str]]:
+    """A real PostgreSQL server on a socket of its own; makes new, empty databases -> their URLs."""
+    folder = Path(tempfile.mkdtemp(prefix="vitrine-postgresql-"))
+    folder.chmod(0o755)  # the server runs as another user when we are root
+    server = pgserver.get_server(folder, cleanup_mode="delete")
+    numbers = itertools.count()
+
+    def make() -> str:
+        name = f"vitrine_{next(numbers)}"
+        server.psql(f"CREATE DATABASE {name};")
+        return str(server.get_uri(database=name))
+
+    yield make
+    server.cleanup()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database of each kind."""
+    if request.param == "sqlite":
+        return sqlite_url(tmp_path / "store.sqlite")
+    make: Callable[[], str] = request.getfixturevalue("postgresql")
+    return make()
 
 
 @pytest.fixture(scope="session")

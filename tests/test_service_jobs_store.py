@@ -1,11 +1,14 @@
 """The job store under races, dead workers and repeated requests; time is a fake clock."""
 
 import sqlite3
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from service.errors import Busy, Conflict, InvalidRequest, NotFound
+from service.jobs.database import sqlite_url
 from service.jobs.store import DEMO_PRIORITY, JobStore, new_id
 from service.jobs.tables import File, Job
 
@@ -27,8 +30,10 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def store(tmp_path: Path, clock: Clock) -> JobStore:
-    return JobStore(tmp_path / "store.sqlite", clock)
+def store(database_url: str, clock: Clock) -> Iterator[JobStore]:
+    made = JobStore(database_url, clock)
+    yield made
+    made.close()
 
 
 def add_job(store: JobStore, priority: int = 0, checked: bool = True, key: str | None = None) -> Job:
@@ -151,10 +156,10 @@ def test_requeued_job_keeps_its_place_and_attempts(store: JobStore) -> None:
     assert store.job(demo.id).attempts == 0
 
 
-def test_everything_is_there_after_a_reopen(store: JobStore, tmp_path: Path) -> None:
+def test_everything_is_there_after_a_reopen(store: JobStore, database_url: str) -> None:
     job = add_job(store)
     store.close()
-    again = JobStore(tmp_path / "store.sqlite")
+    again = JobStore(database_url)
     assert again.job(job.id).status == "queued"
     assert again.figures()[0]["queued"] == 1
 
@@ -168,11 +173,11 @@ def test_a_database_of_an_earlier_version_gets_the_new_columns(tmp_path: Path) -
         )
         values = ("file-1", 1.0, "a.jsonl", 5, "fine-tune", "processed", "[]", "[]", '["a", "b"]', 4)
         old.execute("INSERT INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
-    store = JobStore(database)
+    store = JobStore(sqlite_url(database))
     assert store.file("file-1").task is None
     assert store.file("file-1").warnings is None
     store.set_file_warnings("file-1", ["odd"])
-    assert JobStore(database).file("file-1").warnings == ["odd"]
+    assert JobStore(sqlite_url(database)).file("file-1").warnings == ["odd"]
 
 
 def test_a_report_is_asked_for_once_answered_and_gone_with_its_file(store: JobStore) -> None:
@@ -319,7 +324,7 @@ def test_events_are_read_on_from_any_of_them_until_the_job_has_ended(store: JobS
 
 def test_jobs_are_found_by_their_metadata(store: JobStore) -> None:
     jobs = [add_job(store) for _ in range(3)]
-    with store._session.begin() as session:
+    with store._database.write() as session:
         for job, meta in zip(jobs, ({"team": "a", "run": "1"}, {"team": "a"}, {}), strict=True):
             session.get_one(Job, job.id).meta = meta
     found = lambda meta: [job.id for job in store.list_jobs(None, 9, meta)[0]]  # noqa: E731
@@ -333,7 +338,7 @@ def test_jobs_are_found_by_their_metadata(store: JobStore) -> None:
 def test_a_file_goes_when_its_time_is_over_and_no_job_needs_it(store: JobStore, clock: Clock) -> None:
     job = add_job(store)
     assert store.add_file("file-short", "a", 1, "fine-tune", lives_seconds=3_600).expires_at is not None
-    with store._session.begin() as session:
+    with store._database.write() as session:
         session.get_one(File, job.training_file).expires_at = clock.now + 10
     assert store.expired_file() is None
     clock.now += 20
@@ -343,3 +348,101 @@ def test_a_file_goes_when_its_time_is_over_and_no_job_needs_it(store: JobStore, 
     store.delete_file(job.training_file)
     clock.now += 3_600
     assert store.expired_file() == "file-short"
+
+
+# ---- on both databases
+
+
+def test_pages_of_jobs_and_files_go_on_after_any_of_them(store: JobStore) -> None:
+    jobs = [add_job(store) for _ in range(5)]
+    with store._database.write() as session:
+        for job in jobs[1:4]:
+            session.get_one(Job, job.id).created_at = jobs[1].created_at  # of one moment
+            session.get_one(Job, job.id).meta = {"of": "three"}
+    whole = [job.id for job in store.list_jobs(None, 9)[0]]
+    assert (whole[0], whole[-1]) == (jobs[4].id, jobs[0].id)
+    for size in (1, 2, 3):
+        for metadata, wanted in ((None, whole), ({"of": "three"}, whole[1:4])):
+            found: list[str] = []
+            more = True
+            while more:
+                page, more = store.list_jobs(found[-1] if found else None, size, metadata)
+                found += [job.id for job in page]
+            assert found == wanted
+    newest, _ = store.list_files("fine-tune", None, 9, descending=True)
+    oldest, _ = store.list_files("fine-tune", None, 9, descending=False)
+    assert [file.id for file in newest] == [file.id for file in oldest][::-1]
+    page, more = store.list_files(None, oldest[1].id, 2, descending=False)
+    assert ([file.id for file in page], more) == ([file.id for file in oldest[2:4]], True)
+    with pytest.raises(NotFound, match="names nothing in this list"):
+        store.list_jobs("ftjob-none", 2)
+
+
+def test_names_and_words_of_users_are_taken_whatever_they_hold(store: JobStore) -> None:
+    odd = "a\0b\ud83d\ude00'\"; DROP TABLE jobs; -- \N{CJK UNIFIED IDEOGRAPH-4E2D}".encode(
+        "utf-16", "surrogatepass"
+    ).decode("utf-16")
+    store.add_file("file-odd", odd, 5 * 2**40, "fine-tune")
+    assert store.file("file-odd").filename == odd.replace("\0", "\N{SYMBOL FOR NULL}")
+    assert store.file("file-odd").bytes == 5 * 2**40
+    with pytest.raises(NotFound):
+        store.file("file-\0")
+    job = add_job(store)
+    store.add_event(job.id, odd, odd, metrics={"label": odd})
+    event = store.list_events(job.id, None, 1)[0][0]
+    assert event.data == {"label": odd}
+
+
+def test_many_workers_take_each_job_once_and_a_bound_is_kept_by_many_clients(database_url: str) -> None:
+    store = JobStore(database_url)
+    store.add_file("file-1", "rows.jsonl", 10, "fine-tune")
+    store.set_file_checked("file-1", [], [], ["a", "b"], 10)
+
+    def submit(number: int) -> str | None:
+        job = Job(id=f"ftjob-{number}", model="m", training_file="file-1", seed=0, hyperparameters={}, priority=0)
+        try:
+            return store.create_job(job, 20, None).id
+        except Busy:
+            return None
+
+    with ThreadPoolExecutor(8) as pool:
+        made = [job_id for job_id in pool.map(submit, range(40)) if job_id]
+    assert len(made) == 20
+    workers = [JobStore(database_url) for _ in range(4)]
+
+    def work(number: int) -> list[str]:
+        taken = []
+        while (job := workers[number].claim_job(f"w{number}", 60)) is not None:
+            taken.append(job.id)
+            workers[number].add_event(job.id, "started", "started")
+            assert workers[number].succeed(job.id, f"w{number}", f"ft:{job.id}", {}, 1)
+        return taken
+
+    with ThreadPoolExecutor(4) as pool:
+        taken = [job_id for own in pool.map(work, range(4)) for job_id in own]
+    assert sorted(taken) == sorted(made), "each once"
+    for one in (store, *workers):
+        one.close()
+
+
+def test_a_reader_that_follows_events_misses_none_of_many_writers(database_url: str) -> None:
+    store = JobStore(database_url)
+    job = add_job(store)
+    writers = [JobStore(database_url) for _ in range(3)]
+    seen: list[str] = []
+
+    def write(number: int) -> None:
+        for index in range(30):
+            writers[number].add_event(job.id, f"{number}:{index}", f"{number}:{index}")
+
+    with ThreadPoolExecutor(3) as pool:
+        running = [pool.submit(write, number) for number in range(3)]
+        last = None
+        while len(seen) < 91:
+            assert all(one.exception() is None for one in running if one.done())
+            for event in store.events_since(job.id, last, 7)[0]:
+                last = event.id
+                seen.append(event.message)
+    assert len(set(seen)) == len(seen) == 91
+    for one in (store, *writers):
+        one.close()

@@ -9,6 +9,7 @@ from sqlalchemy.exc import OperationalError
 
 import service.jobs.lease
 from model.weights import load_model
+from service.jobs.database import sqlite_url
 from service.jobs.lease import Lease
 from service.jobs.store import JobStore
 from service.jobs.worker import Worker
@@ -92,7 +93,7 @@ def test_a_job_yields_to_one_of_higher_priority_and_ends_later(worker: Worker, m
 
     def submit_high() -> None:
         high.append(submit(worker))
-        with worker.store._session.begin() as session:
+        with worker.store._database.write() as session:
             session.merge(worker.store.job(high[0])).priority = 5
 
     made = act_at_step(monkeypatch, 2, submit_high)
@@ -162,7 +163,7 @@ def test_every_evaluation_leaves_a_model_that_can_be_called_and_old_ones_go(
 
 
 def test_a_database_that_does_not_answer_takes_no_job_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = JobStore(tmp_path / "store.sqlite")
+    store = JobStore(sqlite_url(tmp_path / "store.sqlite"))
     lease = Lease(store, "ftjob-1", "w", 10, 0)
 
     def broken(*_: object) -> bool:

@@ -7,25 +7,25 @@ import json
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import create_engine, delete, event, func, select, update
-from sqlalchemy.dialects.sqlite import insert
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy import Select, delete, func, select, update
+from sqlalchemy.orm import Session
 
 from service.errors import Busy, Conflict, InvalidRequest, NotFound
-from service.jobs.tables import Checkpoint, Event, File, FileReport, Job, create_tables
+from service.jobs.database import Database
+from service.jobs.tables import Checkpoint, Event, File, FileReport, Job
 
 STATES = ("validating_files", "queued", "running", "paused", "succeeded", "failed", "cancelled")
 WAITING_STATES = ("validating_files", "queued")
 WORKED_STATES = (*WAITING_STATES, "running")  # a worker may hold the job
 OPEN_STATES = (*WORKED_STATES, "paused")
 DEMO_PRIORITY = -100
+SCAN_ROWS = 500  # jobs read at a time where their metadata is looked at
 MAX_ATTEMPTS = 5  # a job whose worker died this often is broken, not unlucky
 
 
-Row = TypeVar("Row", "File", "Job", "Checkpoint")
+Row = TypeVar("Row", "File", "Job")
 
 
 def new_id(prefix: str) -> str:
@@ -35,18 +35,12 @@ def new_id(prefix: str) -> str:
 class JobStore:
     """Every change is one transaction; a conditional update decides each race."""
 
-    def __init__(self, database: Path, clock: Callable[[], float] = time.time) -> None:
-        database.parent.mkdir(parents=True, exist_ok=True)
-        self._engine = create_engine(f"sqlite:///{database}", connect_args={"timeout": 30})
-        event.listen(self._engine, "connect", _configure_sqlite)
-        event.listen(self._engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
-        with self._engine.begin() as connection:
-            create_tables(connection)
-        self._session: sessionmaker[Session] = sessionmaker(self._engine, expire_on_commit=False)
+    def __init__(self, url: str, clock: Callable[[], float] = time.time) -> None:
+        self._database = Database(url)
         self.clock = clock
 
     def close(self) -> None:
-        self._engine.dispose()
+        self._database.close()
 
     # Files
 
@@ -56,7 +50,7 @@ class JobStore:
         """A file with `lives_seconds` deletes itself after that time."""
         now = self.clock()
         expires_at = None if lives_seconds is None else now + lives_seconds
-        with self._session.begin() as session:
+        with self._database.write() as session:
             file = File(
                 id=file_id, created_at=now, expires_at=expires_at, filename=filename, bytes=size, purpose=purpose,
                 status="uploaded", faults=[], training_faults=[], labels=[], num_rows=0, warnings=[],
@@ -65,21 +59,18 @@ class JobStore:
         return file
 
     def file(self, file_id: str, param: str | None = None) -> File:
-        with self._session.begin() as session:
+        with self._database.read() as session:
             return _file(session, file_id, param)
 
     def list_files(
         self, purpose: str | None, after: str | None, limit: int, descending: bool
     ) -> tuple[list[File], bool]:
-        with self._session.begin() as session:
-            query = select(File)
-            if purpose:
-                query = query.where(File.purpose == purpose)
-            files = list(session.scalars(query.order_by(File.created_at.desc(), File.id)))
-        return _page(files if descending else files[::-1], after, limit)
+        query = select(File) if purpose is None else select(File).where(File.purpose == purpose)
+        with self._database.read() as session:
+            return _page(session, query, File, after, limit, descending)
 
     def unchecked_file(self) -> File | None:
-        with self._session.begin() as session:
+        with self._database.read() as session:
             return session.scalars(select(File).where(File.status == "uploaded").order_by(File.created_at)).first()
 
     def set_file_checked(
@@ -89,11 +80,11 @@ class JobStore:
         status = "error" if faults else "processed"
         values = {"status": status, "faults": faults, "training_faults": training_faults, "labels": labels}
         found = {"task": task, "warnings": list(warnings), "num_rows": num_rows}
-        with self._session.begin() as session:
+        with self._database.write() as session:
             session.execute(update(File).where(File.id == file_id).values(**values, **found))
 
     def set_file_warnings(self, file_id: str, warnings: Sequence[str]) -> None:
-        with self._session.begin() as session:
+        with self._database.write() as session:
             session.execute(update(File).where(File.id == file_id).values(warnings=list(warnings)))
 
     def expired_file(self) -> str | None:
@@ -101,7 +92,7 @@ class JobStore:
         needed = select(Job.id).where(
             (Job.training_file == File.id) | (Job.validation_file == File.id), Job.status.in_(OPEN_STATES)
         )
-        with self._session.begin() as session:
+        with self._database.read() as session:
             query = select(File.id).where(File.expires_at < self.clock(), ~needed.exists())
             return session.scalars(query.order_by(File.expires_at)).first()
 
@@ -109,28 +100,28 @@ class JobStore:
 
     def report(self, file_id: str, model: str) -> FileReport:
         """The report of a file under this model's tokenizer, asked for when there is none yet."""
-        with self._session.begin() as session:
+        with self._database.write() as session:
             _file(session, file_id, None)
             values = {"file_id": file_id, "model": model, "requested_at": self.clock()}
-            session.execute(insert(FileReport).values(**values).on_conflict_do_nothing())
+            self._database.insert_once(session, FileReport, values)
             return session.get_one(FileReport, (file_id, model))
 
     def pending_report(self) -> FileReport | None:
         """The oldest request whose file has been checked."""
         pending = FileReport.report.is_(None) & FileReport.error.is_(None) & (File.status != "uploaded")
         query = select(FileReport).join(File, File.id == FileReport.file_id).where(pending)
-        with self._session.begin() as session:
+        with self._database.read() as session:
             return session.scalars(query.order_by(FileReport.requested_at)).first()
 
     def set_report(self, file_id: str, model: str, report: dict[str, Any] | None, error: str | None = None) -> None:
         """Answers a request; one whose file was deleted meanwhile is gone, and so is its report."""
         mine = (FileReport.file_id == file_id) & (FileReport.model == model)
-        with self._session.begin() as session:
+        with self._database.write() as session:
             session.execute(update(FileReport).where(mine).values(report=report, error=error))
 
     def delete_file(self, file_id: str) -> None:
         """Raises Conflict while a job that has not ended needs the file."""
-        with self._session.begin() as session:
+        with self._database.write() as session:
             file = _file(session, file_id, None)
             uses = (Job.training_file == file_id) | (Job.validation_file == file_id)
             users = session.scalars(select(Job.id).where(uses, Job.status.in_(OPEN_STATES))).all()
@@ -146,7 +137,7 @@ class JobStore:
 
         Raises NotFound, InvalidRequest for files that are known to be unfit, Busy when the queue is full.
         """
-        with self._session.begin() as session:
+        with self._database.write() as session:
             if retry_window_seconds is not None:
                 recent = Job.created_at > self.clock() - retry_window_seconds
                 twin = session.scalars(select(Job).where(Job.request_key == job.request_key, recent)).first()
@@ -176,31 +167,37 @@ class JobStore:
         return checked and task in (None, training.task)
 
     def job(self, job_id: str) -> Job:
-        with self._session.begin() as session:
+        with self._database.read() as session:
             return _job(session, job_id)
 
     def list_jobs(
         self, after: str | None, limit: int, metadata: Mapping[str, str] | None = None
     ) -> tuple[list[Job], bool]:
         """Newest first; those with all these pairs of metadata, or, for an empty mapping, with none at all."""
-        with self._session.begin() as session:
-            jobs = list(session.scalars(select(Job).order_by(Job.created_at.desc(), Job.id)))
-        if metadata is not None:
-            jobs = [job for job in jobs if (metadata.items() <= job.meta.items() if metadata else not job.meta)]
-        return _page(jobs, after, limit)
+        found: list[Job] = []
+        with self._database.read() as session:
+            while len(found) <= limit:
+                jobs, more = _page(session, select(Job), Job, after, max(limit, SCAN_ROWS if metadata else 0))
+                for job in jobs:
+                    if metadata is None or (metadata.items() <= job.meta.items() if metadata else not job.meta):
+                        found.append(job)
+                if not more:
+                    return found[:limit], len(found) > limit
+                after = jobs[-1].id
+        return found[:limit], True
 
     def queue_position(self, job: Job) -> int | None:
         """1 for the next to run; None for a job that does not wait."""
         if job.status not in WAITING_STATES:
             return None
-        with self._session.begin() as session:
+        with self._database.read() as session:
             ahead = (Job.priority > job.priority) | ((Job.priority == job.priority) & (Job.created_at < job.created_at))
             waits = Job.status.in_(WAITING_STATES)
             return 1 + (session.scalar(select(func.count()).where(waits, ahead)) or 0)
 
     def cancel_job(self, job_id: str) -> Job:
         """Raises Conflict for a job that has ended."""
-        with self._session.begin() as session:
+        with self._database.write() as session:
             job = _job(session, job_id)
             if job.status not in OPEN_STATES:
                 raise Conflict(f"job {job_id} has {job.status}; only a job that has not ended can be cancelled")
@@ -211,7 +208,7 @@ class JobStore:
     def pause_job(self, job_id: str) -> Job:
         """Takes a job out of the queue, or from its worker, which leaves a checkpoint. Raises Conflict for one that is
         paused or has ended."""
-        with self._session.begin() as session:
+        with self._database.write() as session:
             job = _job(session, job_id)
             if job.status not in WORKED_STATES:
                 state = "is paused" if job.status == "paused" else f"has {job.status}"
@@ -225,7 +222,7 @@ class JobStore:
     def resume_job(self, job_id: str) -> Job:
         """Back into the queue, at the place of its age. Raises Conflict for a job that is not paused, InvalidRequest
         when its files have turned out unfit."""
-        with self._session.begin() as session:
+        with self._database.write() as session:
             job = _job(session, job_id)
             if job.status != "paused":
                 raise Conflict(f"job {job_id} is not paused, its status is {job.status}; only a paused job can go on")
@@ -236,25 +233,26 @@ class JobStore:
     def add_checkpoint(self, job_id: str, step: int, model: str, metrics: dict[str, Any]) -> None:
         """One more, or none when the job has one of this step."""
         values = {"id": new_id("ftckpt"), "job_id": job_id, "step": step, "created_at": self.clock(), "model": model}
-        with self._session.begin() as session:
-            session.execute(insert(Checkpoint).values(**values, metrics=metrics).on_conflict_do_nothing())
+        with self._database.write() as session:
+            self._database.insert_once(session, Checkpoint, values | {"metrics": metrics})
 
     def remove_checkpoint(self, model: str) -> None:
         """Before its model is deleted."""
-        with self._session.begin() as session:
+        with self._database.write() as session:
             session.execute(delete(Checkpoint).where(Checkpoint.model == model))
 
     def list_checkpoints(self, job_id: str, after: str | None, limit: int) -> tuple[list[Checkpoint], bool]:
         """Newest first."""
-        with self._session.begin() as session:
+        with self._database.read() as session:
             _job(session, job_id)
             query = select(Checkpoint).where(Checkpoint.job_id == job_id).order_by(Checkpoint.step.desc())
-            return _page(list(session.scalars(query)), after, limit)
+            checkpoints = list(session.scalars(query))
+        return _rows_after(checkpoints, after, limit)
 
     def events_since(self, job_id: str, after: str | None, limit: int) -> tuple[list[Event], bool]:
         """Oldest first, those after the event of this id -> and whether the job has ended, so that no more will come.
         Raises NotFound for an id that is not of this job."""
-        with self._session.begin() as session:
+        with self._database.read() as session:
             job = _job(session, job_id)
             query = select(Event).where(Event.job_id == job_id).order_by(Event.number)
             if after is not None:
@@ -262,7 +260,7 @@ class JobStore:
             return list(session.scalars(query.limit(limit))), job.status not in OPEN_STATES
 
     def list_events(self, job_id: str, after: str | None, limit: int) -> tuple[list[Event], bool]:
-        with self._session.begin() as session:
+        with self._database.read() as session:
             _job(session, job_id)
             query = select(Event).where(Event.job_id == job_id).order_by(Event.number.desc())
             if after is not None:
@@ -276,7 +274,7 @@ class JobStore:
         """The next job to run, now leased to `worker`: highest priority, then oldest; dead workers' jobs included. A
         lease further ahead than leases reach was given before the clock went back, and is worth nothing."""
         now = self.clock()
-        with self._session.begin() as session:
+        with self._database.write() as session:
             free = (Job.lease_until < now) | (Job.lease_until > now + 2 * lease_seconds)
             order = (Job.status != "running", Job.priority.desc(), Job.created_at)
             query = select(Job).where(Job.status.in_(WORKED_STATES), free).order_by(*order)
@@ -304,7 +302,7 @@ class JobStore:
     def holds(self, job_id: str, worker: str) -> bool:
         """Whether the job is still this worker's: not cancelled, paused or taken over."""
         mine = (Job.id == job_id) & (Job.worker == worker) & Job.status.in_(WORKED_STATES)
-        with self._session.begin() as session:
+        with self._database.read() as session:
             return session.scalar(select(func.count()).where(mine)) == 1
 
     def set_progress(self, job_id: str, worker: str, **values: Any) -> bool:
@@ -317,7 +315,7 @@ class JobStore:
 
     def outranked(self, priority: int) -> bool:
         """Whether a job of higher priority waits."""
-        with self._session.begin() as session:
+        with self._database.read() as session:
             waits = Job.status.in_(WAITING_STATES)
             return session.scalar(select(func.count()).where(waits, Job.priority > priority)) != 0
 
@@ -326,7 +324,7 @@ class JobStore:
         results: Sequence[File] = (),
     ) -> bool:  # fmt: skip
         """Result files, whose bytes are in place, become known together with the success, or never."""
-        with self._session.begin() as session:
+        with self._database.write() as session:
             if not self._finish(session, job_id, worker, "succeeded"):
                 return False
             session.add_all(results)
@@ -338,7 +336,7 @@ class JobStore:
         return True
 
     def fail(self, job_id: str, worker: str, code: str, message: str, param: str | None = None) -> bool:
-        with self._session.begin() as session:
+        with self._database.write() as session:
             if not self._finish(session, job_id, worker, "failed"):
                 return False
             error = {"code": code, "message": message, "param": param}
@@ -351,12 +349,12 @@ class JobStore:
     ) -> None:
         """One more event, or none when the job has one under this key. Figures make it a metrics event."""
         kind = "message" if metrics is None else "metrics"
-        with self._session.begin() as session:
+        with self._database.write() as session:
             self._add_event(session, job_id, key, level, message, kind, metrics or {})
 
     def train_loss(self, job_id: str, step: int) -> float | None:
         """The mean training loss that was last reported up to this step."""
-        with self._session.begin() as session:
+        with self._database.read() as session:
             query = select(Event.data).where(Event.job_id == job_id, Event.type == "metrics", Event.key.like("step:%"))
             told = {int(data["step"]): float(data["train_loss"]) for data in session.scalars(query)}
         reported = [number for number in told if number <= step]
@@ -364,19 +362,19 @@ class JobStore:
 
     def figures(self) -> tuple[dict[str, int], float, float]:
         """Jobs by state, and loss and tokens a second of the running job (0 when none runs)."""
-        with self._session.begin() as session:
+        with self._database.read() as session:
             counts = dict(session.execute(select(Job.status, func.count()).group_by(Job.status)).all())
             progress = session.scalars(select(Job.progress).where(Job.status == "running")).first() or {}
         by_state = {state: int(counts.get(state, 0)) for state in STATES}
         return by_state, float(progress.get("train_loss", 0.0)), float(progress.get("tokens_per_second", 0.0))
 
     def has_jobs(self) -> bool:
-        with self._session.begin() as session:
+        with self._database.read() as session:
             return session.scalar(select(func.count()).select_from(Job)) != 0
 
     def _update_own(self, job_id: str, worker: str, /, **values: Any) -> bool:
         mine = (Job.id == job_id) & (Job.worker == worker) & Job.status.in_(WORKED_STATES)
-        with self._session.begin() as session:
+        with self._database.write() as session:
             return _rowcount(session.execute(update(Job).where(mine).values(**values))) == 1
 
     def _finish(self, session: Session, job_id: str, worker: str, status: str) -> bool:
@@ -389,7 +387,7 @@ class JobStore:
     ) -> None:
         values = {"id": new_id("ftevent"), "job_id": job_id, "key": key, "created_at": self.clock()}
         values |= {"level": level, "message": message, "type": kind, "data": data}
-        session.execute(insert(Event).values(**values).on_conflict_do_nothing())
+        self._database.insert_once(session, Event, values)
 
 
 def refuse_unfit(training: File, validation: File | None, task: str | None = None) -> None:
@@ -444,7 +442,29 @@ def _event_number(session: Session, job_id: str, event_id: str) -> int:
     return number
 
 
-def _page(rows: Sequence[Row], after: str | None, limit: int) -> tuple[list[Row], bool]:
+def _page(
+    session: Session,
+    query: Select[tuple[Row]],
+    table: type[Row],
+    after: str | None,
+    limit: int,
+    descending: bool = True,
+) -> tuple[list[Row], bool]:
+    """The rows after the one of this id, by age, newest first unless said otherwise -> and whether there are more."""
+    created, own_id = table.created_at, table.id
+    if after is not None:
+        anchor = session.get(table, after)
+        if anchor is None:
+            raise NotFound(f"after={after!r} names nothing in this list; start again without it", "after")
+        older = (created < anchor.created_at) | ((created == anchor.created_at) & (own_id > anchor.id))
+        newer = (created > anchor.created_at) | ((created == anchor.created_at) & (own_id < anchor.id))
+        query = query.where(older if descending else newer)
+    order = (created.desc(), own_id) if descending else (created, own_id.desc())
+    rows = list(session.scalars(query.order_by(*order).limit(limit + 1)))
+    return rows[:limit], len(rows) > limit
+
+
+def _rows_after(rows: Sequence[Checkpoint], after: str | None, limit: int) -> tuple[list[Checkpoint], bool]:
     start = 0
     if after is not None:
         positions = [index for index, row in enumerate(rows) if row.id == after]
@@ -456,12 +476,3 @@ def _page(rows: Sequence[Row], after: str | None, limit: int) -> tuple[list[Row]
 
 def _rowcount(result: Any) -> int:
     return int(result.rowcount)
-
-
-def _configure_sqlite(connection: Any, _: Any) -> None:
-    connection.isolation_level = None  # SQLAlchemy begins transactions itself, see the "begin" listener
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
-    cursor.execute("PRAGMA synchronous=FULL")  # what was acknowledged survives a power cut
-    cursor.execute("PRAGMA foreign_keys=OFF")  # a finished job may outlive its files
-    cursor.close()

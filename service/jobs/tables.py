@@ -3,19 +3,47 @@ them."""
 
 from typing import Any
 
-from sqlalchemy import JSON, Connection, Float, ForeignKey, Index, String, UniqueConstraint, inspect, text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Connection,
+    Dialect,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    String,
+    TypeDecorator,
+    UniqueConstraint,
+    inspect,
+    text,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+NUL, SYMBOL_FOR_NUL = "\0", "\N{SYMBOL FOR NULL}"
+
+
+class Text(TypeDecorator[str]):
+    """Text that every database takes: PostgreSQL knows no NUL character, and users' file names may have one."""
+
+    impl = String
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002 - its signature
+        return value if value is None else value.replace(NUL, SYMBOL_FOR_NUL)
 
 
 class Base(DeclarativeBase):
     """Tables of the service."""
+
+    type_annotation_map = {str: Text, int: BigInteger}  # noqa: RUF012 - read by SQLAlchemy when the class is made
 
 
 class File(Base):
     """An uploaded file; its bytes lie in the files folder under the id."""
 
     __tablename__ = "files"
-    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    id: Mapped[str] = mapped_column(Text, primary_key=True)
     created_at: Mapped[float] = mapped_column(Float, index=True)
     filename: Mapped[str]
     bytes: Mapped[int]
@@ -34,7 +62,7 @@ class FileReport(Base):
     """What is in a file, measured with one model's tokenizer; pending until it has a report or an error."""
 
     __tablename__ = "file_reports"
-    file_id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    file_id: Mapped[str] = mapped_column(Text, primary_key=True)
     model: Mapped[str] = mapped_column(primary_key=True)
     requested_at: Mapped[float]
     report: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
@@ -45,10 +73,10 @@ class Job(Base):
     """A fine-tuning job and everything needed to run it again after a crash."""
 
     __tablename__ = "jobs"
-    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    id: Mapped[str] = mapped_column(Text, primary_key=True)
     created_at: Mapped[float] = mapped_column(Float, index=True)
     finished_at: Mapped[float | None]
-    status: Mapped[str] = mapped_column(String(20), index=True)
+    status: Mapped[str] = mapped_column(Text, index=True)
     priority: Mapped[int] = mapped_column(default=0)
     model: Mapped[str]
     training_file: Mapped[str] = mapped_column(ForeignKey("files.id"))
@@ -74,7 +102,7 @@ class Checkpoint(Base):
 
     __tablename__ = "checkpoints"
     __table_args__ = (UniqueConstraint("job_id", "step"),)
-    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    id: Mapped[str] = mapped_column(Text, primary_key=True)
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
     step: Mapped[int]
     created_at: Mapped[float]
@@ -87,8 +115,8 @@ class Event(Base):
 
     __tablename__ = "events"
     __table_args__ = (UniqueConstraint("job_id", "key"), Index("events_by_job", "job_id", "number"))
-    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
-    id: Mapped[str] = mapped_column(String(40), unique=True)
+    number: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
+    id: Mapped[str] = mapped_column(Text, unique=True)
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
     key: Mapped[str]
     created_at: Mapped[float]

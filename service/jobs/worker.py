@@ -63,7 +63,7 @@ class Worker:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.name = f"{os.uname().nodename}-{os.getpid()}-{secrets.token_hex(3)}"
-        self.store = JobStore(settings.database)
+        self.store = JobStore(settings.database_url)
         self.models = ModelStore(settings.bentoml_home)
         self.files = FileStorage(settings.files)
         self.device = pick_device(settings.device)

@@ -1,0 +1,94 @@
+"""One SQL database, SQLite or PostgreSQL, whose writers go one after the other. Used by `store.py`.
+
+What a transaction has read is still true when it writes, on both: SQLite is locked when the transaction begins,
+PostgreSQL by an advisory lock of ours. A change of the store takes milliseconds; correctness is worth the queue.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import make_url
+from sqlalchemy.orm import Session, sessionmaker
+
+from service.errors import InvalidRequest
+from service.jobs.tables import Base, create_tables
+
+WRITES = "vitrine_writes"  # execution option of a transaction that changes something
+WRITE_LOCK = 0x76697472  # of all stores in one PostgreSQL database
+BUSY_SECONDS = 30
+
+
+class Database:
+    """Of a URL: `sqlite:////path/file` or `postgresql://user:password@host/name`. Makes the tables that are missing."""
+
+    def __init__(self, url: str) -> None:
+        self._engine = _engine(url)
+        self._sessions: sessionmaker[Session] = sessionmaker(self._engine, expire_on_commit=False)
+        with self.write() as session:
+            create_tables(session.connection())
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """A transaction that changes nothing; it sees one state of the database."""
+        with self._sessions.begin() as session:
+            yield session
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """A transaction that no other writer comes between."""
+        with self._sessions.begin() as session:
+            session.connection(execution_options={WRITES: True})
+            if self._engine.dialect.name == "postgresql":
+                session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": WRITE_LOCK})
+            yield session
+
+    def insert_once(self, session: Session, table: type[Base], values: dict[str, Any]) -> None:
+        """Adds a row, unless one with the same key is there."""
+        if self._engine.dialect.name == "postgresql":
+            session.execute(postgresql.insert(table).values(**values).on_conflict_do_nothing())
+        else:
+            session.execute(sqlite.insert(table).values(**values).on_conflict_do_nothing())
+
+
+def sqlite_url(path: Path) -> str:
+    return f"sqlite:///{path.absolute()}"
+
+
+def _engine(url: str) -> Engine:
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        assert parsed.database
+        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+        engine = create_engine(parsed, connect_args={"timeout": BUSY_SECONDS})
+        event.listen(engine, "connect", _configure_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+        return engine
+    try:
+        driver = parsed.set(drivername="postgresql+psycopg")
+        return create_engine(driver, pool_pre_ping=True, connect_args={"connect_timeout": BUSY_SECONDS})
+    except ModuleNotFoundError as error:
+        raise InvalidRequest(
+            "VITRINE_DATABASE names a PostgreSQL database, which needs psycopg; install it with "
+            "pip install 'vitrine[postgresql]'"
+        ) from error
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get(WRITES)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _configure_sqlite(connection: Any, _: Any) -> None:
+    connection.isolation_level = None  # SQLAlchemy begins transactions itself, see `_begin_sqlite`
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=FULL")  # what was acknowledged survives a power cut
+    cursor.execute("PRAGMA foreign_keys=OFF")  # a finished job may outlive its files
+    cursor.close()
