@@ -26,7 +26,8 @@ COPY --from=build /opt/vitrine/venv /opt/vitrine/venv
 ENV PATH=/opt/vitrine/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     OMP_WAIT_POLICY=PASSIVE \
-    VITRINE_HOME=/state
+    VITRINE_HOME=/state \
+    VITRINE_FIRST_KEY_OWNER=admin
 USER 10001
 WORKDIR /state
 VOLUME /state

@@ -11,7 +11,6 @@ import argparse
 import random
 import statistics
 import tempfile
-import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -45,7 +44,7 @@ PLAIN = Recipe(  # the best of what was tried on the validation splits, see DECI
     num_epochs=20, batch_size=16, layer_decay=0.9, pooling="mean", pooler="none",
     max_length=MAX_LENGTH, evaluation_steps=10_000,
 )  # fmt: skip
-HEADER = ("rows a class", "method", "accuracy", "each draw", "seconds")
+HEADER = ("rows a class", "method", "accuracy", "each draw")
 
 
 @dataclass(frozen=True)
@@ -157,28 +156,25 @@ class Result:
     size: int
     method: str
     accuracy: list[float]
-    seconds: list[float]
 
     def row(self) -> tuple[object, ...]:
         each = ", ".join(f"{value:.3f}" for value in self.accuracy)
-        return self.size, self.method, mean_and_spread(self.accuracy), each, f"{statistics.mean(self.seconds):.1f}"
+        return self.size, self.method, mean_and_spread(self.accuracy), each
 
 
 def few_shot_table(
     base: Path, train: Examples, judged: Examples, sizes: Sequence[int] = SIZES, draws: int = DRAWS
 ) -> list[Result]:
-    """Every method on the same draws. Seconds are those of learning and of judging."""
+    """Every method on the same draws."""
     case = Case.of(base, train, judged)
     results = []
     with tqdm(total=len(sizes) * len(METHODS) * draws, unit="run") as bar:
         for size in sizes:
             drawn = [case.draw(size, seed) for seed in range(draws)]
             for name, method in METHODS.items():
-                result = Result(size, name, [], [])
+                result = Result(size, name, [])
                 for seed, rows in enumerate(drawn):
-                    began = time.perf_counter()
                     result.accuracy.append(method(case, rows, seed))
-                    result.seconds.append(time.perf_counter() - began)
                     bar.update()
                 results.append(result)
     return results

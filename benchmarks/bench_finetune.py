@@ -18,9 +18,11 @@ from statistics import mean
 from typing import Any
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from benchmarks.report import ROOT, environment, table, write
+from model.capability import has_bfloat16
 from model.huggingface.folder import write_folder
 from model.weights import load_model
 from training.catalogue import fetch_minilm, write_splits
@@ -57,6 +59,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--home", type=Path, required=True, help="state folder: cache, pre-trained models, peers")
     home = parser.parse_args().home
+    if not has_bfloat16(torch.device("cpu")):
+        raise SystemExit(
+            "this CPU has no bfloat16 in hardware: their bf16 run would be emulated and the table say nothing; take "
+            "one with AVX-512 BF16 or AMX"
+        )
     python = peer_python(home)
     with tempfile.TemporaryDirectory() as folder:
         cases = [movies(home, Path(folder)), chinese(home, Path(folder))]

@@ -14,6 +14,9 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from model.capability import has_bfloat16
+from service.aliases import AliasStore, Names
+from service.audit import AuditLog
+from service.auth import Auth
 from service.context import Parts
 from service.engine.engine import Engine
 from service.errors import (
@@ -30,11 +33,13 @@ from service.files import FileStorage
 from service.gate import Gate
 from service.jobs.store import JobStore
 from service.jobs.supervisor import Supervisor
+from service.keys import KeyStore
 from service.metrics import Metrics
 from service.registry import ModelStore, Registry, pick_device
-from service.routes import completions, explain, files, inference, jobs, models, system
+from service.routes import completions, explain, files, inference, jobs, models, session, system, webhooks
 from service.schemas import ErrorBody
 from service.settings import Settings
+from service.webhooks import WebhookStore
 
 ERROR_RESPONSES: dict[int | str, dict[str, object]] = {"default": {"model": ErrorBody, "description": "Error envelope"}}
 PREWARM_SECONDS = 1.0
@@ -53,19 +58,23 @@ def create_app(settings: Settings) -> tuple[FastAPI, ASGIApp]:
         lifespan=lambda _: _lifespan(parts),
     )
     app.state.parts = parts
-    for module in (inference, completions, explain, files, jobs, models):
+    for module in (inference, completions, explain, files, jobs, models, webhooks):
         app.include_router(module.router, responses=ERROR_RESPONSES)
+    app.include_router(models.aliases_router, responses=ERROR_RESPONSES)
+    app.include_router(session.router)
     app.include_router(system.router)
     system.mount_assets(app)
     app.add_exception_handler(ServiceError, _service_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(ValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
-    for module in (inference, completions, explain, files, jobs, models, system):
+    for module in (inference, completions, explain, files, jobs, models, webhooks, session, system):
         for route in module.router.routes:
             for method in sorted(route.methods or ()) if isinstance(route, APIRoute) else ():
                 parts.metrics.preset_route(route.path, method)
-    return app, Gate(app, settings, parts.metrics)
+    auth = Auth(parts.keys, settings.requests_per_minute / settings.api_workers)
+    app.state.auth = auth
+    return app, Gate(app, settings, parts.metrics, auth, AuditLog(settings.audit_log))
 
 
 def build_parts(settings: Settings) -> Parts:
@@ -83,11 +92,19 @@ def build_parts(settings: Settings) -> Parts:
         settings.max_writing_queue,
         settings.request_timeout_seconds,
     )
-    return Parts(settings, metrics, registry, engine, JobStore(settings.database_url), FileStorage(settings.files))
+    url = settings.database_url
+    return Parts(
+        settings, metrics, registry, engine, JobStore(url), FileStorage(settings.files), KeyStore(url),
+        Names(AliasStore(url)), WebhookStore(url),
+    )  # fmt: skip
 
 
 @contextlib.asynccontextmanager
 async def _lifespan(parts: Parts) -> AsyncIterator[None]:
+    if parts.settings.first_key_owner:
+        key = await asyncio.to_thread(parts.keys.create_first, parts.settings.first_key_owner)
+        if key is not None:
+            print(f"\n  API key of {parts.settings.first_key_owner}, shown this once: {key}\n", flush=True)
     parts.engine.start()
     supervisor = Supervisor(parts.settings.home.absolute()) if parts.settings.run_worker else None
     if supervisor is not None:
@@ -103,6 +120,9 @@ async def _lifespan(parts: Parts) -> AsyncIterator[None]:
             await asyncio.to_thread(supervisor.stop)
         await asyncio.to_thread(parts.engine.stop)
         parts.jobs.close()
+        parts.keys.close()
+        parts.names.store.close()
+        parts.webhooks.close()
 
 
 async def _prewarm(parts: Parts) -> None:

@@ -8,17 +8,20 @@ from functools import partial
 from pathlib import Path
 
 from model.weights import WEIGHTS_FILE
-from service import data_cli, diagram_cli, evaluate_cli, models_cli
-from service.errors import ServiceError
+from service import data_cli, diagram_cli, evaluate_cli, keys_cli, models_cli
+from service.errors import InvalidRequest, ServiceError
+from service.ids import new_id
 from service.jobs import worker
-from service.jobs.store import DEMO_PRIORITY, JobStore, new_id
+from service.jobs.store import DEMO_PRIORITY, JobStore
 from service.jobs.tables import Job
+from service.keys import KeyStore
 from service.registry import ModelStore
 from service.settings import Settings
 from training.catalogue import MINILM_SHA256, fetch_minilm, sha256_of, write_splits
 from training.cli import Store, add_commands
 
 DEMO_DATA = "movie-sentiment"
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def main() -> None:
@@ -43,6 +46,7 @@ def main() -> None:
     data_cli.add_report(data_commands, settings)
     evaluate_cli.add_commands(commands, settings)
     models_cli.add_commands(commands, settings)
+    keys_cli.add_commands(commands, settings)
     diagram_cli.add_commands(commands, settings)
     arguments = parser.parse_args()
     try:
@@ -94,8 +98,26 @@ def queue_demo(settings: Settings) -> None:
         jobs.close()
 
 
+def check_exposure(settings: Settings, host: str) -> None:
+    """Without keys everyone who reaches the port may do everything, so it must not be reached from outside. Raises
+    InvalidRequest when it would be, unless a first key is to be made at start."""
+    keys = KeyStore(settings.database_url)
+    closed = keys.exist()
+    keys.close()
+    if closed or (settings.first_key_owner and host not in LOOPBACK):
+        return
+    if host in LOOPBACK:
+        print("  no API keys: the service answers this machine alone; `vitrine keys create` makes one", flush=True)
+        return
+    raise InvalidRequest(
+        f"--host {host} would let everyone in: there are no API keys; make one by `vitrine keys create --owner NAME`, "
+        "set VITRINE_FIRST_KEY_OWNER=NAME to have one made and shown at the start, or serve 127.0.0.1"
+    )
+
+
 def run_serve(settings: Settings, host: str, port: int) -> None:
     """Becomes `bentoml serve`, with BentoML's state inside our home folder."""
+    check_exposure(settings, host)
     root = Path(__file__).parents[1]
     os.environ.setdefault("BENTOML_HOME", str(settings.bentoml_home))
     os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")

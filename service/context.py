@@ -5,12 +5,19 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from service.aliases import Names
 from service.engine.engine import Engine
+from service.engine.runner import LoadedModel
+from service.errors import NotFound
 from service.files import FileStorage
 from service.jobs.store import JobStore
+from service.keys import OPEN, Caller, KeyStore
 from service.metrics import Metrics
 from service.registry import Registry
 from service.settings import Settings
+from service.webhooks import WebhookStore
+
+CALLER = "vitrine.caller"  # where the gate puts the Caller in a request's scope
 
 
 @dataclass(frozen=True)
@@ -23,12 +30,38 @@ class Parts:
     engine: Engine
     jobs: JobStore
     files: FileStorage
+    keys: KeyStore
+    names: Names
+    webhooks: WebhookStore
+
+    async def model(self, name: str, owner: str) -> LoadedModel:
+        """The model that an id or an alias means, loaded. Raises NotFound."""
+        model_id = await self.names.model(name, owner)
+        try:
+            return await self.registry.get(model_id, owner)
+        except NotFound:
+            if model_id == name:
+                raise
+            moved = await self.names.model(name, owner, fresh=True)  # promoted elsewhere a moment ago
+            return await self.registry.get(moved, owner)
 
 
-def _parts(request: Request) -> Parts:
+async def _parts(request: Request) -> Parts:  # async: FastAPI would take a thread for a plain function
     parts = request.app.state.parts
     assert isinstance(parts, Parts)
     return parts
 
 
+async def _caller(request: Request) -> Caller:
+    caller = request.scope.get(CALLER, OPEN)
+    assert isinstance(caller, Caller)
+    return caller
+
+
+async def _jobs(parts: "PartsOf", caller: "CallerOf") -> JobStore:
+    return parts.jobs.of(caller.owner)
+
+
 PartsOf = Annotated[Parts, Depends(_parts)]
+CallerOf = Annotated[Caller, Depends(_caller)]
+JobsOf = Annotated[JobStore, Depends(_jobs)]  # the caller's own; `parts.jobs` would be everyone's

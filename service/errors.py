@@ -21,6 +21,14 @@ class InvalidRequest(ServiceError):
     """A value that can't be used."""
 
 
+class Unauthorized(ServiceError):
+    """No key, or one that is not good."""
+
+
+class Forbidden(ServiceError):
+    """A good key that may not do this."""
+
+
 class NotAllowed(ServiceError):
     """A Host or Origin that is not on the allow-list."""
 
@@ -45,6 +53,10 @@ class Busy(ServiceError):
     """A queue is full; the client may come again."""
 
 
+class Unreachable(ServiceError):
+    """Another service that we were to call does not answer, or must not be called."""
+
+
 class Unavailable(ServiceError):
     """Not ready yet, or stopping."""
 
@@ -56,12 +68,15 @@ class TimedOut(ServiceError):
 # kind -> status, OpenAI error type, default code
 STATUS: dict[type[ServiceError], tuple[int, str, str]] = {
     InvalidRequest: (400, "invalid_request_error", "invalid_value"),
+    Unauthorized: (401, "invalid_request_error", "invalid_api_key"),
+    Forbidden: (403, "permission_error", "insufficient_permissions"),
     NotAllowed: (403, "invalid_request_error", "host_not_allowed"),
     NotFound: (404, "invalid_request_error", "not_found"),
     MethodNotAllowed: (405, "invalid_request_error", "method_not_allowed"),
     Conflict: (409, "invalid_request_error", "conflict"),
     TooLarge: (413, "invalid_request_error", "too_large"),
     Busy: (429, "rate_limit_error", "queue_full"),
+    Unreachable: (424, "invalid_request_error", "endpoint_unreachable"),
     Unavailable: (503, "server_error", "unavailable"),
     TimedOut: (504, "server_error", "timeout"),
 }
@@ -77,7 +92,7 @@ def body_of(error: ServiceError) -> dict[str, Any]:
 
 
 def headers_of(error: ServiceError) -> dict[str, str]:
-    headers = {}
+    headers = {"www-authenticate": "Bearer"} if isinstance(error, Unauthorized) else {}
     if error.retry_after_seconds is not None:
         headers["retry-after"] = str(error.retry_after_seconds)
     elif isinstance(error, Conflict):  # the openai client retries 409 unless told not to

@@ -1,4 +1,5 @@
-"""The one wrapper around every request: Host and Origin check, body limit, request id, security headers, metrics.
+"""The one wrapper around every request: Host and Origin check, key, body limit, request id, security headers, audit
+log, metrics.
 
 It is the outermost layer of ours and hands BentoML's own paths to our application too, so that no answer leaves
 without OpenAI's error envelope.
@@ -12,6 +13,9 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.audit import AuditLog
+from service.auth import SAFE_METHODS, Auth
+from service.context import CALLER
 from service.errors import (
     INTERNAL_BODY,
     InvalidRequest,
@@ -22,7 +26,7 @@ from service.errors import (
     headers_of,
     status_of,
 )
-from service.jobs.store import new_id
+from service.ids import new_id
 from service.metrics import Metrics
 from service.settings import Settings
 
@@ -43,10 +47,12 @@ log = logging.getLogger("vitrine.gate")
 class Gate:
     """ASGI middleware; `app` is the FastAPI application."""
 
-    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics, auth: Auth, audit: AuditLog) -> None:
         self.app = app
         self.settings = settings
         self.metrics = metrics
+        self.auth = auth
+        self.audit = audit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -69,8 +75,10 @@ class Gate:
                     headers[name] = value
             await send(message)
 
+        headers = Headers(scope=scope)
         try:
-            self._check_host(Headers(scope=scope))
+            self._check_host(headers)
+            scope[CALLER] = await self.auth.caller(scope["method"], scope["path"], headers, _server(scope))
             await self.app(scope, await self._bounded(scope, receive), send_marked)
         except ServiceError as error:
             await _answer(send_marked, status_of(error), body_of(error), headers_of(error))
@@ -81,6 +89,8 @@ class Gate:
             else:
                 raise
         finally:
+            if scope["method"] not in SAFE_METHODS or status in (401, 403):
+                self.audit.write(request_id, scope, status)
             self.metrics.request(_route(scope), _method(scope), status, time.perf_counter() - started)
 
     def _check_host(self, headers: Headers) -> None:
@@ -141,6 +151,10 @@ def _hostname(url: str) -> str:
     except ValueError:
         return ""
     return f"[{name}]" if ":" in name else name
+
+
+def _server(scope: Scope) -> str:
+    return str((scope.get("server") or ("", None))[0])
 
 
 def _route(scope: Scope) -> str:

@@ -21,6 +21,7 @@ from model.lora import AdapterBank, is_adapter_folder, load_adapter, load_adapte
 from model.weights import load_config, load_model
 from service.engine.runner import LoadedModel, Operation, run
 from service.errors import Conflict, NotFound
+from service.jobs.tables import LOCAL_OWNER
 from service.metrics import Metrics
 
 
@@ -32,7 +33,7 @@ class ModelCard:
     tag: str  # BentoML name:version
     folder: Path
     created_at: int
-    owned_by: str
+    owner: str | None  # None: everyone's, as the bases are
     base_model: str | None
     config: TransformerConfig
     metrics: dict[str, Any] | None
@@ -50,12 +51,13 @@ class ModelStore:
         self._store = BentoModelStore(folder)
 
     def publish(
-        self, folder: Path, model_id: str, tag: str, base_model: str | None, metrics: dict[str, Any] | None
-    ) -> None:
+        self, folder: Path, model_id: str, tag: str, base_model: str | None, metrics: dict[str, Any] | None,
+        owner: str | None = None,
+    ) -> None:  # fmt: skip
         """Copies a model folder into the store under `tag`; a second call with the same tag changes nothing."""
         if self._get(tag) is not None:
             return
-        fields = {"vitrine_id": model_id, "base_model": base_model, "metrics": metrics}
+        fields = {"vitrine_id": model_id, "base_model": base_model, "metrics": metrics, "owner": owner}
         metadata = {name: value for name, value in fields.items() if value is not None}  # BentoML refuses None
         with bentoml.models.create(tag, metadata=metadata, _model_store=self._store) as stored:
             shutil.copytree(folder, stored.path, dirs_exist_ok=True)
@@ -70,19 +72,20 @@ class ModelStore:
         for card in old:
             bentoml.models.delete(card.tag, _model_store=self._store)
 
-    def cards(self) -> list[ModelCard]:
-        """Every Vitrine model in the store, newest first."""
+    def cards(self, owner: str | None = None) -> list[ModelCard]:
+        """Every Vitrine model in the store that this owner may use (None: all), newest first."""
         models = bentoml.models.list(_model_store=self._store)
         newest_first = sorted(models, key=lambda model: (model.info.creation_time, str(model.tag)), reverse=True)
-        return [card for model in newest_first if (card := self._card(model)) is not None]
+        found = [card for model in newest_first if (card := self._card(model)) is not None]
+        return [card for card in found if owner is None or card.owner in (None, owner)]
 
     def bases(self) -> dict[str, Path]:
         """The folders of all models that were not tuned from another one, by id."""
         return {card.id: card.folder for card in self.cards() if card.base_model is None}
 
-    def find(self, model_id: str) -> ModelCard:
-        """Raises NotFound for a name no model has."""
-        cards = self.cards()
+    def find(self, model_id: str, owner: str | None = None) -> ModelCard:
+        """Raises NotFound for a name that no model of this owner has (None: none at all)."""
+        cards = self.cards(owner)
         for card in cards:
             if card.id == model_id:
                 return card
@@ -118,7 +121,7 @@ class ModelStore:
             tag=str(model.tag),
             folder=folder,
             created_at=int(model.info.creation_time.timestamp()),
-            owned_by="vitrine",
+            owner=str(metadata.get("owner") or LOCAL_OWNER) if base_model else None,
             base_model=str(base_model) if base_model else None,
             config=load_adapter_config(folder)[1] if adapter else load_config(folder),
             metrics=metadata.get("metrics") or None,
@@ -138,6 +141,7 @@ class Registry:
         self._device = device
         self._max_resident = max_resident
         self._resident: OrderedDict[str, LoadedModel] = OrderedDict()
+        self._owners: dict[str, str | None] = {}  # of those that are resident
         self._locks: dict[str, asyncio.Lock] = {}
 
     @property
@@ -148,9 +152,12 @@ class Registry:
     def resident(self) -> list[str]:
         return list(self._resident)
 
-    async def get(self, model_id: str) -> LoadedModel:
-        """The model, loaded and warmed up. Raises NotFound for an unknown name."""
+    async def get(self, model_id: str, owner: str | None = None) -> LoadedModel:
+        """The model, loaded and warmed up. Raises NotFound for a name that no model of this owner has (None: none at
+        all)."""
         loaded = self._resident.get(model_id)
+        if owner is not None and (loaded is None or self._owners.get(model_id) not in (None, owner)):
+            await asyncio.to_thread(self.store.find, model_id, owner)
         if loaded is None:
             lock = self._locks.setdefault(model_id, asyncio.Lock())
             try:
@@ -164,6 +171,7 @@ class Registry:
 
     def drop(self, model_id: str) -> None:
         self._resident.pop(model_id, None)
+        self._owners.pop(model_id, None)
 
     async def drop_deleted(self) -> None:
         """Forgets models that another process deleted from the store, or replaced by others of their name."""
@@ -183,7 +191,7 @@ class Registry:
             self._metrics.model_load("failure")
             raise
         self._metrics.model_load("success")
-        self._resident[model_id] = loaded
+        self._resident[model_id], self._owners[model_id] = loaded, card.owner
         self._make_room(loaded)
         return loaded
 

@@ -276,6 +276,7 @@ class AttentionResponse(BaseModel):
 
 class ModelObject(BaseModel):
     id: str
+    aliases: list[str] = Field(description="names of the caller's that stand for it now")
     object: Literal["model"] = "model"
     created: int
     owned_by: str
@@ -449,6 +450,94 @@ class EventList(BaseModel):
     object: Literal["list"] = "list"
     data: list[EventObject]
     has_more: bool
+
+
+WebhookEventType = Literal["fine_tuning.job.succeeded", "fine_tuning.job.failed", "fine_tuning.job.cancelled"]
+WebhookName = Annotated[str, Field(min_length=1, max_length=100)]
+WebhookUrl = Annotated[str, Field(min_length=1, max_length=2_000)]
+WebhookEventTypes = Annotated[list[WebhookEventType], Field(min_length=1, max_length=10)]
+
+
+class CreateWebhookRequest(Request):
+    name: WebhookName
+    url: WebhookUrl
+    event_types: WebhookEventTypes
+
+
+class UpdateWebhookRequest(Request):
+    name: WebhookName | None = None
+    url: WebhookUrl | None = None
+    event_types: WebhookEventTypes | None = None
+
+
+class RotateSecretRequest(Request):
+    keep_old_secret_active_for_24_hours: bool = False
+
+
+class TestWebhookRequest(Request):
+    event_type: WebhookEventType
+
+
+class WebhookObject(BaseModel):
+    id: str
+    object: Literal["webhook_endpoint"] = "webhook_endpoint"
+    created_at: int
+    updated_at: int
+    name: str
+    url: str
+    event_types: list[str]
+    signing_secret_hint: str
+
+
+class WebhookObjectWithSecret(WebhookObject):
+    signing_secret: str
+
+
+class WebhookList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[WebhookObject]
+    has_more: bool
+    first_id: str | None
+    last_id: str | None
+
+
+class WebhookTestResult(BaseModel):
+    object: Literal["webhook_endpoint.test"] = "webhook_endpoint.test"
+    event_type: str
+    status_code: int
+    success: Literal[True] = True
+    webhook_endpoint_id: str
+
+
+class PromoteRequest(Request):
+    alias: Annotated[str, Field(min_length=1, max_length=63)]
+    metric: str | None = Field(default=None, description="a held-out figure of the model, for the gate")
+    at_least: Annotated[float, Field(strict=False)] | None = Field(default=None, description="refuse a figure below")
+    beats_current: bool = Field(default=False, description="refuse a figure not above that of the model now promoted")
+
+
+class AliasObject(BaseModel):
+    object: Literal["alias"] = "alias"
+    id: str
+    model: str
+    changed_at: int
+    previous: str | None = Field(description="the model that a roll-back would go to")
+
+
+class AliasList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[AliasObject]
+
+
+class LoginRequest(Request):
+    key: Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class WhoAmI(BaseModel):
+    object: Literal["caller"] = "caller"
+    owner: str
+    scopes: list[str]
+    key_id: str | None
 
 
 class ErrorDetail(BaseModel):

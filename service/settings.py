@@ -46,6 +46,16 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(
         default=15.0, gt=0.5, description="a job whose worker is silent this long is taken over"
     )
+    requests_per_minute: float = Field(
+        default=0, ge=0, description="requests of one owner a minute before 429; 0 sets no limit"
+    )
+    max_owner_bytes: int = Field(default=0, ge=0, description="size of one owner's files together; 0 sets no limit")
+    first_key_owner: str = Field(
+        default="", description="without keys: whose first key to make at start, and to show once"
+    )
+    webhook_private: bool = Field(
+        default=False, description="whether webhooks may call private addresses, such as those of this network"
+    )
     keep_checkpoints: int = Field(
         default=3, ge=0, le=100, description="models of a job's last evaluations that stay callable, beside its result"
     )
@@ -60,6 +70,10 @@ class Settings(BaseSettings):
     @property
     def database_url(self) -> str:
         return self.database or f"sqlite:///{self.home.absolute() / 'vitrine.sqlite'}"
+
+    @property
+    def audit_log(self) -> Path:
+        return self.home.absolute() / "audit.jsonl"
 
     @property
     def files(self) -> Path:

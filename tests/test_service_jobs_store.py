@@ -55,7 +55,7 @@ def add_job(store: JobStore, priority: int = 0, checked: bool = True, key: str |
 
 def test_highest_priority_first_then_oldest(store: JobStore) -> None:
     demo, first, second = add_job(store, DEMO_PRIORITY), add_job(store), add_job(store)
-    assert [store.queue_position(job) for job in (demo, first, second)] == [3, 1, 2]
+    assert store.turns() == {first.id: 1, second.id: 2, demo.id: 3}
     claimed = [store.claim_job("w", 10) for _ in range(3)]
     assert [job.id for job in claimed if job] == [first.id, second.id, demo.id]
     assert store.claim_job("w", 10) is None
@@ -229,7 +229,7 @@ def test_a_paused_job_waits_for_nobody_and_goes_on_at_the_place_of_its_age(store
     assert not store.holds(first.id, "w"), "its worker is told"
     assert not store.heartbeat(first.id, "w", 10)
     assert not store.fail(first.id, "w", "x", "y"), "the worker that let it go can't end it"
-    assert store.queue_position(paused) is None
+    assert paused.id not in store.turns()
     with pytest.raises(Conflict, match="is paused; only a job that waits or runs"):
         store.pause_job(first.id)
     with pytest.raises(Conflict, match="cancel the job first"):

@@ -90,5 +90,5 @@ def _configure_sqlite(connection: Any, _: Any) -> None:
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=FULL")  # what was acknowledged survives a power cut
-    cursor.execute("PRAGMA foreign_keys=OFF")  # a finished job may outlive its files
+    cursor.execute("PRAGMA foreign_keys=OFF")  # tables of earlier versions had some that do not hold any more
     cursor.close()

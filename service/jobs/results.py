@@ -27,11 +27,11 @@ class Result:
     filename: str
     content: bytes
 
-    def row(self, created_at: float) -> File:
+    def row(self, created_at: float, owner: str | None) -> File:
         """What `/v1/files` tells of it."""
         return File(
             id=self.id, created_at=created_at, filename=self.filename, bytes=len(self.content), purpose=PURPOSE,
-            status="processed", faults=[], training_faults=[], labels=[], num_rows=0, warnings=[],
+            status="processed", faults=[], training_faults=[], labels=[], num_rows=0, warnings=[], owner=owner,
         )  # fmt: skip
 
 

@@ -1,26 +1,31 @@
 """Files, jobs and events in one database, in transactions. The truth that survives every process.
 
-Used by the routes (through threads) and by the worker process. Times are Unix seconds from the wall clock.
+Used by the routes (through threads, as an owner sees it) and by the worker process, which sees all. Times are Unix
+seconds from the wall clock.
 """
 
+import copy
 import json
-import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import Select, delete, func, select, update
+from sqlalchemy import ColumnElement, Select, delete, func, select, update
 from sqlalchemy.orm import Session
 
-from service.errors import Busy, Conflict, InvalidRequest, NotFound
+from service.errors import Busy, Conflict, InvalidRequest, NotFound, TooLarge
+from service.ids import new_id
+from service.jobs.announce import announce
 from service.jobs.database import Database
-from service.jobs.tables import Checkpoint, Event, File, FileReport, Job
+from service.jobs.tables import LOCAL_OWNER, Checkpoint, Event, File, FileReport, Job
+from service.jobs.turns import Waiting, in_turn
 
 STATES = ("validating_files", "queued", "running", "paused", "succeeded", "failed", "cancelled")
 WAITING_STATES = ("validating_files", "queued")
 WORKED_STATES = (*WAITING_STATES, "running")  # a worker may hold the job
 OPEN_STATES = (*WORKED_STATES, "paused")
 DEMO_PRIORITY = -100
+RECENT_JOBS = 20  # whose time tells what the next ones will take
 SCAN_ROWS = 500  # jobs read at a time where their metadata is looked at
 MAX_ATTEMPTS = 5  # a job whose worker died this often is broken, not unlucky
 
@@ -28,44 +33,56 @@ MAX_ATTEMPTS = 5  # a job whose worker died this often is broken, not unlucky
 Row = TypeVar("Row", "File", "Job")
 
 
-def new_id(prefix: str) -> str:
-    return f"{prefix}-{secrets.token_hex(12)}"
-
-
 class JobStore:
     """Every change is one transaction; a conditional update decides each race."""
 
     def __init__(self, url: str, clock: Callable[[], float] = time.time) -> None:
-        self._database = Database(url)
+        self.owner: str | None = None  # whose rows are seen; None sees all, see `of`
         self.clock = clock
+        self._database = Database(url)
 
     def close(self) -> None:
         self._database.close()
 
+    def of(self, owner: str) -> "JobStore":
+        """The same store as this owner sees it: the files and jobs of others are not there."""
+        view = copy.copy(self)
+        view.owner = owner
+        return view
+
     # Files
 
     def add_file(
-        self, file_id: str, filename: str, size: int, purpose: str, lives_seconds: float | None = None
-    ) -> File:
-        """A file with `lives_seconds` deletes itself after that time."""
-        now = self.clock()
+        self, file_id: str, filename: str, size: int, purpose: str, lives_seconds: float | None = None,
+        most_bytes: int = 0,
+    ) -> File:  # fmt: skip
+        """A file with `lives_seconds` deletes itself after that time. Raises TooLarge when the owner's files would have
+        more than `most_bytes`, if there is such a limit."""
+        now, owner = self.clock(), self.owner or LOCAL_OWNER
         expires_at = None if lives_seconds is None else now + lives_seconds
         with self._database.write() as session:
+            if most_bytes:
+                used = int(session.scalar(select(func.sum(File.bytes)).where(File.owner == owner)) or 0)
+                if used + size > most_bytes:
+                    message = f"{owner!r} has files of {used} bytes, {size} more would pass the limit of {most_bytes}"
+                    raise TooLarge(f"{message}; delete some", "file", "storage_limit_exceeded")
             file = File(
                 id=file_id, created_at=now, expires_at=expires_at, filename=filename, bytes=size, purpose=purpose,
-                status="uploaded", faults=[], training_faults=[], labels=[], num_rows=0, warnings=[],
+                status="uploaded", faults=[], training_faults=[], labels=[], num_rows=0, warnings=[], owner=owner,
             )  # fmt: skip
             session.add(file)
         return file
 
     def file(self, file_id: str, param: str | None = None) -> File:
         with self._database.read() as session:
-            return _file(session, file_id, param)
+            return self._file(session, file_id, param)
 
     def list_files(
         self, purpose: str | None, after: str | None, limit: int, descending: bool
     ) -> tuple[list[File], bool]:
-        query = select(File) if purpose is None else select(File).where(File.purpose == purpose)
+        query = self._mine(select(File), File)
+        if purpose is not None:
+            query = query.where(File.purpose == purpose)
         with self._database.read() as session:
             return _page(session, query, File, after, limit, descending)
 
@@ -101,7 +118,7 @@ class JobStore:
     def report(self, file_id: str, model: str) -> FileReport:
         """The report of a file under this model's tokenizer, asked for when there is none yet."""
         with self._database.write() as session:
-            _file(session, file_id, None)
+            self._file(session, file_id, None)
             values = {"file_id": file_id, "model": model, "requested_at": self.clock()}
             self._database.insert_once(session, FileReport, values)
             return session.get_one(FileReport, (file_id, model))
@@ -122,7 +139,7 @@ class JobStore:
     def delete_file(self, file_id: str) -> None:
         """Raises Conflict while a job that has not ended needs the file."""
         with self._database.write() as session:
-            file = _file(session, file_id, None)
+            file = self._file(session, file_id, None)
             uses = (Job.training_file == file_id) | (Job.validation_file == file_id)
             users = session.scalars(select(Job.id).where(uses, Job.status.in_(OPEN_STATES))).all()
             if users:
@@ -140,14 +157,15 @@ class JobStore:
         with self._database.write() as session:
             if retry_window_seconds is not None:
                 recent = Job.created_at > self.clock() - retry_window_seconds
-                twin = session.scalars(select(Job).where(Job.request_key == job.request_key, recent)).first()
+                own = self._mine(select(Job), Job).where(Job.request_key == job.request_key, recent)
+                twin = session.scalars(own).first()
                 if twin is not None:
                     return twin
             job.status = "queued" if self._check_files(session, job) else "validating_files"
             waiting = session.scalar(select(func.count()).where(Job.status.in_(WAITING_STATES))) or 0
             if waiting >= max_queued:
                 raise Busy(f"{waiting} jobs wait, the limit is {max_queued}; try again later", retry_after_seconds=30)
-            job.created_at = self.clock()
+            job.created_at, job.owner = self.clock(), self.owner or LOCAL_OWNER
             session.add(job)
             session.flush()
             self._add_event(session, job.id, "created", "info", "Created fine-tuning job", "message", {})
@@ -155,8 +173,8 @@ class JobStore:
 
     def _check_files(self, session: Session, job: Job) -> bool:
         """Whether all files are known to be good. Raises InvalidRequest with every fault of a bad one."""
-        training = _file(session, job.training_file, "training_file")
-        validation = _file(session, job.validation_file, "validation_file") if job.validation_file else None
+        training = self._file(session, job.training_file, "training_file")
+        validation = self._file(session, job.validation_file, "validation_file") if job.validation_file else None
         task = job.hyperparameters.get("task")
         for file, param in ((training, "training_file"), (validation, "validation_file")):
             if file is not None and file.purpose != "fine-tune":
@@ -168,7 +186,7 @@ class JobStore:
 
     def job(self, job_id: str) -> Job:
         with self._database.read() as session:
-            return _job(session, job_id)
+            return self._job(session, job_id)
 
     def list_jobs(
         self, after: str | None, limit: int, metadata: Mapping[str, str] | None = None
@@ -177,7 +195,8 @@ class JobStore:
         found: list[Job] = []
         with self._database.read() as session:
             while len(found) <= limit:
-                jobs, more = _page(session, select(Job), Job, after, max(limit, SCAN_ROWS if metadata else 0))
+                query = self._mine(select(Job), Job)
+                jobs, more = _page(session, query, Job, after, max(limit, SCAN_ROWS if metadata else 0))
                 for job in jobs:
                     if metadata is None or (metadata.items() <= job.meta.items() if metadata else not job.meta):
                         found.append(job)
@@ -186,22 +205,28 @@ class JobStore:
                 after = jobs[-1].id
         return found[:limit], True
 
-    def queue_position(self, job: Job) -> int | None:
-        """1 for the next to run; None for a job that does not wait."""
-        if job.status not in WAITING_STATES:
-            return None
+    def turns(self) -> dict[str, int]:
+        """The waiting jobs of all owners and their places: 1 for the next to run."""
         with self._database.read() as session:
-            ahead = (Job.priority > job.priority) | ((Job.priority == job.priority) & (Job.created_at < job.created_at))
-            waits = Job.status.in_(WAITING_STATES)
-            return 1 + (session.scalar(select(func.count()).where(waits, ahead)) or 0)
+            waiting = self._waiting(session, Job.status.in_(WAITING_STATES), foreseen=True)
+        return {job_id: place for place, job_id in enumerate(waiting, start=1)}
+
+    def usual_seconds(self) -> float | None:
+        """What the last jobs took, on the mean; None before any has succeeded."""
+        query = select(Job.finished_at, Job.claimed_at).where(Job.status == "succeeded", Job.claimed_at.is_not(None))
+        with self._database.read() as session:
+            done = session.execute(query.order_by(Job.finished_at.desc()).limit(RECENT_JOBS)).all()
+        took = [max(0.0, (end or 0.0) - (begin or 0.0)) for end, begin in done]
+        return sum(took) / len(took) if took else None
 
     def cancel_job(self, job_id: str) -> Job:
         """Raises Conflict for a job that has ended."""
         with self._database.write() as session:
-            job = _job(session, job_id)
+            job = self._job(session, job_id)
             if job.status not in OPEN_STATES:
                 raise Conflict(f"job {job_id} has {job.status}; only a job that has not ended can be cancelled")
             job.status, job.finished_at, job.worker = "cancelled", self.clock(), None
+            announce(session, "fine_tuning.job.cancelled", job_id, job.owner, self.clock())
             self._add_event(session, job_id, "cancelled", "info", "Job cancelled", "message", {})
         return job
 
@@ -209,7 +234,7 @@ class JobStore:
         """Takes a job out of the queue, or from its worker, which leaves a checkpoint. Raises Conflict for one that is
         paused or has ended."""
         with self._database.write() as session:
-            job = _job(session, job_id)
+            job = self._job(session, job_id)
             if job.status not in WORKED_STATES:
                 state = "is paused" if job.status == "paused" else f"has {job.status}"
                 raise Conflict(f"job {job_id} {state}; only a job that waits or runs can be paused")
@@ -223,7 +248,7 @@ class JobStore:
         """Back into the queue, at the place of its age. Raises Conflict for a job that is not paused, InvalidRequest
         when its files have turned out unfit."""
         with self._database.write() as session:
-            job = _job(session, job_id)
+            job = self._job(session, job_id)
             if job.status != "paused":
                 raise Conflict(f"job {job_id} is not paused, its status is {job.status}; only a paused job can go on")
             job.status = "queued" if self._check_files(session, job) else "validating_files"
@@ -244,7 +269,7 @@ class JobStore:
     def list_checkpoints(self, job_id: str, after: str | None, limit: int) -> tuple[list[Checkpoint], bool]:
         """Newest first."""
         with self._database.read() as session:
-            _job(session, job_id)
+            self._job(session, job_id)
             query = select(Checkpoint).where(Checkpoint.job_id == job_id).order_by(Checkpoint.step.desc())
             checkpoints = list(session.scalars(query))
         return _rows_after(checkpoints, after, limit)
@@ -253,7 +278,7 @@ class JobStore:
         """Oldest first, those after the event of this id -> and whether the job has ended, so that no more will come.
         Raises NotFound for an id that is not of this job."""
         with self._database.read() as session:
-            job = _job(session, job_id)
+            job = self._job(session, job_id)
             query = select(Event).where(Event.job_id == job_id).order_by(Event.number)
             if after is not None:
                 query = query.where(Event.number > _event_number(session, job_id, after))
@@ -261,7 +286,7 @@ class JobStore:
 
     def list_events(self, job_id: str, after: str | None, limit: int) -> tuple[list[Event], bool]:
         with self._database.read() as session:
-            _job(session, job_id)
+            self._job(session, job_id)
             query = select(Event).where(Event.job_id == job_id).order_by(Event.number.desc())
             if after is not None:
                 query = query.where(Event.number < _event_number(session, job_id, after))
@@ -271,25 +296,39 @@ class JobStore:
     # The worker's side
 
     def claim_job(self, worker: str, lease_seconds: float) -> Job | None:
-        """The next job to run, now leased to `worker`: highest priority, then oldest; dead workers' jobs included. A
-        lease further ahead than leases reach was given before the clock went back, and is worth nothing."""
+        """The next job to run, now leased to `worker`: first those of dead workers, then by `turns.py`. A lease further
+        ahead than leases reach was given before the clock went back, and is worth nothing."""
         now = self.clock()
         with self._database.write() as session:
             free = (Job.lease_until < now) | (Job.lease_until > now + 2 * lease_seconds)
-            order = (Job.status != "running", Job.priority.desc(), Job.created_at)
-            query = select(Job).where(Job.status.in_(WORKED_STATES), free).order_by(*order)
-            job = session.scalars(query).first()
-            if job is None:
+            abandoned = select(Job.id).where(Job.status == "running", free).order_by(Job.created_at).limit(1)
+            job_id = session.scalar(abandoned)
+            if job_id is None:
+                job_id = next(iter(self._waiting(session, Job.status.in_(WAITING_STATES) & free)), None)
+            if job_id is None:
                 return None
+            job = session.get_one(Job, job_id)
             if job.status == "running":
                 self._add_event(
                     session, job.id, f"resumed:{job.attempts}", "warn",
                     "The worker of this job died; it continues from its last checkpoint", "message", {},
                 )  # fmt: skip
             job.worker, job.lease_until, job.attempts = worker, now + lease_seconds, job.attempts + 1
+            job.claimed_at = now
             if job.status == "queued":
                 job.status = "running"
         return job
+
+    def _waiting(self, session: Session, which: ColumnElement[bool], foreseen: bool = False) -> list[str]:
+        """The ids of these waiting jobs, in the order in which they run; `foreseen`, once those that run have ended."""
+        columns = (Job.id, Job.owner, Job.priority, Job.created_at)
+        waiting = [Waiting(*row) for row in session.execute(select(*columns).where(which))]
+        if not waiting:
+            return []
+        held = Job.worker.is_not(None) & Job.status.in_(WORKED_STATES)
+        running = dict(session.execute(select(Job.owner, func.count()).where(held).group_by(Job.owner)).all())
+        served = dict(session.execute(select(Job.owner, func.max(Job.claimed_at)).group_by(Job.owner)).all())
+        return in_turn(waiting, {} if foreseen else running, served)
 
     def start_running(self, job_id: str, worker: str) -> bool:
         """From validating_files to running, once the files turned out good."""
@@ -372,6 +411,22 @@ class JobStore:
         with self._database.read() as session:
             return session.scalar(select(func.count()).select_from(Job)) != 0
 
+    def _file(self, session: Session, file_id: str, param: str | None) -> File:
+        file = session.get(File, file_id)
+        if file is None or self.owner not in (None, file.owner):
+            message = f"file {file_id!r} does not exist; upload it with POST /v1/files first"
+            raise NotFound(message, param, "file_not_found")
+        return file
+
+    def _job(self, session: Session, job_id: str) -> Job:
+        job = session.get(Job, job_id)
+        if job is None or self.owner not in (None, job.owner):
+            raise NotFound(f"fine-tuning job {job_id!r} does not exist", None, "job_not_found")
+        return job
+
+    def _mine(self, query: Select[Row], table: type[Row]) -> Select[Row]:
+        return query if self.owner is None else query.where(table.owner == self.owner)
+
     def _update_own(self, job_id: str, worker: str, /, **values: Any) -> bool:
         mine = (Job.id == job_id) & (Job.worker == worker) & Job.status.in_(WORKED_STATES)
         with self._database.write() as session:
@@ -380,7 +435,10 @@ class JobStore:
     def _finish(self, session: Session, job_id: str, worker: str, status: str) -> bool:
         mine = (Job.id == job_id) & (Job.worker == worker) & Job.status.in_(WORKED_STATES)
         values = {"status": status, "finished_at": self.clock(), "worker": None}
-        return _rowcount(session.execute(update(Job).where(mine).values(**values))) == 1
+        if _rowcount(session.execute(update(Job).where(mine).values(**values))) != 1:
+            return False
+        announce(session, f"fine_tuning.job.{status}", job_id, session.get_one(Job, job_id).owner, self.clock())
+        return True
 
     def _add_event(
         self, session: Session, job_id: str, key: str, level: str, message: str, kind: str, data: dict[str, Any]
@@ -421,20 +479,6 @@ def request_key(fields: dict[str, Any]) -> str:
     return json.dumps(fields, sort_keys=True)
 
 
-def _file(session: Session, file_id: str, param: str | None) -> File:
-    file = session.get(File, file_id)
-    if file is None:
-        raise NotFound(f"file {file_id!r} does not exist; upload it with POST /v1/files first", param, "file_not_found")
-    return file
-
-
-def _job(session: Session, job_id: str) -> Job:
-    job = session.get(Job, job_id)
-    if job is None:
-        raise NotFound(f"fine-tuning job {job_id!r} does not exist", None, "job_not_found")
-    return job
-
-
 def _event_number(session: Session, job_id: str, event_id: str) -> int:
     number = session.scalar(select(Event.number).where(Event.id == event_id, Event.job_id == job_id))
     if number is None:
@@ -444,7 +488,7 @@ def _event_number(session: Session, job_id: str, event_id: str) -> int:
 
 def _page(
     session: Session,
-    query: Select[tuple[Row]],
+    query: Select[Row],
     table: type[Row],
     after: str | None,
     limit: int,
@@ -454,7 +498,7 @@ def _page(
     created, own_id = table.created_at, table.id
     if after is not None:
         anchor = session.get(table, after)
-        if anchor is None:
+        if anchor is None or not set(session.scalars(query.with_only_columns(own_id).where(own_id == after))):
             raise NotFound(f"after={after!r} names nothing in this list; start again without it", "after")
         older = (created < anchor.created_at) | ((created == anchor.created_at) & (own_id > anchor.id))
         newer = (created > anchor.created_at) | ((created == anchor.created_at) & (own_id < anchor.id))

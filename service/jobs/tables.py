@@ -17,9 +17,12 @@ from sqlalchemy import (
     UniqueConstraint,
     inspect,
     text,
+    update,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+LOCAL_OWNER = "local"  # of everything that is made while the service has no API keys
+OF_OLD_ROWS = "of_old_rows"  # in a column's info: the value for rows of a database that did not have it
 NUL, SYMBOL_FOR_NUL = "\0", "\N{SYMBOL FOR NULL}"
 
 
@@ -56,6 +59,7 @@ class File(Base):
     task: Mapped[str | None]  # what its rows are for, told by their columns; None until checked
     warnings: Mapped[list[str] | None] = mapped_column(JSON)  # what is odd but can be trained on
     expires_at: Mapped[float | None]  # when it deletes itself, unless a job still needs it
+    owner: Mapped[str | None] = mapped_column(default=LOCAL_OWNER, index=True, info={OF_OLD_ROWS: LOCAL_OWNER})
 
 
 class FileReport(Base):
@@ -79,8 +83,8 @@ class Job(Base):
     status: Mapped[str] = mapped_column(Text, index=True)
     priority: Mapped[int] = mapped_column(default=0)
     model: Mapped[str]
-    training_file: Mapped[str] = mapped_column(ForeignKey("files.id"))
-    validation_file: Mapped[str | None] = mapped_column(ForeignKey("files.id"))
+    training_file: Mapped[str]  # no foreign key: a job that has ended may outlive its files
+    validation_file: Mapped[str | None]
     suffix: Mapped[str | None]
     seed: Mapped[int]
     hyperparameters: Mapped[dict[str, Any]] = mapped_column(JSON)
@@ -95,6 +99,8 @@ class Job(Base):
     lease_until: Mapped[float] = mapped_column(default=0.0)
     attempts: Mapped[int] = mapped_column(default=0)
     request_key: Mapped[str | None] = mapped_column(index=True)  # hash of the create request, against doubled retries
+    owner: Mapped[str | None] = mapped_column(default=LOCAL_OWNER, index=True, info={OF_OLD_ROWS: LOCAL_OWNER})
+    claimed_at: Mapped[float | None]  # when a worker last took it
 
 
 class Checkpoint(Base):
@@ -108,6 +114,80 @@ class Checkpoint(Base):
     created_at: Mapped[float]
     model: Mapped[str]
     metrics: Mapped[dict[str, Any]] = mapped_column(JSON)
+
+
+class Alias(Base):
+    """A name that stands for one model at a time."""
+
+    __tablename__ = "aliases"
+    owner: Mapped[str] = mapped_column(Text, primary_key=True)
+    name: Mapped[str] = mapped_column(Text, primary_key=True)
+    change: Mapped[int]  # number of the change that holds
+
+
+class AliasChange(Base):
+    """One promotion or roll-back; they stay, so that a roll-back knows what was before."""
+
+    __tablename__ = "alias_changes"
+    __table_args__ = (Index("alias_changes_by_name", "owner", "name"),)
+    number: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
+    owner: Mapped[str]
+    name: Mapped[str]
+    model: Mapped[str]
+    before: Mapped[int | None]  # the change that a roll-back goes to
+    created_at: Mapped[float]
+
+
+class ApiKey(Base):
+    """A key to the service, by its hash."""
+
+    __tablename__ = "api_keys"
+    id: Mapped[str] = mapped_column(Text, primary_key=True)
+    owner: Mapped[str]
+    hash: Mapped[str] = mapped_column(Text, unique=True)
+    scopes: Mapped[list[str]] = mapped_column(JSON)
+    created_at: Mapped[float]
+    expires_at: Mapped[float | None]
+    revoked_at: Mapped[float | None]
+
+
+class BrowserSession(Base):
+    """A browser that has logged in with a key."""
+
+    __tablename__ = "browser_sessions"
+    hash: Mapped[str] = mapped_column(Text, primary_key=True)  # of the cookie's value
+    key_id: Mapped[str] = mapped_column(ForeignKey("api_keys.id"))
+    expires_at: Mapped[float]
+
+
+class WebhookEndpoint(Base):
+    """An address that wants to be told of events."""
+
+    __tablename__ = "webhook_endpoints"
+    id: Mapped[str] = mapped_column(Text, primary_key=True)
+    owner: Mapped[str] = mapped_column(Text, index=True)
+    name: Mapped[str]
+    url: Mapped[str]
+    event_types: Mapped[list[str]] = mapped_column(JSON)
+    created_at: Mapped[float]
+    updated_at: Mapped[float]
+    secret: Mapped[str]  # in the clear: what is sent is signed with it
+    old_secret: Mapped[str | None]  # the one before, good for a while beside it
+    old_until: Mapped[float | None]
+
+
+class WebhookDelivery(Base):
+    """One event for one endpoint; done when it was taken, or given up."""
+
+    __tablename__ = "webhook_deliveries"
+    id: Mapped[str] = mapped_column(Text, primary_key=True)
+    endpoint_id: Mapped[str] = mapped_column(Text, index=True)
+    body: Mapped[str]
+    created_at: Mapped[float]
+    next_at: Mapped[float] = mapped_column(index=True)
+    attempts: Mapped[int]
+    done_at: Mapped[float | None]
+    problem: Mapped[str | None]  # of the last attempt; None when it was taken
 
 
 class Event(Base):
@@ -136,3 +216,5 @@ def create_tables(connection: Connection) -> None:
             if column.name not in known:
                 kind = column.type.compile(connection.dialect)
                 connection.execute(text(f'ALTER TABLE {table.name} ADD COLUMN "{column.name}" {kind}'))
+                if OF_OLD_ROWS in column.info:
+                    connection.execute(update(table).values({column.name: column.info[OF_OLD_ROWS]}))

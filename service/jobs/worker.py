@@ -25,12 +25,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from model.weights import load_tokenizer
 from service.errors import Conflict, InvalidRequest, NotFound
 from service.files import FileStorage
+from service.ids import new_id
 from service.jobs.lease import Lease
 from service.jobs.results import results_of
-from service.jobs.store import MAX_ATTEMPTS, JobStore, new_id, refuse_unfit
+from service.jobs.store import MAX_ATTEMPTS, JobStore, refuse_unfit
 from service.jobs.tables import File, Job
 from service.registry import ModelStore, pick_device
 from service.settings import Settings
+from service.webhooks import WebhookStore, deliver_once
 from training.checkpoints import remove_checkpoints
 from training.choose import Chosen, choose_recipe
 from training.config import Recipe
@@ -64,11 +66,22 @@ class Worker:
         self.settings = settings
         self.name = f"{os.uname().nodename}-{os.getpid()}-{secrets.token_hex(3)}"
         self.store = JobStore(settings.database_url)
+        self.webhooks = WebhookStore(settings.database_url)
         self.models = ModelStore(settings.bentoml_home)
         self.files = FileStorage(settings.files)
         self.device = pick_device(settings.device)
 
     def run(self, stop: threading.Event) -> None:
+        """Until told to stop; webhooks are delivered beside, whatever the jobs do."""
+        with self._beside("vitrine-webhooks", POLL_SECONDS, self._deliver):
+            self._work(stop)
+        self.store.close()
+        self.webhooks.close()
+
+    def _deliver(self) -> bool:
+        return deliver_once(self.webhooks, self.settings.webhook_private)
+
+    def _work(self, stop: threading.Event) -> None:
         while not stop.is_set():
             try:
                 busy = self.work_once()
@@ -77,7 +90,6 @@ class Worker:
                 busy = False
             if not busy:
                 stop.wait(POLL_SECONDS)
-        self.store.close()
 
     def work_once(self) -> bool:
         """Checks one file, makes one report or runs one job; False when there was nothing to do."""
@@ -232,7 +244,7 @@ class Worker:
                     self._publish_snapshot(job, event, output)
         manifest = read_manifest(output)
         model_id, tag = name_model(job)
-        self.models.publish(output / "model", model_id, tag, job.model, manifest["metrics"])
+        self.models.publish(output / "model", model_id, tag, job.model, manifest["metrics"], job.owner)
         tokens = tokens or int((job.progress or {}).get("tokens_seen", 0))
         held_out = validation.filename if validation else f"the held-out part of {training.filename}"
         results = self._write_results(job, output, model_id, held_out)
@@ -252,7 +264,7 @@ class Worker:
         results = results_of(job.id, evaluation, (output / PREDICTIONS_FILE).read_bytes())
         for result in results:
             self.files.write(result.id, io.BytesIO(result.content))
-        return [result.row(self.store.clock()) for result in results]
+        return [result.row(self.store.clock(), job.owner) for result in results]
 
     def _publish_snapshot(self, job: Job, event: Evaluated, output: Path) -> None:
         """Makes the model of an evaluation callable; all but the newest ones of this job go."""
@@ -263,7 +275,7 @@ class Worker:
         bento, _, version = tag.partition(":")
         name, tag = f"{model_id}:ckpt-step-{event.step}", f"{bento}:ckpt{event.step}-{version}"
         figures = event.evaluation.figures()
-        self.models.publish(folder, name, tag, job.model, figures)
+        self.models.publish(folder, name, tag, job.model, figures, job.owner)
         loss, accuracy = figures.get("loss"), figures.get("accuracy")
         metrics = {"step": event.step, "train_loss": self.store.train_loss(job.id, event.step)}
         metrics |= {"valid_loss": loss, "valid_mean_token_accuracy": accuracy}

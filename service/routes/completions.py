@@ -12,7 +12,7 @@ from fastapi.responses import StreamingResponse
 
 from model.generation import Sampling, Writing, check_room
 from model.tokenizer import Tokenizer
-from service.context import Parts, PartsOf
+from service.context import CallerOf, Parts, PartsOf
 from service.engine.runner import LoadedModel
 from service.engine.writer import Order, Written, new_orders
 from service.errors import InvalidRequest, ServiceError, TooLarge, body_of
@@ -28,9 +28,11 @@ STREAM_RESPONSE: dict[int | str, dict[str, Any]] = {
 
 
 @router.post("/completions", response_model=CompletionResponse, responses=STREAM_RESPONSE)
-async def completions(body: CompletionRequest, parts: PartsOf) -> CompletionResponse | StreamingResponse:
+async def completions(
+    body: CompletionRequest, parts: PartsOf, caller: CallerOf
+) -> CompletionResponse | StreamingResponse:
     """Continues each prompt; an encoder-decoder answers it. Every text is written by itself, whatever runs beside."""
-    loaded = await parts.registry.get(body.model)
+    loaded = await parts.model(body.model, caller.owner)
     prompts, shown = _prompts(loaded, body)
     stops = _stops(body)
     texts = [_Text(loaded.tokenizer, stops, shown[row] if body.echo else "") for row in range(len(prompts))

@@ -8,8 +8,9 @@ import numpy as np
 from fastapi import APIRouter, Query, Request, Response
 
 from model.tokenizer import Encoding
-from service.context import Parts, PartsOf
+from service.context import CallerOf, Parts, PartsOf
 from service.errors import InvalidRequest
+from service.keys import Caller
 from service.render import attention_png
 from service.routes.inference import check_can, encode
 from service.schemas import AttentionRequest, AttentionResponse
@@ -22,15 +23,18 @@ PNG_RESPONSE: dict[int | str, dict[str, Any]] = {
 
 
 @router.post("/attention", response_model=AttentionResponse, responses=PNG_RESPONSE)
-async def attention(body: AttentionRequest, request: Request, parts: PartsOf) -> Response | AttentionResponse:
+async def attention(
+    body: AttentionRequest, request: Request, parts: PartsOf, caller: CallerOf
+) -> Response | AttentionResponse:
     """Attention probabilities [layers, heads, tokens, tokens]; each row sums to 1."""
-    return await _attention(body, request, parts)
+    return await _attention(body, request, parts, caller)
 
 
 @router.get("/attention", response_model=AttentionResponse, responses=PNG_RESPONSE)
 async def attention_by_link(
     request: Request,
     parts: PartsOf,
+    caller: CallerOf,
     model: str,
     input: Annotated[str, Query(max_length=20_000)],
     layers: Annotated[str, Query(description="'all' or numbers such as 0,2")] = "all",
@@ -45,11 +49,13 @@ async def attention_by_link(
         heads=_numbers(heads, "heads"),  # type: ignore[arg-type]
         truncate=truncate,
     )
-    return await _attention(body, request, parts)
+    return await _attention(body, request, parts, caller)
 
 
-async def _attention(body: AttentionRequest, request: Request, parts: Parts) -> Response | AttentionResponse:
-    loaded = await parts.registry.get(body.model)
+async def _attention(
+    body: AttentionRequest, request: Request, parts: Parts, caller: Caller
+) -> Response | AttentionResponse:
+    loaded = await parts.model(body.model, caller.owner)
     config = loaded.config
     check_can(loaded, body.model, "embed", "an encoder or a causal decoder")
     layers = _within(body.layers, config.num_layers, "layers")

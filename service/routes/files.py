@@ -9,9 +9,9 @@ from fastapi.responses import FileResponse, JSONResponse
 from starlette.datastructures import FormData, UploadFile
 from starlette.types import Message
 
-from service.context import Parts, PartsOf
+from service.context import CallerOf, JobsOf, Parts, PartsOf
 from service.errors import Conflict, InvalidRequest, NotFound, TooLarge
-from service.jobs.store import new_id
+from service.ids import new_id
 from service.jobs.tables import File
 from service.report.data.page import report_page
 from service.report.data.picture import report_png
@@ -49,7 +49,7 @@ UPLOAD_BODY = {
 
 
 @router.post("", openapi_extra=UPLOAD_BODY)
-async def upload(request: Request, parts: PartsOf) -> FileObject:
+async def upload(request: Request, parts: PartsOf, jobs: JobsOf) -> FileObject:
     """Multipart upload of `file` with `purpose=fine-tune`: rows of text and label as JSONL, CSV or Parquet."""
     content_type = request.headers.get("content-type", "")
     if not content_type.startswith("multipart/form-data"):
@@ -67,7 +67,12 @@ async def upload(request: Request, parts: PartsOf) -> FileObject:
             parts.files.delete(file_id)
             raise InvalidRequest("the file has 0 bytes; upload at least two labelled rows", "file")
         name = (file.filename or "upload")[:255]
-    row = await asyncio.to_thread(parts.jobs.add_file, file_id, name, size, "fine-tune", lives_seconds)
+    most_bytes = parts.settings.max_owner_bytes
+    try:
+        row = await asyncio.to_thread(jobs.add_file, file_id, name, size, "fine-tune", lives_seconds, most_bytes)
+    except TooLarge:
+        await asyncio.to_thread(parts.files.delete, file_id)
+        raise
     return shape(row)
 
 
@@ -87,29 +92,29 @@ def _lives_seconds(form: FormData) -> float | None:
 
 @router.get("")
 async def list_files(
-    parts: PartsOf,
+    jobs: JobsOf,
     purpose: str | None = None,
     after: str | None = None,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 10_000,
     order: Literal["asc", "desc"] = "desc",
 ) -> FileList:
     """Uploaded files, newest first by default."""
-    files, has_more = await asyncio.to_thread(parts.jobs.list_files, purpose, after, limit, order == "desc")
+    files, has_more = await asyncio.to_thread(jobs.list_files, purpose, after, limit, order == "desc")
     data = [shape(file) for file in files]
     first, last = (data[0].id, data[-1].id) if data else (None, None)
     return FileList(data=data, has_more=has_more, first_id=first, last_id=last)
 
 
 @router.get("/{file_id}")
-async def get_file(file_id: str, parts: PartsOf) -> FileObject:
+async def get_file(file_id: str, jobs: JobsOf) -> FileObject:
     """One file and what the check found."""
-    return shape(await asyncio.to_thread(parts.jobs.file, file_id))
+    return shape(await asyncio.to_thread(jobs.file, file_id))
 
 
 @router.get("/{file_id}/content", response_class=FileResponse)
-async def get_content(file_id: str, parts: PartsOf) -> FileResponse:
+async def get_content(file_id: str, parts: PartsOf, jobs: JobsOf) -> FileResponse:
     """The bytes as they were uploaded, or as a job left them."""
-    file = await asyncio.to_thread(parts.jobs.file, file_id)
+    file = await asyncio.to_thread(jobs.file, file_id)
     path = parts.files.path(file_id)
     if not path.is_file():
         raise NotFound(f"the bytes of file {file_id!r} are gone; upload it again")
@@ -121,6 +126,8 @@ async def get_report(
     file_id: str,
     request: Request,
     parts: PartsOf,
+    caller: CallerOf,
+    jobs: JobsOf,
     model: Annotated[str | None, Query(description="whose tokenizer measures; default: the default model")] = None,
     format: Annotated[ReportFormat | None, Query(description="default: by the Accept header, else json")] = None,
 ) -> Response:
@@ -129,11 +136,11 @@ async def get_report(
     The job worker measures it; until then the answer is 409 with the code `processing` and `Retry-After`.
     """
     name = model or parts.settings.default_model
-    file = await asyncio.to_thread(parts.jobs.file, file_id)
+    file = await asyncio.to_thread(jobs.file, file_id)
     if file.purpose != "fine-tune":
         raise InvalidRequest(f"file {file_id} has the purpose {file.purpose!r}; only training data has a report")
-    await asyncio.to_thread(parts.registry.store.find, name)
-    found = await asyncio.to_thread(parts.jobs.report, file_id, name)
+    await asyncio.to_thread(parts.registry.store.find, name, caller.owner)
+    found = await asyncio.to_thread(jobs.report, file_id, name)
     if found.error is not None:
         raise InvalidRequest(f"the report on {file_id} under {name!r} failed: {found.error}", "model")
     if found.report is None:
@@ -161,9 +168,9 @@ def _accepted(header: str) -> ReportFormat:
 
 
 @router.delete("/{file_id}")
-async def delete_file(file_id: str, parts: PartsOf) -> Deleted:
+async def delete_file(file_id: str, parts: PartsOf, jobs: JobsOf) -> Deleted:
     """Deletes a file that no job still needs."""
-    await asyncio.to_thread(parts.jobs.delete_file, file_id)
+    await asyncio.to_thread(jobs.delete_file, file_id)
     await asyncio.to_thread(parts.files.delete, file_id)
     return Deleted(id=file_id, object="file")
 

@@ -8,7 +8,7 @@ import numpy as np
 from fastapi import APIRouter
 
 from model.tokenizer import Encoding
-from service.context import Parts, PartsOf
+from service.context import CallerOf, Parts, PartsOf
 from service.engine.runner import LoadedModel, Operation
 from service.engine.tags import find_tags
 from service.errors import InvalidRequest, TooLarge
@@ -43,10 +43,10 @@ INLINE_CHARACTERS = 4_000  # shorter input is tokenized on the spot; a thread ho
 
 
 @router.post("/classify")
-async def classify(body: ClassifyRequest, parts: PartsOf) -> ClassifyResponse:
+async def classify(body: ClassifyRequest, parts: PartsOf, caller: CallerOf) -> ClassifyResponse:
     """Labels with scores for each text. The scores of one text sum to 1 (before top_k), but for a multi-label model,
     whose labels are independent; a regression model gives one number."""
-    loaded = await parts.registry.get(body.model)
+    loaded = await parts.model(body.model, caller.owner)
     check_can(loaded, body.model, "classify", "a classifier, for instance a fine-tuned model")
     encodings = await encode(parts, loaded, as_list(body.input), body.truncate)
     rows = await parts.engine.submit(loaded, "classify", encodings)
@@ -68,9 +68,9 @@ async def classify(body: ClassifyRequest, parts: PartsOf) -> ClassifyResponse:
 
 
 @router.post("/embeddings")
-async def embeddings(body: EmbeddingsRequest, parts: PartsOf) -> EmbeddingsResponse:
+async def embeddings(body: EmbeddingsRequest, parts: PartsOf, caller: CallerOf) -> EmbeddingsResponse:
     """Text vectors of unit length, pooled as the model was trained to, as OpenAI's embeddings."""
-    loaded = await parts.registry.get(body.model)
+    loaded = await parts.model(body.model, caller.owner)
     check_can(loaded, body.model, "embed", "an encoder")
     width = loaded.config.width
     if body.dimensions is not None and body.dimensions > width:
@@ -97,9 +97,9 @@ async def embeddings(body: EmbeddingsRequest, parts: PartsOf) -> EmbeddingsRespo
 
 
 @router.post("/tag")
-async def tag(body: TagRequest, parts: PartsOf) -> TagResponse:
+async def tag(body: TagRequest, parts: PartsOf, caller: CallerOf) -> TagResponse:
     """A label for every token, word or span of the text, with its place in characters."""
-    loaded = await parts.registry.get(body.model)
+    loaded = await parts.model(body.model, caller.owner)
     check_can(loaded, body.model, "tag", "a token classifier")
     texts = as_list(body.input)
     encodings = await encode(parts, loaded, texts, body.truncate)
@@ -126,9 +126,9 @@ async def tag(body: TagRequest, parts: PartsOf) -> TagResponse:
 
 
 @router.post("/fill-mask")
-async def fill_mask(body: FillMaskRequest, parts: PartsOf) -> FillMaskResponse:
+async def fill_mask(body: FillMaskRequest, parts: PartsOf, caller: CallerOf) -> FillMaskResponse:
     """The likeliest tokens at each mask. `[MASK]` stands for the model's own mask token, whatever that is."""
-    loaded = await parts.registry.get(body.model)
+    loaded = await parts.model(body.model, caller.owner)
     check_can(loaded, body.model, "fill_mask", "a masked language model")
     mask = loaded.tokenizer.mask_token
     if mask is None:
@@ -161,9 +161,9 @@ async def fill_mask(body: FillMaskRequest, parts: PartsOf) -> FillMaskResponse:
 
 
 @router.post("/tokenize")
-async def tokenize(body: TokenizeRequest, parts: PartsOf) -> TokenizeResponse:
+async def tokenize(body: TokenizeRequest, parts: PartsOf, caller: CallerOf) -> TokenizeResponse:
     """What the model reads: ids, tokens and where each stands in the text, in characters."""
-    loaded = await parts.registry.get(body.model)
+    loaded = await parts.model(body.model, caller.owner)
     masks = loaded.config.task == "masked_lm"
     encodings = await encode(parts, loaded, as_list(body.input), body.truncate, masks=masks)
     data = [

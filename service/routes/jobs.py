@@ -3,15 +3,16 @@
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from service.context import PartsOf
+from service.context import CallerOf, JobsOf, PartsOf
 from service.errors import InvalidRequest
-from service.jobs.store import JobStore, new_id, request_key
+from service.ids import new_id
+from service.jobs.store import WAITING_STATES, JobStore, request_key
 from service.jobs.tables import Checkpoint, Event, Job
 from service.schemas import (
     CheckpointList,
@@ -49,9 +50,12 @@ EVENTS_RESPONSE: dict[int | str, dict[str, Any]] = {
 
 
 @router.post("")
-async def create_job(body: CreateJobRequest, request: Request, parts: PartsOf) -> JobObject:
+async def create_job(
+    body: CreateJobRequest, request: Request, parts: PartsOf, caller: CallerOf, jobs: JobsOf
+) -> JobObject:
     """Queues a job; it survives any restart from here on."""
-    card = await asyncio.to_thread(parts.registry.store.find, body.model)
+    base = await parts.names.model(body.model, caller.owner, fresh=True)
+    card = await asyncio.to_thread(parts.registry.store.find, base, caller.owner)
     if card.adapter or card.config.architecture == "encoder_decoder":
         what = f"an adapter over {card.base_model!r}" if card.adapter else "an encoder-decoder"
         raise InvalidRequest(f"model {body.model!r} is {what}; tune a base encoder or decoder instead", "model")
@@ -69,54 +73,53 @@ async def create_job(body: CreateJobRequest, request: Request, parts: PartsOf) -
     )
     is_retry = request.headers.get("x-stainless-retry-count", "0") not in ("0", "")
     window = RETRY_WINDOW_SECONDS if is_retry else None
-    job = await asyncio.to_thread(parts.jobs.create_job, job, parts.settings.max_queued_jobs, window)
-    return await asyncio.to_thread(shape, job, parts.jobs)
+    job = await asyncio.to_thread(jobs.create_job, job, parts.settings.max_queued_jobs, window)
+    return await asyncio.to_thread(_shape_one, job, jobs)
 
 
 @router.get("")
 async def list_jobs(
     request: Request,
-    parts: PartsOf,
+    jobs: JobsOf,
     after: str | None = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     metadata: Annotated[str | None, Query(description="metadata[k]=v: jobs with this pair; null: with none")] = None,
 ) -> JobList:
     """Jobs, newest first."""
     wanted = _metadata_filter(request, metadata)
-    jobs, has_more = await asyncio.to_thread(parts.jobs.list_jobs, after, limit, wanted)
-    data = await asyncio.to_thread(lambda: [shape(job, parts.jobs) for job in jobs])
-    return JobList(data=data, has_more=has_more)
+    found, has_more = await asyncio.to_thread(jobs.list_jobs, after, limit, wanted)
+    return JobList(data=await asyncio.to_thread(shape, found, jobs), has_more=has_more)
 
 
 @router.get("/{job_id}")
-async def get_job(job_id: str, parts: PartsOf) -> JobObject:
+async def get_job(job_id: str, jobs: JobsOf) -> JobObject:
     """One job as it stands."""
-    return await asyncio.to_thread(lambda: shape(parts.jobs.job(job_id), parts.jobs))
+    return await asyncio.to_thread(lambda: _shape_one(jobs.job(job_id), jobs))
 
 
 @router.post("/{job_id}/cancel")
-async def cancel_job(job_id: str, parts: PartsOf) -> JobObject:
+async def cancel_job(job_id: str, jobs: JobsOf) -> JobObject:
     """Cancels a job that has not ended; a running one stops after the step it is in."""
-    return await asyncio.to_thread(lambda: shape(parts.jobs.cancel_job(job_id), parts.jobs))
+    return await asyncio.to_thread(lambda: _shape_one(jobs.cancel_job(job_id), jobs))
 
 
 @router.post("/{job_id}/pause")
-async def pause_job(job_id: str, parts: PartsOf) -> JobObject:
+async def pause_job(job_id: str, jobs: JobsOf) -> JobObject:
     """Takes a job out of the queue; a running one stops after the step it is in and keeps what it has learned."""
-    return await asyncio.to_thread(lambda: shape(parts.jobs.pause_job(job_id), parts.jobs))
+    return await asyncio.to_thread(lambda: _shape_one(jobs.pause_job(job_id), jobs))
 
 
 @router.post("/{job_id}/resume")
-async def resume_job(job_id: str, parts: PartsOf) -> JobObject:
+async def resume_job(job_id: str, jobs: JobsOf) -> JobObject:
     """Puts a paused job back into the queue; it goes on from the very step."""
-    return await asyncio.to_thread(lambda: shape(parts.jobs.resume_job(job_id), parts.jobs))
+    return await asyncio.to_thread(lambda: _shape_one(jobs.resume_job(job_id), jobs))
 
 
 @router.get("/{job_id}/events", response_model=EventList, responses=EVENTS_RESPONSE)
 async def list_events(
     job_id: str,
     request: Request,
-    parts: PartsOf,
+    jobs: JobsOf,
     after: str | None = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 20,
     stream: bool = False,
@@ -124,13 +127,13 @@ async def list_events(
     """What happened to a job; metrics events carry the learning curve."""
     if stream or "text/event-stream" in request.headers.get("accept", ""):
         seen = request.headers.get("last-event-id") or after
-        events, ended = await asyncio.to_thread(parts.jobs.events_since, job_id, seen, STREAM_PAGE)
+        events, ended = await asyncio.to_thread(jobs.events_since, job_id, seen, STREAM_PAGE)
         if ended and seen is not None and not events:
             return Response(status_code=204)
         headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-        told = _stream(parts.jobs, job_id, seen)
+        told = _stream(jobs, job_id, seen)
         return StreamingResponse(told, media_type="text/event-stream", headers=headers)
-    events, has_more = await asyncio.to_thread(parts.jobs.list_events, job_id, after, limit)
+    events, has_more = await asyncio.to_thread(jobs.list_events, job_id, after, limit)
     return EventList(data=[_shape_event(event) for event in events], has_more=has_more)
 
 
@@ -155,10 +158,10 @@ async def _stream(jobs: JobStore, job_id: str, seen: str | None) -> AsyncIterato
 
 @router.get("/{job_id}/checkpoints")
 async def list_checkpoints(
-    job_id: str, parts: PartsOf, after: str | None = None, limit: Annotated[int, Query(ge=1, le=1000)] = 10
+    job_id: str, jobs: JobsOf, after: str | None = None, limit: Annotated[int, Query(ge=1, le=1000)] = 10
 ) -> CheckpointList:
     """The models of a job's last evaluations, newest first, each callable by its name."""
-    checkpoints, has_more = await asyncio.to_thread(parts.jobs.list_checkpoints, job_id, after, limit)
+    checkpoints, has_more = await asyncio.to_thread(jobs.list_checkpoints, job_id, after, limit)
     data = [_shape_checkpoint(checkpoint) for checkpoint in checkpoints]
     first, last = (data[0].id, data[-1].id) if data else (None, None)
     return CheckpointList(data=data, has_more=has_more, first_id=first, last_id=last)
@@ -176,13 +179,24 @@ def _metadata_filter(request: Request, whole: str | None) -> dict[str, str] | No
     return pairs or (None if whole is None else {})
 
 
-def shape(job: Job, jobs: JobStore) -> JobObject:
+def shape(rows: Sequence[Job], jobs: JobStore) -> list[JobObject]:
+    """Jobs as the API shows them, with the places of those that wait."""
+    waits = any(job.status in WAITING_STATES for job in rows)
+    turns, usual_seconds = (jobs.turns(), jobs.usual_seconds()) if waits else ({}, None)
+    return [_shape(job, turns.get(job.id), usual_seconds) for job in rows]
+
+
+def _shape_one(job: Job, jobs: JobStore) -> JobObject:
+    return shape([job], jobs)[0]
+
+
+def _shape(job: Job, place: int | None, usual_seconds: float | None) -> JobObject:
     settled = {name: value for name, value in job.hyperparameters.items() if name != "reasons"}
     return JobObject(
         id=job.id,
         created_at=int(job.created_at),
         finished_at=int(job.finished_at) if job.finished_at else None,
-        estimated_finish=_estimated_finish(job),
+        estimated_finish=_estimated_finish(job, place, usual_seconds),
         model=job.model,
         fine_tuned_model=job.fine_tuned_model,
         user_provided_suffix=job.suffix,
@@ -199,14 +213,17 @@ def shape(job: Job, jobs: JobStore) -> JobObject:
         metadata=job.meta,
         task=job.hyperparameters.get("task"),
         priority=job.priority,
-        queue_position=jobs.queue_position(job),
+        queue_position=place,
         progress=job.progress,
         metrics=job.metrics,
     )
 
 
-def _estimated_finish(job: Job) -> int | None:
-    """From the tokens trained so far and the present speed; None before the first progress report."""
+def _estimated_finish(job: Job, place: int | None, usual_seconds: float | None) -> int | None:
+    """Of a running job from the tokens trained so far and the present speed, None before its first progress report; of
+    one that waits from its place and what the last jobs took, None before any has succeeded."""
+    if place is not None and usual_seconds is not None:
+        return int(time.time() + place * usual_seconds)
     progress = job.progress or {}
     speed, step = progress.get("tokens_per_second"), progress.get("step")
     if job.status != "running" or not speed or not step:

@@ -1,17 +1,22 @@
 """`/v1/models`: what can be called, and how it is built."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
 from model.diagram import Format, draw_config
-from service.context import Parts, PartsOf
-from service.errors import Conflict
+from service.aliases import Named
+from service.context import CallerOf, Parts, PartsOf
+from service.errors import Conflict, InvalidRequest
+from service.keys import Caller
 from service.registry import ModelCard, routes_of
-from service.schemas import Deleted, ModelList, ModelObject
+from service.schemas import AliasList, AliasObject, Deleted, ModelList, ModelObject, PromoteRequest
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
+aliases_router = APIRouter(prefix="/v1/aliases", tags=["models"])
+GATE = "gate_not_passed"
 DIAGRAM_RESPONSE: dict[int | str, dict[str, Any]] = {
     200: {
         "content": {"image/svg+xml": {}, "text/plain": {}},
@@ -22,10 +27,11 @@ MEDIA_TYPES: dict[Format, str] = {"svg": "image/svg+xml", "mermaid": "text/plain
 
 
 @router.get("")
-async def list_models(parts: PartsOf) -> ModelList:
+async def list_models(parts: PartsOf, caller: CallerOf) -> ModelList:
     """Every model, newest first."""
-    cards = await asyncio.to_thread(parts.registry.store.cards)
-    return ModelList(data=[shape(card, parts) for card in cards])
+    cards = await asyncio.to_thread(parts.registry.store.cards, caller.owner)
+    aliases = await asyncio.to_thread(parts.names.store.all, caller.owner)
+    return ModelList(data=[shape(card, parts, aliases) for card in cards])
 
 
 @router.get("/{model_id:path}/diagram", response_class=Response, responses=DIAGRAM_RESPONSE)
@@ -33,30 +39,113 @@ async def diagram(
     model_id: str,
     request: Request,
     parts: PartsOf,
+    caller: CallerOf,
     format: Annotated[Format | None, Query(description="default: by the Accept header, else svg")] = None,
 ) -> Response:
     """The model as a picture: blocks, shapes, parameters and FLOPs per token."""
-    card = await asyncio.to_thread(parts.registry.store.find, model_id)
+    card = await _find(model_id, parts, caller)
     form = format or _accepted(request.headers.get("accept", ""))
     text = await asyncio.to_thread(draw_config, card.config, card.id, form)
     return Response(text, media_type=MEDIA_TYPES[form], headers={"vary": "accept"})
 
 
+@router.post("/{model_id:path}/promote")
+async def promote(model_id: str, body: PromoteRequest, parts: PartsOf, caller: CallerOf) -> AliasObject:
+    """From here on the alias stands for this model, once it is loaded and has passed the gate that is asked for."""
+    card = await asyncio.to_thread(parts.registry.store.find, model_id, caller.owner)
+    cards = {one.id: one for one in await asyncio.to_thread(parts.registry.store.cards, caller.owner)}
+    if body.alias in cards:
+        raise Conflict(f"{body.alias!r} is the id of a model; choose another alias", "alias")
+    aliases = {one.name: one.model for one in await asyncio.to_thread(parts.names.store.all, caller.owner)}
+    _check_gate(card, cards.get(aliases.get(body.alias, "")), body)
+    await parts.registry.get(model_id, caller.owner)  # its first request must not wait
+    named = await asyncio.to_thread(parts.names.store.promote, caller.owner, body.alias, model_id)
+    parts.names.forget()
+    return shape_alias(named)
+
+
+@router.post("/{alias}/rollback")
+async def roll_back(alias: str, parts: PartsOf, caller: CallerOf) -> AliasObject:
+    """The alias stands again for the model before."""
+    ids = {card.id for card in await asyncio.to_thread(parts.registry.store.cards, caller.owner)}
+    named = await asyncio.to_thread(parts.names.store.roll_back, caller.owner, alias, ids.__contains__)
+    parts.names.forget()
+    return shape_alias(named)
+
+
 @router.get("/{model_id:path}")
-async def get_model(model_id: str, parts: PartsOf) -> ModelObject:
-    """One model."""
-    return shape(await asyncio.to_thread(parts.registry.store.find, model_id), parts)
+async def get_model(model_id: str, parts: PartsOf, caller: CallerOf) -> ModelObject:
+    """One model, by its id or by an alias."""
+    card = await _find(model_id, parts, caller)
+    return shape(card, parts, await asyncio.to_thread(parts.names.store.all, caller.owner))
 
 
 @router.delete("/{model_id:path}")
-async def delete_model(model_id: str, parts: PartsOf) -> Deleted:
+async def delete_model(model_id: str, parts: PartsOf, caller: CallerOf) -> Deleted:
     """Removes a tuned model from the store and from memory."""
-    card = await asyncio.to_thread(parts.registry.store.find, model_id)
+    card = await asyncio.to_thread(parts.registry.store.find, model_id, caller.owner)
     if card.base_model is None:
         raise Conflict(f"{model_id} is a base model; only tuned models can be deleted here", "model")
+    if names := await asyncio.to_thread(parts.names.store.of_model, model_id):
+        raise Conflict(
+            f"the alias {names[0]} stands for {model_id}; promote another model, or delete the alias", "model"
+        )
     await asyncio.to_thread(parts.registry.store.delete, model_id)
+    await asyncio.to_thread(parts.jobs.remove_checkpoint, model_id)
     parts.registry.drop(model_id)
     return Deleted(id=model_id, object="model")
+
+
+@aliases_router.get("")
+async def list_aliases(parts: PartsOf, caller: CallerOf) -> AliasList:
+    """What each of your names stands for, and where a roll-back would go."""
+    return AliasList(data=[shape_alias(one) for one in await asyncio.to_thread(parts.names.store.all, caller.owner)])
+
+
+@aliases_router.delete("/{alias}")
+async def delete_alias(alias: str, parts: PartsOf, caller: CallerOf) -> Deleted:
+    """Forgets a name; the model stays."""
+    await asyncio.to_thread(parts.names.store.remove, caller.owner, alias)
+    parts.names.forget()
+    return Deleted(id=alias, object="alias")
+
+
+async def _find(name: str, parts: Parts, caller: Caller) -> ModelCard:
+    model_id = await parts.names.model(name, caller.owner, fresh=True)
+    return await asyncio.to_thread(parts.registry.store.find, model_id, caller.owner)
+
+
+def _check_gate(card: ModelCard, current: ModelCard | None, body: PromoteRequest) -> None:
+    """Raises InvalidRequest for a gate that can't be asked, Conflict for one that is not passed."""
+    if body.metric is None:
+        if body.at_least is not None or body.beats_current:
+            raise InvalidRequest(
+                "at_least and beats_current need a metric; name one, for instance 'accuracy'", "metric"
+            )
+        return
+    value = _figure(card, body.metric)
+    if body.at_least is not None and value < body.at_least:
+        raise Conflict(
+            f"{card.id} has {body.metric} {value:.4f}, below {body.at_least:g}; it was not promoted", "metric", GATE
+        )
+    if body.beats_current and current is not None and value <= (present := _figure(current, body.metric)):
+        raise Conflict(
+            f"{card.id} has {body.metric} {value:.4f}, {current.id} has {present:.4f}; it was not promoted",
+            "metric",
+            GATE,
+        )
+
+
+def _figure(card: ModelCard, metric: str) -> float:
+    figures = {name: value for name, value in (card.metrics or {}).items() if isinstance(value, int | float)}
+    if metric not in figures:
+        known = ", ".join(sorted(figures)) or "no figures"
+        raise InvalidRequest(f"{card.id} has no figure {metric!r}; it has {known}", "metric")
+    return float(figures[metric])
+
+
+def shape_alias(named: Named) -> AliasObject:
+    return AliasObject(id=named.name, model=named.model, changed_at=int(named.changed_at), previous=named.previous)
 
 
 def _accepted(header: str) -> Format:
@@ -64,11 +153,12 @@ def _accepted(header: str) -> Format:
     return "mermaid" if wants_text and "image/svg+xml" not in header else "svg"
 
 
-def shape(card: ModelCard, parts: Parts) -> ModelObject:
+def shape(card: ModelCard, parts: Parts, aliases: Sequence[Named]) -> ModelObject:
     return ModelObject(
         id=card.id,
+        aliases=[alias.name for alias in aliases if alias.model == card.id],
         created=card.created_at,
-        owned_by=card.owned_by,
+        owned_by=card.owner or "vitrine",
         task=card.config.task,
         architecture=card.config.architecture,
         routes=routes_of(card.config),

@@ -24,6 +24,7 @@ export const api = {
   actOnJob: (id, action) => send("POST", `/v1/fine_tuning/jobs/${encodeURIComponent(id)}/${action}`),
   jobEvents,
   isReady,
+  login,
 };
 
 function jobEvents(id, limit, after) {
@@ -45,6 +46,11 @@ async function attentionImage(model, input, layer = null, head = null) {
   if (head !== null) query.set("heads", head);
   const response = await answer(`/v1/attention?${query}`, { headers: { accept: "image/png" } });
   return response.blob();
+}
+
+/** Trades an API key for this browser's session; rejects a key that is not good. */
+async function login(key) {
+  await answer("/login", { method: "POST", body: JSON.stringify({ key }), headers: { "content-type": "application/json" } });
 }
 
 /** "ready", "loading" (it answers, the model is not there yet) or "down". */
@@ -77,6 +83,7 @@ async function answer(path, options) {
     throw new ApiError("The service does not answer. Check that it runs, then try again.", 0);
   }
   if (response.ok) return response;
+  if (response.status === 401 && path !== "/login") document.dispatchEvent(new Event("login-needed"));
   const envelope = await response.json().catch(() => null);
   const detail = envelope?.error;
   throw new ApiError(detail?.message ?? `The service answered with status ${response.status}.`, response.status, detail?.code);

@@ -3,6 +3,7 @@
 import { api } from "./api.js";
 import { byId } from "./dom.js";
 import { TuneView } from "./jobs.js";
+import { watchLogin } from "./login.js";
 import { LookView } from "./look.js";
 import { readRoute } from "./route.js";
 
@@ -40,5 +41,6 @@ byId("skip-link").addEventListener("click", (event) => {
   byId("content").focus();
 });
 window.addEventListener("hashchange", follow);
+watchLogin(follow);
 follow();
 watchReadiness();

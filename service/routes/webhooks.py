@@ -1,0 +1,107 @@
+"""`/v1/webhook_endpoints`: addresses that are told when a job has ended, in OpenAI's shape."""
+
+import asyncio
+import time
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from service.context import CallerOf, PartsOf
+from service.ids import new_id
+from service.jobs.announce import event_body
+from service.jobs.tables import WebhookEndpoint
+from service.schemas import (
+    CreateWebhookRequest,
+    Deleted,
+    RotateSecretRequest,
+    TestWebhookRequest,
+    UpdateWebhookRequest,
+    WebhookList,
+    WebhookObject,
+    WebhookObjectWithSecret,
+    WebhookTestResult,
+)
+from service.webhooks import send
+
+router = APIRouter(prefix="/v1/webhook_endpoints", tags=["webhooks"])
+HINT_LETTERS = 4
+
+
+@router.post("")
+async def create_endpoint(body: CreateWebhookRequest, parts: PartsOf, caller: CallerOf) -> WebhookObjectWithSecret:
+    """From here on the address is told; the answer has its signing secret, which is shown this once."""
+    create = parts.webhooks.create
+    return _with_secret(await asyncio.to_thread(create, caller.owner, body.name, body.url, body.event_types))
+
+
+@router.get("")
+async def list_endpoints(
+    parts: PartsOf, caller: CallerOf, after: str | None = None, limit: Annotated[int, Query(ge=1, le=100)] = 20
+) -> WebhookList:
+    """Newest first."""
+    found, has_more = await asyncio.to_thread(parts.webhooks.endpoints, caller.owner, after, limit)
+    first, last = (found[0].id, found[-1].id) if found else (None, None)
+    return WebhookList(data=[_shape(one) for one in found], has_more=has_more, first_id=first, last_id=last)
+
+
+@router.get("/{endpoint_id}")
+async def get_endpoint(endpoint_id: str, parts: PartsOf, caller: CallerOf) -> WebhookObject:
+    """One endpoint, without its secret."""
+    return _shape(await asyncio.to_thread(parts.webhooks.get, caller.owner, endpoint_id))
+
+
+@router.post("/{endpoint_id}")
+async def update_endpoint(
+    endpoint_id: str, body: UpdateWebhookRequest, parts: PartsOf, caller: CallerOf
+) -> WebhookObject:
+    """Changes what is given, leaves the rest."""
+    values = body.model_dump(exclude_none=True)
+    return _shape(await asyncio.to_thread(lambda: parts.webhooks.update(caller.owner, endpoint_id, **values)))
+
+
+@router.delete("/{endpoint_id}")
+async def delete_endpoint(endpoint_id: str, parts: PartsOf, caller: CallerOf) -> Deleted:
+    """The address is told no more, not even of what still waits."""
+    await asyncio.to_thread(parts.webhooks.delete, caller.owner, endpoint_id)
+    return Deleted(id=endpoint_id, object="webhook_endpoint.deleted")
+
+
+@router.post("/{endpoint_id}/rotate_secret")
+async def rotate_secret(
+    endpoint_id: str, parts: PartsOf, caller: CallerOf, body: RotateSecretRequest | None = None
+) -> WebhookObjectWithSecret:
+    """A new signing secret; the old one may go on beside it for a day."""
+    keep_old = body is not None and body.keep_old_secret_active_for_24_hours
+    return _with_secret(await asyncio.to_thread(parts.webhooks.rotate_secret, caller.owner, endpoint_id, keep_old))
+
+
+@router.post("/{endpoint_id}/test")
+async def test_endpoint(
+    endpoint_id: str, body: TestWebhookRequest, parts: PartsOf, caller: CallerOf
+) -> WebhookTestResult:
+    """Sends a made-up event at once and tells the answer's status; 424 when the address can't be reached."""
+    endpoint = await asyncio.to_thread(parts.webhooks.get, caller.owner, endpoint_id)
+    event_id, now = new_id("evt"), time.time()
+    sample = event_body(event_id, body.event_type, now, "ftjob-test")
+    status = await asyncio.to_thread(send, endpoint, event_id, sample, now, parts.settings.webhook_private)
+    return WebhookTestResult(event_type=body.event_type, status_code=status, webhook_endpoint_id=endpoint_id)
+
+
+def _fields(endpoint: WebhookEndpoint) -> dict[str, object]:
+    return {
+        "id": endpoint.id,
+        "created_at": int(endpoint.created_at),
+        "updated_at": int(endpoint.updated_at),
+        "name": endpoint.name,
+        "url": endpoint.url,
+        "event_types": endpoint.event_types,
+        "signing_secret_hint": f"whsec_...{endpoint.secret[-HINT_LETTERS:]}",
+    }
+
+
+def _shape(endpoint: WebhookEndpoint) -> WebhookObject:
+    return WebhookObject.model_validate(_fields(endpoint))
+
+
+def _with_secret(endpoint: WebhookEndpoint) -> WebhookObjectWithSecret:
+    return WebhookObjectWithSecret.model_validate(_fields(endpoint) | {"signing_secret": endpoint.secret})

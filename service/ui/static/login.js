@@ -1,0 +1,27 @@
+// Asks for an API key when the service wants one, and then goes on where the page was.
+
+import { api } from "./api.js";
+import { byId } from "./dom.js";
+
+/** Shows the dialog at the first answer that says so; `again` is called once the browser is let in. */
+export function watchLogin(again) {
+  const dialog = byId("login");
+  const field = byId("login-key");
+  const problem = byId("login-problem");
+  document.addEventListener("login-needed", () => {
+    if (!dialog.open) dialog.showModal();
+  });
+  byId("login-form").addEventListener("submit", async (event) => {
+    event.preventDefault();
+    problem.textContent = "";
+    try {
+      await api.login(field.value.trim());
+      field.value = "";
+      dialog.close();
+      again();
+    } catch (error) {
+      problem.textContent = error.message;
+      field.select();
+    }
+  });
+}

@@ -1,0 +1,232 @@
+"""Tells other services that a job has ended: signed, repeated until taken, never to a private address unless allowed.
+`WebhookStore` keeps endpoints and deliveries; `deliver_once` is called by the worker.
+
+The signature is that of Standard Webhooks, as the openai client checks it: base64 of HMAC-SHA256 over `id.time.body`.
+"""
+
+import base64
+import hashlib
+import hmac
+import ipaddress
+import logging
+import secrets
+import socket
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from service.errors import InvalidRequest, NotFound, Unreachable
+from service.ids import new_id
+from service.jobs.database import Database
+from service.jobs.tables import WebhookDelivery, WebhookEndpoint
+
+BACK_OFF_SECONDS = (
+    5.0,
+    30.0,
+    120.0,
+    600.0,
+    3600.0,
+    6 * 3600.0,
+    24 * 3600.0,
+)  # before each next try; then it is given up
+ATTEMPT_SECONDS = 10.0
+OLD_SECRET_SECONDS = 24 * 3600.0
+MAX_ENDPOINTS = 20  # of one owner
+log = logging.getLogger("vitrine.webhooks")
+
+
+class WebhookStore:
+    """Endpoints as an owner sees them, and what is to be delivered."""
+
+    def __init__(self, url: str, clock: Callable[[], float] = time.time) -> None:
+        self._database = Database(url)
+        self.clock = clock
+
+    def close(self) -> None:
+        self._database.close()
+
+    def create(self, owner: str, name: str, url: str, event_types: Sequence[str]) -> WebhookEndpoint:
+        check_url(url)
+        now = self.clock()
+        endpoint = WebhookEndpoint(
+            id=new_id("we"), owner=owner, name=name, url=url, event_types=list(event_types), created_at=now,
+            updated_at=now, secret=_new_secret(), old_secret=None, old_until=None,
+        )  # fmt: skip
+        with self._database.write() as session:
+            own = session.scalars(select(WebhookEndpoint.id).where(WebhookEndpoint.owner == owner)).all()
+            if len(own) >= MAX_ENDPOINTS:
+                raise InvalidRequest(
+                    f"you have {len(own)} webhook endpoints, the limit is {MAX_ENDPOINTS}; delete some"
+                )
+            session.add(endpoint)
+        return endpoint
+
+    def endpoints(self, owner: str, after: str | None, limit: int) -> tuple[list[WebhookEndpoint], bool]:
+        """Newest first."""
+        with self._database.read() as session:
+            query = select(WebhookEndpoint).where(WebhookEndpoint.owner == owner)
+            own = list(session.scalars(query.order_by(WebhookEndpoint.created_at.desc(), WebhookEndpoint.id)))
+        ids = [endpoint.id for endpoint in own]
+        if after is not None and after not in ids:
+            raise NotFound(f"after={after!r} names nothing in this list; start again without it", "after")
+        rest = own[ids.index(after) + 1 :] if after is not None else own
+        return rest[:limit], len(rest) > limit
+
+    def get(self, owner: str, endpoint_id: str) -> WebhookEndpoint:
+        with self._database.read() as session:
+            return _endpoint(session, owner, endpoint_id)
+
+    def update(self, owner: str, endpoint_id: str, **values: Any) -> WebhookEndpoint:
+        if "url" in values:
+            check_url(values["url"])
+        with self._database.write() as session:
+            endpoint = _endpoint(session, owner, endpoint_id)
+            changed = {name: value for name, value in values.items() if getattr(endpoint, name) != value}
+            for name, value in changed.items():
+                setattr(endpoint, name, value)
+            if changed:
+                endpoint.updated_at = self.clock()
+        return endpoint
+
+    def rotate_secret(self, owner: str, endpoint_id: str, keep_old: bool) -> WebhookEndpoint:
+        with self._database.write() as session:
+            endpoint = _endpoint(session, owner, endpoint_id)
+            endpoint.old_secret = endpoint.secret if keep_old else None
+            endpoint.old_until = self.clock() + OLD_SECRET_SECONDS if keep_old else None
+            endpoint.secret, endpoint.updated_at = _new_secret(), self.clock()
+        return endpoint
+
+    def delete(self, owner: str, endpoint_id: str) -> None:
+        with self._database.write() as session:
+            _endpoint(session, owner, endpoint_id)
+            session.execute(delete(WebhookDelivery).where(WebhookDelivery.endpoint_id == endpoint_id))
+            session.execute(delete(WebhookEndpoint).where(WebhookEndpoint.id == endpoint_id))
+
+    def take_due(self, lease_seconds: float) -> tuple[WebhookDelivery, WebhookEndpoint] | None:
+        """The delivery that has waited longest, put off for as long as an attempt may take, so that no other worker
+        makes it meanwhile."""
+        now = self.clock()
+        with self._database.write() as session:
+            due = select(WebhookDelivery).where(WebhookDelivery.next_at <= now, WebhookDelivery.done_at.is_(None))
+            delivery = session.scalars(due.order_by(WebhookDelivery.next_at).limit(1)).first()
+            if delivery is None:
+                return None
+            endpoint = session.get(WebhookEndpoint, delivery.endpoint_id)
+            if endpoint is None:  # deleted
+                session.delete(delivery)
+                return None
+            delivery.next_at = now + lease_seconds
+            return delivery, endpoint
+
+    def settle(self, delivery_id: str, problem: str | None) -> None:
+        """Records an attempt; a failed one is tried again later, the last of them no more."""
+        now = self.clock()
+        with self._database.write() as session:
+            delivery = session.get(WebhookDelivery, delivery_id)
+            if delivery is None:
+                return
+            delivery.attempts += 1
+            delivery.problem = problem
+            if problem is None or delivery.attempts > len(BACK_OFF_SECONDS):
+                delivery.done_at = now
+            else:
+                delivery.next_at = now + BACK_OFF_SECONDS[delivery.attempts - 1]
+        if problem is not None:
+            log.warning("webhook delivery %s, attempt %s: %s", delivery_id, delivery.attempts, problem)
+
+
+def deliver_once(store: WebhookStore, private_allowed: bool) -> bool:
+    """Makes one delivery that is due; False when there was none."""
+    due = store.take_due(3 * ATTEMPT_SECONDS)
+    if due is None:
+        return False
+    delivery, endpoint = due
+    try:
+        status = send(endpoint, delivery.id, delivery.body, store.clock(), private_allowed)
+        problem = None if 200 <= status < 300 else f"the endpoint answered {status}"
+    except Unreachable as error:
+        problem = str(error)
+    store.settle(delivery.id, problem)
+    return True
+
+
+def send(endpoint: WebhookEndpoint, event_id: str, body: str, now: float, private_allowed: bool) -> int:
+    """One POST -> the status. Raises Unreachable."""
+    parts = urlsplit(endpoint.url)
+    host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    address = _address(host, port, private_allowed)
+    live = [endpoint.secret]
+    if endpoint.old_secret and endpoint.old_until and now < endpoint.old_until:
+        live.append(endpoint.old_secret)
+    timestamp = str(int(now))
+    headers = {
+        "host": parts.netloc.rpartition("@")[2],
+        "content-type": "application/json",
+        "user-agent": "Vitrine-Webhooks",
+        "webhook-id": event_id,
+        "webhook-timestamp": timestamp,
+        "webhook-signature": " ".join(f"v1,{sign(secret, event_id, timestamp, body)}" for secret in live),
+    }
+    shown = f"[{address}]" if ":" in address else address  # the very address that was looked at: names can change
+    url = parts._replace(netloc=f"{shown}:{port}").geturl()
+    try:
+        with httpx.Client(timeout=ATTEMPT_SECONDS, follow_redirects=False, trust_env=False) as client:
+            answer = client.post(url, content=body.encode(), headers=headers, extensions={"sni_hostname": host})
+            return answer.status_code
+    except httpx.HTTPError as error:
+        raise Unreachable(f"{endpoint.url} could not be reached ({type(error).__name__}); check the address") from error
+
+
+def sign(secret: str, event_id: str, timestamp: str, body: str) -> str:
+    key = base64.b64decode(secret.removeprefix("whsec_"))
+    digest = hmac.new(key, f"{event_id}.{timestamp}.{body}".encode(), hashlib.sha256).digest()
+    return base64.b64encode(digest).decode()
+
+
+def check_url(url: str) -> None:
+    """Raises InvalidRequest for what is no address of a web service."""
+    try:
+        parts = urlsplit(url)
+        fits = parts.scheme in ("https", "http") and bool(parts.hostname) and parts.username is None
+        _ = parts.port
+    except ValueError:
+        fits = False
+    if not fits or len(url) > 2_000:
+        raise InvalidRequest(f"url is {url[:200]!r}; send an http(s) address with a host and without a user", "url")
+
+
+def _address(host: str, port: int, private_allowed: bool) -> str:
+    """An address of this host. Raises Unreachable when it has none, or any of them is not on the public internet: a
+    service must not be made to call on its own network."""
+    try:
+        found = [str(item[4][0]) for item in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+    except OSError as error:
+        raise Unreachable(f"{host} has no address ({error.strerror or error})") from error
+    inside = [address for address in found if not _is_public(address)]
+    if inside and not private_allowed:
+        raise Unreachable(
+            f"{host} is at {inside[0]}, a private address; VITRINE_WEBHOOK_PRIVATE=true allows such endpoints"
+        )
+    return found[0]
+
+
+def _is_public(address: str) -> bool:
+    number = ipaddress.ip_address(address.partition("%")[0])
+    inner = getattr(number, "ipv4_mapped", None) or getattr(number, "sixtofour", None)
+    return number.is_global and not number.is_multicast and (inner is None or inner.is_global)
+
+
+def _new_secret() -> str:
+    return "whsec_" + base64.b64encode(secrets.token_bytes(24)).decode()
+
+
+def _endpoint(session: Session, owner: str, endpoint_id: str) -> WebhookEndpoint:
+    endpoint = session.get(WebhookEndpoint, endpoint_id)
+    if endpoint is None or endpoint.owner != owner:
+        raise NotFound(f"webhook endpoint {endpoint_id!r} does not exist; POST /v1/webhook_endpoints makes one")
+    return endpoint

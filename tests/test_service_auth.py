@@ -1,0 +1,427 @@
+"""Keys, sessions and owners: what a key reaches, what nobody else learns, and what a browser may not be made to do."""
+
+import io
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.routing import APIRoute
+from fastapi.testclient import TestClient
+
+from service.app import create_app
+from service.cli import check_exposure
+from service.errors import Conflict, InvalidRequest, NotFound
+from service.jobs.database import sqlite_url
+from service.jobs.store import JobStore, new_id
+from service.jobs.tables import Job
+from service.jobs.turns import Waiting, in_turn
+from service.keys import KeyStore
+from service.settings import Settings
+from tests.house import House, house
+from tests.test_service_jobs_store import Clock
+
+__all__ = ["house"]  # a fixture
+
+# ---- the store of keys
+
+
+@pytest.fixture
+def keys(database_url: str) -> Iterator[KeyStore]:
+    made = KeyStore(database_url, Clock())
+    yield made
+    made.close()
+
+
+def test_a_key_is_known_by_its_hash_alone(keys: KeyStore) -> None:
+    assert not keys.exist()
+    row, key = keys.create("ann", ["infer"])
+    assert keys.exist()
+    assert key.startswith("vt-")
+    assert len(key) > 30
+    assert key not in json.dumps([vars(one) for one in keys.all()], default=str)
+    caller = keys.caller(key)
+    assert caller is not None
+    assert (caller.owner, caller.scopes, caller.key_id) == ("ann", {"infer"}, row.id)
+    assert keys.caller(key[:-1]) is None
+    assert keys.caller("") is None
+    assert keys.caller(row.hash) is None, "who reads the database has no key"
+
+
+def test_a_key_ends_by_time_or_by_being_revoked_and_its_sessions_with_it(keys: KeyStore) -> None:
+    clock = keys._clock
+    assert isinstance(clock, Clock)
+    _, short = keys.create("ann", lives_seconds=60)
+    row, long = keys.create("ann")
+    token = keys.begin_session(long)
+    assert token is not None
+    assert keys.session_caller(token) == keys.caller(long)
+    clock.now += 61
+    assert keys.caller(short) is None
+    assert keys.begin_session(short) is None
+    assert keys.session_caller(token) is not None
+    keys.revoke(row.id)
+    assert keys.caller(long) is None
+    assert keys.session_caller(token) is None
+    with pytest.raises(Conflict, match="was revoked before"):
+        keys.revoke(row.id)
+    with pytest.raises(NotFound, match="vitrine keys list"):
+        keys.revoke("key-none")
+    assert keys.exist(), "a service does not open itself because the last key was revoked"
+
+
+def test_a_session_ends_by_time_and_by_logging_out(keys: KeyStore) -> None:
+    _, key = keys.create("ann")
+    first, second = keys.begin_session(key), keys.begin_session(key)
+    assert first is not None
+    assert second is not None
+    keys.end_session(first)
+    assert keys.session_caller(first) is None
+    assert keys.session_caller(second) is not None
+    keys._clock.now += 13 * 3600  # type: ignore[attr-defined]
+    assert keys.session_caller(second) is None
+
+
+def test_the_first_key_is_made_once(keys: KeyStore) -> None:
+    key = keys.create_first("admin")
+    assert key is not None
+    assert keys.caller(key) is not None
+    assert keys.create_first("admin") is None
+
+
+@pytest.mark.parametrize(
+    ("owner", "scopes", "seconds", "words"),
+    [
+        ("", ["infer"], None, "choose 1 to 64 printable"),
+        ("x" * 65, ["infer"], None, "choose 1 to 64 printable"),
+        ("a\nb", ["infer"], None, "choose 1 to 64 printable"),
+        ("ann", ["root"], None, r"\['root'\] are not known; choose some of infer, train"),
+        ("ann", [], None, "choose some of infer, train"),
+        ("ann", ["infer"], 0, "choose a time above 0"),
+    ],
+)
+def test_odd_keys_are_refused(keys: KeyStore, owner: str, scopes: list[str], seconds: float | None, words: str) -> None:
+    with pytest.raises(InvalidRequest, match=words):
+        keys.create(owner, scopes, seconds)
+    assert not keys.exist()
+
+
+def test_without_keys_only_loopback_is_served(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    check_exposure(settings, "127.0.0.1")
+    with pytest.raises(InvalidRequest, match=r"--host 0.0.0.0 would let everyone in.*vitrine keys create"):
+        check_exposure(settings, "0.0.0.0")
+    check_exposure(Settings(home=tmp_path, first_key_owner="admin"), "0.0.0.0")
+    store = KeyStore(settings.database_url)
+    store.create("ann")
+    store.close()
+    check_exposure(settings, "0.0.0.0")
+
+
+# ---- whose turn it is
+
+
+def waits(*jobs: tuple[str, str, int]) -> list[Waiting]:
+    return [Waiting(name, owner, priority, float(at)) for at, (name, owner, priority) in enumerate(jobs)]
+
+
+def test_who_submits_many_jobs_delays_nobodys_first() -> None:
+    jobs = waits(("a1", "a", 0), ("a2", "a", 0), ("a3", "a", 0), ("b1", "b", 0), ("c1", "c", 0), ("b2", "b", 0))
+    assert in_turn(jobs, {}, {}) == ["a1", "b1", "c1", "a2", "b2", "a3"]
+    assert in_turn(jobs, {"a": 1}, {"a": 9.0}) == ["b1", "c1", "b2", "a1", "a2", "a3"]
+    assert in_turn(jobs, {}, {"a": 9.0, "c": 5.0, "b": None}) == ["b1", "c1", "a1", "b2", "a2", "a3"]
+
+
+def test_priority_comes_before_fairness_and_age_within_an_owner() -> None:
+    jobs = waits(("a1", "a", 0), ("b1", "b", -100), ("a2", "a", 5), ("a3", "a", 0))
+    assert in_turn(jobs, {"a": 3}, {"a": 9.0}) == ["a2", "a1", "a3", "b1"]
+    assert in_turn([], {}, {}) == []
+
+
+def test_the_store_serves_owners_in_turn_and_tells_each_its_place(database_url: str) -> None:
+    store = JobStore(database_url, Clock())
+    made: dict[str, list[str]] = {"a": [], "b": []}
+    for owner in "aaab":
+        own = store.of(owner)
+        file_id = new_id("file")
+        own.add_file(file_id, "rows.jsonl", 10, "fine-tune")
+        store.set_file_checked(file_id, [], [], ["x", "y"], 10)
+        job = Job(id=new_id("ftjob"), model="m", training_file=file_id, seed=0, hyperparameters={}, priority=0)
+        made[owner].append(own.create_job(job, 100, None).id)
+    a, b = made["a"], made["b"]
+    assert store.of("b").turns() == {a[0]: 1, b[0]: 2, a[1]: 3, a[2]: 4}
+    order = []
+    while (job := store.claim_job("w", 60)) is not None:
+        order.append(job.id)
+        store.succeed(job.id, "w", f"ft:{job.id}", {}, 1)
+    assert order == [a[0], b[0], a[1], a[2]]
+    seconds = store.usual_seconds()
+    assert seconds is not None
+    assert 0 < seconds < 1
+    store.close()
+
+
+# ---- over HTTP
+
+
+def test_no_key_no_answer_and_the_clients_own_error(house: House) -> None:
+    for headers in (
+        {},
+        {"authorization": "Bearer vt-wrong"},
+        {"authorization": "Basic eDp5"},
+        {"authorization": "Bearer "},
+    ):
+        answer = house.ask("GET", "/v1/models", headers)
+        assert answer.status_code == 401
+        assert answer.headers["www-authenticate"] == "Bearer"
+        error = answer.json()["error"]
+        assert (error["type"], error["code"]) == ("invalid_request_error", "invalid_api_key")
+        assert "x-request-id" in answer.headers
+    for path in ("/livez", "/", "/docs", "/metrics", "/ui/main.js"):
+        assert house.ask("GET", path, {}).status_code == 200, path
+
+
+def test_every_owner_sees_their_own_and_the_bases(house: House) -> None:
+    def ids(path: str, headers: dict[str, str]) -> list[str]:
+        return [item["id"] for item in house.ask("GET", path, headers).json()["data"]]
+
+    assert ids("/v1/files", house.ann) == [house.file]
+    assert ids("/v1/files", house.bob) == []
+    assert ids("/v1/fine_tuning/jobs", house.ann) == [house.job]
+    assert ids("/v1/fine_tuning/jobs", house.bob) == []
+    assert set(ids("/v1/models", house.ann)) == {*(f"ft:tiny:vitrine:mood:{number}" for number in (1, 2, 3)), "tiny"}
+    for path in ("/v1/aliases", "/v1/webhook_endpoints"):
+        assert len(ids(path, house.ann)) == 1
+        assert ids(path, house.bob) == []
+    assert ids("/v1/models", house.bob) == ["tiny"]
+    assert house.ask("GET", "/v1/whoami", house.reader).json() == {
+        "object": "caller", "owner": "ann", "scopes": ["infer"], "key_id": house.reader_id,
+    }  # fmt: skip
+
+
+def by_id(house: House) -> dict[tuple[str, str], tuple[str, dict[str, Any]]]:
+    """Each route that takes an id -> what stands for it, and a body."""
+    file, job, model, hook = house.file, house.job, house.model, house.webhook
+    jobs = "/v1/fine_tuning/jobs/{job_id}"
+    text = {"model": model, "input": "red cat"}
+    return {
+        ("GET", "/v1/files/{file_id}"): (file, {}),
+        ("GET", "/v1/files/{file_id}/content"): (file, {}),
+        ("GET", "/v1/files/{file_id}/report"): (file, {}),
+        ("DELETE", "/v1/files/{file_id}"): (file, {}),
+        ("GET", jobs): (job, {}),
+        ("GET", f"{jobs}/events"): (job, {}),
+        ("GET", f"{jobs}/checkpoints"): (job, {}),
+        ("POST", f"{jobs}/cancel"): (job, {}),
+        ("POST", f"{jobs}/pause"): (job, {}),
+        ("POST", f"{jobs}/resume"): (job, {}),
+        ("GET", "/v1/models/{model_id:path}"): (model, {}),
+        ("GET", "/v1/models/{model_id:path}/diagram"): (model, {}),
+        ("DELETE", "/v1/models/{model_id:path}"): (model, {}),
+        ("POST", "/v1/models/{model_id:path}/promote"): (model, {"json": {"alias": "mine"}}),
+        ("POST", "/v1/models/{alias}/rollback"): ("moods", {}),
+        ("DELETE", "/v1/aliases/{alias}"): ("moods", {}),
+        ("GET", "/v1/webhook_endpoints/{endpoint_id}"): (hook, {}),
+        ("POST", "/v1/webhook_endpoints/{endpoint_id}"): (hook, {"json": {"name": "other"}}),
+        ("DELETE", "/v1/webhook_endpoints/{endpoint_id}"): (hook, {}),
+        ("POST", "/v1/webhook_endpoints/{endpoint_id}/rotate_secret"): (hook, {}),
+        ("POST", "/v1/webhook_endpoints/{endpoint_id}/test"): (
+            hook,
+            {"json": {"event_type": "fine_tuning.job.failed"}},
+        ),
+        ("POST", "/v1/classify"): (model, {"json": text}),
+        ("POST", "/v1/embeddings"): (model, {"json": text}),
+        ("POST", "/v1/tag"): (model, {"json": text}),
+        ("POST", "/v1/fill-mask"): (model, {"json": text}),
+        ("POST", "/v1/tokenize"): (model, {"json": text}),
+        ("POST", "/v1/attention"): (model, {"json": text}),
+        ("GET", "/v1/attention"): (model, {"params": text}),
+        ("POST", "/v1/completions"): (model, {"json": {"model": model, "prompt": "red"}}),
+    }
+
+
+OTHER_IDS = [  # where an id stands in a query or a body beside those above: method, path, options with ID in them
+    ("GET", "/v1/files", {"params": {"after": "FILE"}}),
+    ("GET", "/v1/fine_tuning/jobs", {"params": {"after": "JOB"}}),
+    ("GET", "/v1/webhook_endpoints", {"params": {"after": "WEBHOOK"}}),
+    ("POST", "/v1/fine_tuning/jobs", {"json": {"model": "tiny", "training_file": "FILE"}}),
+    ("POST", "/v1/fine_tuning/jobs", {"json": {"model": "tiny", "training_file": "FILE", "validation_file": "FILE"}}),
+    ("POST", "/v1/fine_tuning/jobs", {"json": {"model": "MODEL", "training_file": "FILE"}}),
+]
+
+
+def without_ids(text: str) -> str:
+    text = text.replace("'moods'", "ID").replace("'others'", "ID")
+    return re.sub(r"(file|ftjob|ft|req|ftevent|we)[-:][-:\w.]+", "ID", text)
+
+
+def test_on_every_route_the_things_of_others_are_as_if_they_were_not_there(house: House) -> None:
+    """What Bob is told of Ann's is, word for word, what he is told of a thing that never was."""
+    table = by_id(house)
+    with_id = {
+        (method, route.path)
+        for route in house.app.routes
+        if isinstance(route, APIRoute) and route.path.startswith("/v1/")
+        for method in route.methods
+        if "{" in route.path or (method == "POST" and "model" in str(route.body_field and route.body_field.field_info.annotation.model_fields))
+    }  # fmt: skip
+    assert {item for item in with_id if item != ("POST", "/v1/fine_tuning/jobs")} <= table.keys()
+    strangers = {house.file: "file-" + "0" * 24, house.job: "ftjob-" + "0" * 24, house.model: "ft:tiny:vitrine:none:0"}
+    strangers |= {house.webhook: "we-" + "0" * 24, "moods": "others"}
+    for (method, path), (own, options) in table.items():
+        answers = []
+        for name in (own, strangers[own]):
+            filled = re.sub(r"\{\w+(:path)?\}", name, path)
+            given = json.loads(json.dumps(options).replace(own, name))
+            answers.append(house.ask(method, filled, house.bob, **given))
+        theirs, none = answers
+        assert theirs.status_code == none.status_code == 404, (method, path, theirs.text)
+        assert without_ids(theirs.text) == without_ids(none.text), (method, path)
+        assert "ann" not in theirs.text
+    for method, path, options in OTHER_IDS:
+        answers = []
+        for names in (list(strangers), list(strangers.values())):
+            given = json.dumps(options)
+            for word, name in zip(("FILE", "JOB", "MODEL", "WEBHOOK"), names, strict=False):
+                given = given.replace(word, name)
+            answers.append(house.ask(method, path, house.bob, **json.loads(given)))
+        theirs, none = answers
+        assert theirs.status_code == none.status_code == 404, (method, path, theirs.text)
+        assert without_ids(theirs.text) == without_ids(none.text)
+    for path in (f"/v1/files/{house.file}", f"/v1/fine_tuning/jobs/{house.job}", f"/v1/models/{house.model}"):
+        assert house.ask("GET", path, house.ann).status_code == 200, "and Ann still has them"
+    assert house.ask("GET", f"/v1/fine_tuning/jobs/{house.job}", house.ann).json()["status"] == "validating_files"
+    assert house.ask("POST", "/v1/classify", house.ann, json={"model": house.model, "input": "red"}).status_code == 200
+    resident = house.ask("POST", "/v1/classify", house.bob, json={"model": house.model, "input": "red"})
+    assert resident.status_code == 404, "in memory or not"
+
+
+def test_a_key_that_may_only_ask_changes_nothing(house: House) -> None:
+    assert (
+        house.ask("POST", "/v1/classify", house.reader, json={"model": house.model, "input": "red"}).status_code == 200
+    )
+    assert house.ask("GET", f"/v1/files/{house.file}", house.reader).status_code == 200
+    for method, path in (
+        ("DELETE", f"/v1/files/{house.file}"),
+        ("POST", f"/v1/fine_tuning/jobs/{house.job}/cancel"),
+        ("DELETE", f"/v1/models/{house.model}"),
+        ("POST", "/v1/files"),
+    ):
+        answer = house.ask(method, path, house.reader)
+        assert answer.status_code == 403, path
+        assert "lacks the scope 'train'; it has infer" in answer.json()["error"]["message"]
+        assert answer.json()["error"]["code"] == "insufficient_permissions"
+
+
+# ---- a browser
+
+
+def key_of(headers: dict[str, str]) -> str:
+    return headers["authorization"].removeprefix("Bearer ")
+
+
+def test_a_browser_logs_in_and_out_with_a_cookie_no_script_reads(house: House) -> None:
+    client = house.client
+    assert client.post("/login", json={"key": "vt-wrong"}).status_code == 401
+    answer = client.post("/login", json={"key": key_of(house.ann)})
+    assert answer.status_code == 204
+    cookie = answer.headers["set-cookie"]
+    assert "HttpOnly" in cookie
+    assert "SameSite=strict" in cookie
+    assert key_of(house.ann) not in cookie
+    assert client.get("/v1/whoami").json()["owner"] == "ann"
+    assert client.get(f"/v1/files/{house.file}/content").status_code == 200
+    here = {"origin": "http://localhost"}
+    for headers in ({}, {"origin": "http://localhost:8080"}, {"origin": "null"}):
+        answer = client.post(f"/v1/fine_tuning/jobs/{house.job}/pause", headers=headers)
+        assert answer.status_code == 403, headers
+        assert "is not this service" in answer.text or "is not allowed" in answer.text
+    assert client.post(f"/v1/fine_tuning/jobs/{house.job}/pause", headers=here).json()["status"] == "paused"
+    assert client.post(f"/v1/fine_tuning/jobs/{house.job}/resume", headers=here).status_code == 200
+    token = client.cookies["vitrine_session"]
+    assert client.post("/logout").status_code == 204
+    assert "vitrine_session" not in client.cookies
+    stolen = client.get("/v1/whoami", headers={"cookie": f"vitrine_session={token}"})
+    assert stolen.status_code == 401, "the session is over, not only forgotten by the browser"
+
+
+def test_what_was_changed_and_who_was_refused_is_in_the_audit_log(house: House) -> None:
+    before = len(house.settings.audit_log.read_text().splitlines())
+    refused = house.ask("DELETE", f"/v1/files/{house.file}", house.reader)
+    unknown = house.ask("GET", "/v1/models", {"authorization": "Bearer vt-wrong"})
+    missed = house.ask("DELETE", "/v1/files/file-none", house.ann)
+    house.ask("GET", "/v1/models", house.ann)
+    house.ask("POST", "/v1/tokenize", house.ann, json={"model": "tiny", "input": "a private text"})
+    text = house.settings.audit_log.read_text()
+    lines = [json.loads(line) for line in text.splitlines()[before:]]
+    assert [(line["owner"], line["method"], line["status"]) for line in lines] == [
+        (None, "DELETE", 403), (None, "GET", 401), ("ann", "DELETE", 404),
+    ]  # fmt: skip
+    assert [line["request"] for line in lines] == [one.headers["x-request-id"] for one in (refused, unknown, missed)]
+    assert "private text" not in text
+    assert key_of(house.ann) not in text
+    assert house.settings.audit_log.stat().st_mode & 0o077 == 0
+
+
+# ---- limits
+
+
+def test_an_owner_over_the_rate_or_the_room_is_told_so_and_others_are_not(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path / "home", run_worker=False, requests_per_minute=5, max_owner_bytes=100)
+    store = KeyStore(settings.database_url)
+    headers = [{"authorization": f"Bearer {store.create(owner)[1]}"} for owner in ("ann", "bob")]
+    store.close()
+    _, gate = create_app(settings)
+    with TestClient(gate, base_url="http://localhost") as client:
+        sizes = []
+        for size in (60, 60, 30):
+            upload = {"file": ("rows.jsonl", io.BytesIO(b"x" * size)), "purpose": (None, "fine-tune")}
+            sizes.append(client.post("/v1/files", headers=headers[0], files=upload))
+        assert [answer.status_code for answer in sizes] == [200, 413, 200]
+        assert "has files of 60 bytes, 60 more would pass the limit of 100; delete some" in sizes[1].text
+        assert len(list(settings.files.glob("file-*"))) == 2
+        answers = [client.get("/v1/models", headers=headers[0]) for _ in range(3)]
+        assert [answer.status_code for answer in answers] == [200, 200, 429]
+        assert int(answers[2].headers["retry-after"]) in range(1, 14)
+        assert answers[2].json()["error"]["code"] == "rate_limit_exceeded"
+        assert client.get("/v1/models", headers=headers[1]).status_code == 200
+
+
+def test_an_open_service_answers_its_own_machine_alone(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path / "home", run_worker=False, allowed_hosts="*")
+    for address, status in (("127.0.0.1", 200), ("[::1]", 200), ("192.168.1.7", 403), ("[fd00::7]", 403)):
+        _, gate = create_app(settings)
+        with TestClient(gate, base_url=f"http://{address}") as client:
+            answer = client.get("/v1/models")
+            assert answer.status_code == status, address
+            assert status == 200 or "VITRINE_FIRST_KEY_OWNER=NAME" in answer.text
+
+
+def test_a_container_shows_its_first_key_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = Settings(home=tmp_path / "home", run_worker=False, first_key_owner="admin")
+    for shown in (True, False):
+        _, gate = create_app(settings)
+        with TestClient(gate, base_url="http://192.168.1.7", headers={"host": "localhost"}) as client:
+            found = re.search(r"API key of admin, shown this once: (vt-\S+)", capsys.readouterr().out)
+            assert bool(found) == shown
+            if found:
+                key = found[1]
+            assert client.get("/v1/models").status_code == 401
+            assert client.get("/v1/models", headers={"authorization": f"Bearer {key}"}).status_code == 200
+
+
+def test_a_database_of_a_time_before_owners_belongs_to_the_local_one(tmp_path: Path) -> None:
+    url = sqlite_url(tmp_path / "old.sqlite")
+    store = JobStore(url)
+    store.add_file("file-1", "a", 1, "fine-tune")
+    with store._database.write() as session:
+        session.connection().exec_driver_sql("DROP INDEX ix_files_owner")
+        session.connection().exec_driver_sql("ALTER TABLE files DROP COLUMN owner")
+    store.close()
+    again = JobStore(url)
+    assert again.of("local").file("file-1").owner == "local"
+    with pytest.raises(NotFound):
+        again.of("ann").file("file-1")
+    again.close()

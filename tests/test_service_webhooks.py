@@ -1,0 +1,260 @@
+"""Webhooks: signed as the client checks them, repeated until taken, told of what happened and of nothing else, and never
+sent into a private network unless that is allowed."""
+
+import itertools
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+from service.errors import InvalidRequest, NotFound, Unreachable
+from service.ids import new_id
+from service.jobs.announce import EVENT_TYPES
+from service.jobs.store import JobStore
+from service.jobs.tables import Job
+from service.webhooks import BACK_OFF_SECONDS, WebhookStore, _address, check_url, deliver_once
+from tests.house import House, house
+from tests.test_service_jobs_store import Clock
+
+__all__ = ["house"]  # a fixture
+
+
+class Listener:
+    """A real web server on loopback that keeps what it is sent; `answers` are its statuses, the last one for ever."""
+
+    def __init__(self) -> None:
+        self.received: list[tuple[dict[str, str], bytes]] = []
+        self.answers = [200]
+        listener = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"]))
+                listener.received.append(({name.lower(): value for name, value in self.headers.items()}, body))
+                status = listener.answers.pop(0) if len(listener.answers) > 1 else listener.answers[0]
+                self.send_response(status)
+                if status in (301, 307):
+                    self.send_header("location", listener.url + "/elsewhere")
+                self.send_header("content-length", "0")
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://localhost:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def listener() -> Iterator[Listener]:
+    made = Listener()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def stores(database_url: str) -> Iterator[tuple[JobStore, WebhookStore]]:
+    clock = Clock()
+    clock.now = __import__("time").time()  # signatures have a date that the client looks at
+    jobs, hooks = JobStore(database_url, clock), WebhookStore(database_url, clock)
+    yield jobs, hooks
+    jobs.close()
+    hooks.close()
+
+
+def add_job(store: JobStore, owner: str = "ann") -> str:
+    file_id = new_id("file")
+    own = store.of(owner)
+    own.add_file(file_id, "rows.jsonl", 10, "fine-tune")
+    store.set_file_checked(file_id, [], [], ["a", "b"], 10)
+    job = Job(id=new_id("ftjob"), model="m", training_file=file_id, seed=0, hyperparameters={}, priority=0)
+    return own.create_job(job, 100, None).id
+
+
+def test_each_end_of_a_job_is_told_and_the_clients_own_check_accepts_it(
+    stores: tuple[JobStore, WebhookStore], listener: Listener
+) -> None:
+    jobs, hooks = stores
+    endpoint = hooks.create("ann", "all", listener.url + "/hook?x=1", EVENT_TYPES)
+    hooks.create("bob", "not his", listener.url, EVENT_TYPES)
+    ended = [add_job(jobs) for _ in range(3)]
+    for _ in ended[:2]:
+        jobs.claim_job("w", 60)
+    jobs.succeed(ended[0], "w", "ft:m", {}, 1)
+    jobs.fail(ended[1], "w", "x", "y")
+    jobs.cancel_job(ended[2])
+    assert not jobs.fail(ended[0], "w", "x", "y"), "no second end"
+    while deliver_once(hooks, private_allowed=True):
+        pass
+    client = openai.OpenAI(api_key="none", webhook_secret=endpoint.secret)
+    told = [client.webhooks.unwrap(body, headers) for headers, body in listener.received]
+    assert [(event.type, event.data.id) for event in told] == [  # type: ignore[union-attr]
+        (f"fine_tuning.job.{state}", job_id)
+        for state, job_id in zip(("succeeded", "failed", "cancelled"), ended, strict=True)
+    ]
+    assert len({event.id for event in told}) == 3
+    assert listener.received[0][0]["host"] == listener.url.removeprefix("http://")
+    headers, body = listener.received[0]
+    with pytest.raises(openai.InvalidWebhookSignatureError):
+        client.webhooks.unwrap(body.replace(b"succeeded", b"cancelled"), headers)
+    with pytest.raises(openai.InvalidWebhookSignatureError):
+        client.webhooks.unwrap(body, headers, secret="whsec_AAAA")
+
+
+def test_a_delivery_is_repeated_with_longer_and_longer_waits_and_then_given_up(
+    stores: tuple[JobStore, WebhookStore], listener: Listener
+) -> None:
+    jobs, hooks = stores
+    clock = hooks.clock
+    assert isinstance(clock, Clock)
+    hooks.create("ann", "all", listener.url, ["fine_tuning.job.cancelled"])
+    jobs.cancel_job(add_job(jobs))
+    listener.answers = [500, 429, 200]
+    for wait in BACK_OFF_SECONDS[:2]:
+        assert deliver_once(hooks, True)
+        assert not deliver_once(hooks, True), "not again at once"
+        clock.now += wait - 1
+        assert not deliver_once(hooks, True)
+        clock.now += 2
+    assert deliver_once(hooks, True)
+    clock.now += 10 * 86_400
+    assert not deliver_once(hooks, True), "taken"
+    assert len({headers["webhook-id"] for headers, _ in listener.received}) == 1, (
+        "the same event, so that it counts once"
+    )
+    assert len(listener.received) == 3
+    listener.received.clear()
+    listener.answers = [503]
+    jobs.cancel_job(add_job(jobs))
+    for attempt in itertools.count():
+        if not deliver_once(hooks, True):
+            break
+        clock.now += 2 * 86_400
+        assert attempt < 20
+    assert len(listener.received) == len(BACK_OFF_SECONDS) + 1
+
+
+def test_an_attempt_that_a_killed_worker_never_ended_is_made_again_and_not_by_two_at_once(
+    stores: tuple[JobStore, WebhookStore], listener: Listener
+) -> None:
+    jobs, hooks = stores
+    hooks.create("ann", "all", listener.url, EVENT_TYPES)
+    jobs.cancel_job(add_job(jobs))
+    assert hooks.take_due(30) is not None
+    assert hooks.take_due(30) is None
+    hooks.clock.now += 31  # type: ignore[attr-defined]
+    assert deliver_once(hooks, True)
+    assert len(listener.received) == 1
+
+
+def test_a_private_address_is_called_only_when_that_is_allowed(
+    stores: tuple[JobStore, WebhookStore], listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs, hooks = stores
+    hooks.create("ann", "inside", listener.url, EVENT_TYPES)
+    jobs.cancel_job(add_job(jobs))
+    assert deliver_once(hooks, private_allowed=False)
+    assert listener.received == []
+    private = [
+        "127.0.0.1", "10.1.2.3", "192.168.0.1", "172.16.0.1", "169.254.169.254", "0.0.0.0", "100.64.0.1", "224.0.0.1",
+        "::1", "fe80::1", "fd00::1", "::ffff:10.0.0.1", "2002:7f00:1::",
+    ]  # fmt: skip
+    for address in private:
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 443))]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, found=found, **__: found)
+        with pytest.raises(Unreachable, match="a private address; VITRINE_WEBHOOK_PRIVATE=true allows"):
+            _address("hook.example", 443, False)
+    mixed = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (one, 443)) for one in ("93.184.216.34", "10.0.0.1")]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: mixed)
+    with pytest.raises(Unreachable):
+        _address("hook.example", 443, False)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: mixed[:1])
+    assert _address("hook.example", 443, False) == "93.184.216.34"
+
+
+def test_a_redirect_is_not_followed(stores: tuple[JobStore, WebhookStore], listener: Listener) -> None:
+    jobs, hooks = stores
+    hooks.create("ann", "moved", listener.url, EVENT_TYPES)
+    jobs.cancel_job(add_job(jobs))
+    listener.answers = [307]
+    assert deliver_once(hooks, True)
+    assert len(listener.received) == 1
+
+
+@pytest.mark.parametrize("url", ["", "example.com/hook", "ftp://example.com", "https://", "https://me@example.com/", "https://example.com:99999/", "file:///etc/passwd", "https://[::1", "https://e.com/" + "x" * 2000])  # fmt: skip
+def test_what_is_no_address_is_refused(url: str) -> None:
+    with pytest.raises(InvalidRequest, match="send an http"):
+        check_url(url)
+
+
+def test_a_new_secret_and_for_a_day_the_old_one(stores: tuple[JobStore, WebhookStore], listener: Listener) -> None:
+    jobs, hooks = stores
+    first = hooks.create("ann", "all", listener.url, EVENT_TYPES)
+    old = first.secret
+    new = hooks.rotate_secret("ann", first.id, keep_old=True).secret
+    assert new != old
+    client = openai.OpenAI(api_key="none")
+
+    def good(secret: str) -> bool:
+        headers, body = listener.received[-1]
+        try:
+            client.webhooks.unwrap(body, headers | {"webhook-timestamp": headers["webhook-timestamp"]}, secret=secret)
+        except (openai.InvalidWebhookSignatureError, ValueError):
+            return False
+        return True
+
+    jobs.cancel_job(add_job(jobs))
+    assert deliver_once(hooks, True)
+    assert (good(new), good(old)) == (True, True)
+    newest = hooks.rotate_secret("ann", first.id, keep_old=False).secret
+    jobs.cancel_job(add_job(jobs))
+    assert deliver_once(hooks, True)
+    assert (good(newest), good(new)) == (True, False)
+
+
+# ---- over HTTP, by the client
+
+
+def test_the_client_makes_lists_changes_tests_and_deletes_endpoints(house: House, listener: Listener) -> None:
+    def ask(method: str, path: str = "", **options: Any) -> Any:
+        return house.ask(method, f"/v1/webhook_endpoints{path}", house.ann, **options)
+
+    body = {"name": "here", "url": listener.url, "event_types": ["fine_tuning.job.failed"]}
+    made = ask("POST", json=body).json()
+    assert made["signing_secret"].startswith("whsec_")
+    assert made["signing_secret_hint"] == f"whsec_...{made['signing_secret'][-4:]}"
+    shown = ask("GET", f"/{made['id']}").json()
+    assert "signing_secret" not in shown
+    assert shown["object"] == "webhook_endpoint"
+    assert ask("POST", f"/{made['id']}", json={"name": "there"}).json()["name"] == "there"
+    assert ask("GET", "?limit=1").json()["has_more"]
+    refused = ask("POST", f"/{made['id']}/test", json={"event_type": "fine_tuning.job.failed"})
+    assert refused.status_code == 424
+    assert "VITRINE_WEBHOOK_PRIVATE" in refused.json()["error"]["message"]
+    assert ask("POST", json=body | {"event_types": ["response.completed"]}).status_code == 400
+    assert ask("POST", json=body | {"url": "nonsense"}).status_code == 400
+    assert ask("DELETE", f"/{made['id']}").json()["deleted"]
+    assert ask("GET", f"/{made['id']}").status_code == 404
+
+
+def test_an_owner_has_so_many_endpoints_and_no_more(tmp_path: Path) -> None:
+    hooks = WebhookStore(f"sqlite:///{tmp_path}/store.sqlite")
+    for number in range(20):
+        hooks.create("ann", str(number), "https://example.com", EVENT_TYPES)
+    with pytest.raises(InvalidRequest, match="the limit is 20; delete some"):
+        hooks.create("ann", "more", "https://example.com", EVENT_TYPES)
+    with pytest.raises(NotFound):
+        hooks.get("bob", hooks.endpoints("ann", None, 1)[0][0].id)
+    assert json.dumps([one.id for one in hooks.endpoints("ann", None, 50)[0]])
+    hooks.close()
