@@ -11,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: serve test check format load bento setup clean chinese-encoder bench-finetune
+.PHONY: serve test check format load bento setup clean chaos chinese-encoder bench-finetune
 
 serve: $(VENV)/serve.done  ## install, fetch the base model, start at http://localhost:3000
 	@$(BIN)/vitrine setup
@@ -36,6 +36,9 @@ format: $(VENV)/test.done
 load: $(VENV)/test.done  ## bounded load test against a running service
 	$(BIN)/locust --headless --locustfile tests/load/locustfile.py --host http://localhost:$(PORT) \
 	  --users $(LOAD_USERS) --spawn-rate 4 --run-time $(LOAD_SECONDS)s --only-summary
+
+chaos: $(VENV)/test.done  ## 200 random kills of service and workers; nothing may be lost (half an hour)
+	$(BIN)/python -m tests.chaos
 
 chinese-encoder: $(VENV)/serve.done  ## pre-train the Chinese encoder and put it into the store (half an hour on two cores)
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/vitrine pretrain chinese-encoder
@@ -65,5 +68,6 @@ $(VENV)/serve.done: pyproject.toml constraints.txt
 
 $(VENV)/test.done: $(VENV)/serve.done
 	$(INSTALL) --no-build-isolation --editable '.[test,check]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(VENV)/openai-2 -r tests/openai-2.txt
 	sh tests/install_tools.sh
 	touch $@

@@ -17,6 +17,8 @@ from model.capability import has_bfloat16
 from service.aliases import AliasStore, Names
 from service.audit import AuditLog
 from service.auth import Auth
+from service.batches import BatchStore
+from service.bulk import BulkWorker
 from service.context import Parts
 from service.engine.engine import Engine
 from service.errors import (
@@ -29,6 +31,7 @@ from service.errors import (
     headers_of,
     status_of,
 )
+from service.faults import told_of_values
 from service.files import FileStorage
 from service.gate import Gate
 from service.jobs.store import JobStore
@@ -36,7 +39,7 @@ from service.jobs.supervisor import Supervisor
 from service.keys import KeyStore
 from service.metrics import Metrics
 from service.registry import ModelStore, Registry, pick_device
-from service.routes import completions, explain, files, inference, jobs, models, session, system, webhooks
+from service.routes import batches, completions, explain, files, inference, jobs, models, session, system, webhooks
 from service.schemas import ErrorBody
 from service.settings import Settings
 from service.webhooks import WebhookStore
@@ -58,7 +61,7 @@ def create_app(settings: Settings) -> tuple[FastAPI, ASGIApp]:
         lifespan=lambda _: _lifespan(parts),
     )
     app.state.parts = parts
-    for module in (inference, completions, explain, files, jobs, models, webhooks):
+    for module in (inference, completions, explain, files, jobs, models, batches, webhooks):
         app.include_router(module.router, responses=ERROR_RESPONSES)
     app.include_router(models.aliases_router, responses=ERROR_RESPONSES)
     app.include_router(session.router)
@@ -68,7 +71,7 @@ def create_app(settings: Settings) -> tuple[FastAPI, ASGIApp]:
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(ValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
-    for module in (inference, completions, explain, files, jobs, models, webhooks, session, system):
+    for module in (inference, completions, explain, files, jobs, models, batches, webhooks, session, system):
         for route in module.router.routes:
             for method in sorted(route.methods or ()) if isinstance(route, APIRoute) else ():
                 parts.metrics.preset_route(route.path, method)
@@ -83,7 +86,7 @@ def build_parts(settings: Settings) -> Parts:
     device = pick_device(settings.device)
     bfloat16 = has_bfloat16(device) if settings.dtype == "auto" else settings.dtype == "bfloat16"
     store = ModelStore(settings.bentoml_home)
-    registry = Registry(store, metrics, device, bfloat16, settings.max_resident_models)
+    registry = Registry(store, metrics, device, bfloat16, settings.max_resident_models, settings.max_resident_bytes)
     engine = Engine(
         metrics,
         settings.max_queue_tokens,
@@ -95,7 +98,7 @@ def build_parts(settings: Settings) -> Parts:
     url = settings.database_url
     return Parts(
         settings, metrics, registry, engine, JobStore(url), FileStorage(settings.files), KeyStore(url),
-        Names(AliasStore(url)), WebhookStore(url),
+        Names(AliasStore(url)), WebhookStore(url), BatchStore(url),
     )  # fmt: skip
 
 
@@ -109,13 +112,13 @@ async def _lifespan(parts: Parts) -> AsyncIterator[None]:
     supervisor = Supervisor(parts.settings.home.absolute()) if parts.settings.run_worker else None
     if supervisor is not None:
         supervisor.start()
-    prewarm = asyncio.create_task(_prewarm(parts))
+    beside = [asyncio.create_task(_prewarm(parts)), asyncio.create_task(BulkWorker(parts, batches.ROUTES).run())]
     try:
         yield
     finally:
-        prewarm.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await prewarm
+        for task in beside:
+            task.cancel()
+        await asyncio.gather(*beside, return_exceptions=True)
         if supervisor is not None:
             await asyncio.to_thread(supervisor.stop)
         await asyncio.to_thread(parts.engine.stop)
@@ -123,6 +126,7 @@ async def _lifespan(parts: Parts) -> AsyncIterator[None]:
         parts.keys.close()
         parts.names.store.close()
         parts.webhooks.close()
+        parts.batches.close()
 
 
 async def _prewarm(parts: Parts) -> None:
@@ -153,20 +157,9 @@ async def _service_error(_: Request, error: Exception) -> JSONResponse:
 
 
 async def _validation_error(_: Request, error: Exception) -> JSONResponse:
-    """Pydantic's findings as one 400: which field, what came, what is wanted."""
+    """Pydantic's findings as one 400."""
     assert isinstance(error, RequestValidationError | ValidationError)
-    found = error.errors()
-    messages = []
-    for item in found[:10]:
-        path = ".".join(str(part) for part in item["loc"] if part not in ("body", "query", "path"))
-        message = str(item["msg"]).removeprefix("Value error, ")
-        given = (
-            "" if item["type"] in ("missing", "json_invalid", "value_error") else f" (got {item.get('input')!r:.80})"
-        )
-        messages.append(f"{path}: {message}{given}" if path else f"the body: {message}{given}")
-    location = [str(part) for part in found[0]["loc"] if part not in ("body", "query", "path")]
-    param = location[0] if location and found[0]["type"] != "json_invalid" else None
-    return await _service_error(_, InvalidRequest("; ".join(messages), param))
+    return await _service_error(_, told_of_values(error.errors()))
 
 
 async def _http_error(request: Request, error: Exception) -> JSONResponse:

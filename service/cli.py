@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from model.weights import WEIGHTS_FILE
-from service import data_cli, diagram_cli, evaluate_cli, keys_cli, models_cli
+from service import data_cli, diagram_cli, evaluate_cli, keys_cli, models_cli, remote_cli
 from service.errors import InvalidRequest, ServiceError
 from service.ids import new_id
 from service.jobs import worker
@@ -47,6 +47,7 @@ def main() -> None:
     evaluate_cli.add_commands(commands, settings)
     models_cli.add_commands(commands, settings)
     keys_cli.add_commands(commands, settings)
+    remote_cli.add_commands(commands)
     diagram_cli.add_commands(commands, settings)
     arguments = parser.parse_args()
     try:

@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from service.aliases import Names
+from service.batches import BatchStore
 from service.engine.engine import Engine
 from service.engine.runner import LoadedModel
 from service.errors import NotFound
@@ -33,6 +34,7 @@ class Parts:
     keys: KeyStore
     names: Names
     webhooks: WebhookStore
+    batches: BatchStore
 
     async def model(self, name: str, owner: str) -> LoadedModel:
         """The model that an id or an alias means, loaded. Raises NotFound."""

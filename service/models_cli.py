@@ -21,6 +21,7 @@ from model.lora import (
 )
 from model.tokenizer import Tokenizer
 from model.weights import is_model_folder, load_model, save_model
+from service import remote_cli
 from service.errors import NotFound
 from service.registry import ModelStore
 from service.settings import Settings
@@ -44,6 +45,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     give.add_argument("folder", type=Path, help="a new folder")
     give.add_argument("--layout", choices=sorted(LAYOUTS), help="default: the one that fits the model's shape")
     give.set_defaults(run=lambda a: print(export_model(a.model, a.folder, a.layout, settings)))
+    remote_cli.add_model_commands(actions)
     shown = actions.add_parser("list", help="the models in the store")
     shown.set_defaults(
         run=lambda _: print("\n".join(list_models(settings)) or "no model yet; see vitrine models import")

@@ -1,19 +1,26 @@
 """The models of the service: BentoML's model store on disk, the ones in use in memory.
 
-Any process finds a model that another one published: a name that is not in memory is looked up in the store.
+Any process finds a model that another one published: a name that is not in memory is looked up in the store. A model is
+there whole or not at all, whoever is killed when: it is made and deleted elsewhere on the same disk, and one rename
+brings it in or takes it out.
 """
 
 import asyncio
+import contextlib
+import os
 import shutil
+import tempfile
+import time
 import weakref
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import bentoml
 import torch
-from bentoml.exceptions import NotFound as BentoNotFound
+from bentoml.exceptions import BentoMLException
 from bentoml.models import Model as StoredModel
 
 from model.config import TransformerConfig
@@ -23,6 +30,9 @@ from service.engine.runner import LoadedModel, Operation, run
 from service.errors import Conflict, NotFound
 from service.jobs.tables import LOCAL_OWNER
 from service.metrics import Metrics
+
+MODEL_FILE = "model.yaml"  # of each version of a model in BentoML's store
+STAGING_SECONDS = 3600.0  # no copy takes longer
 
 
 @dataclass(frozen=True)
@@ -39,28 +49,47 @@ class ModelCard:
     metrics: dict[str, Any] | None
     adapter: bool  # a LoRA adapter, served over its base model
 
+    @property
+    def weights_bytes(self) -> int:
+        """On disk."""
+        return sum(path.stat().st_size for path in self.folder.glob("*.safetensors"))
+
 
 class ModelStore:
     """Our names over BentoML's store. Used by the service, the job worker and the command line."""
 
     def __init__(self, bentoml_home: Path) -> None:
-        from bentoml._internal.models import ModelStore as BentoModelStore  # the public API takes it as an argument
-
-        folder = bentoml_home / "models"
-        folder.mkdir(parents=True, exist_ok=True)
-        self._store = BentoModelStore(folder)
+        self._folder = bentoml_home / "models"
+        self._staging = bentoml_home / "staging"
+        for folder in (self._folder, self._staging):
+            folder.mkdir(parents=True, exist_ok=True)
 
     def publish(
         self, folder: Path, model_id: str, tag: str, base_model: str | None, metrics: dict[str, Any] | None,
         owner: str | None = None,
     ) -> None:  # fmt: skip
         """Copies a model folder into the store under `tag`; a second call with the same tag changes nothing."""
-        if self._get(tag) is not None:
+        from bentoml._internal.models import ModelStore as BentoModelStore  # the public API takes it as an argument
+
+        target = self._path(tag)
+        if (target / MODEL_FILE).is_file():
             return
         fields = {"vitrine_id": model_id, "base_model": base_model, "metrics": metrics, "owner": owner}
         metadata = {name: value for name, value in fields.items() if value is not None}  # BentoML refuses None
-        with bentoml.models.create(tag, metadata=metadata, _model_store=self._store) as stored:
-            shutil.copytree(folder, stored.path, dirs_exist_ok=True)
+        with self._aside() as aside:
+            with bentoml.models.create(tag, metadata=metadata, _model_store=BentoModelStore(aside)) as stored:
+                shutil.copytree(folder, stored.path, dirs_exist_ok=True)
+            target.parent.mkdir(exist_ok=True)
+            if target.exists():  # half a model, of an earlier version that was killed
+                target.rename(aside / "half")
+            try:
+                (aside / target.parent.name / target.name).rename(target)
+            except OSError:
+                if not (target / MODEL_FILE).is_file():  # else somebody was faster
+                    raise
+        latest = target.parent / f".latest.{os.getpid()}"  # BentoML's mark of what `name:latest` means
+        latest.write_text(target.name, encoding="utf-8")
+        latest.replace(target.parent / "latest")
 
     def replace(self, folder: Path, model_id: str, tag: str) -> None:
         """Publishes a base in the place of the one with this name, if any. The new one comes first, so that the name
@@ -70,14 +99,23 @@ class ModelStore:
             self._check_unneeded(model_id)
         self.publish(folder, model_id, tag, None, None)
         for card in old:
-            bentoml.models.delete(card.tag, _model_store=self._store)
+            self._remove(card.tag)
 
     def cards(self, owner: str | None = None) -> list[ModelCard]:
         """Every Vitrine model in the store that this owner may use (None: all), newest first."""
-        models = bentoml.models.list(_model_store=self._store)
+        models = self._models()
         newest_first = sorted(models, key=lambda model: (model.info.creation_time, str(model.tag)), reverse=True)
-        found = [card for model in newest_first if (card := self._card(model)) is not None]
-        return [card for card in found if owner is None or card.owner in (None, owner)]
+        found = []
+        for model in newest_first:
+            try:
+                card = self._card(model)
+            except (OSError, ValueError):
+                if (Path(model.path) / MODEL_FILE).is_file():  # else it was deleted at this very moment
+                    raise
+                continue
+            if card is not None and (owner is None or card.owner in (None, owner)):
+                found.append(card)
+        return found
 
     def bases(self) -> dict[str, Path]:
         """The folders of all models that were not tuned from another one, by id."""
@@ -96,17 +134,40 @@ class ModelStore:
         """Raises NotFound, and Conflict while adapters need the model."""
         tag = self.find(model_id).tag
         self._check_unneeded(model_id)
-        bentoml.models.delete(tag, _model_store=self._store)
+        self._remove(tag)
 
     def _check_unneeded(self, model_id: str) -> None:
         if adapters := [card.id for card in self.cards() if card.adapter and card.base_model == model_id]:
             raise Conflict(f"{model_id} is the base of the adapter {adapters[0]}; delete that first", "model")
 
-    def _get(self, tag: str) -> StoredModel | None:
-        try:
-            return bentoml.models.get(tag, _model_store=self._store)
-        except BentoNotFound:
-            return None
+    def _models(self) -> list[StoredModel]:
+        found = []
+        for path in self._folder.glob(f"*/*/{MODEL_FILE}"):
+            with contextlib.suppress(BentoMLException, OSError):  # deleted at this very moment
+                found.append(StoredModel.from_path(path.parent))
+        return found
+
+    def _remove(self, tag: str) -> None:
+        path = self._path(tag)
+        with self._aside() as aside, contextlib.suppress(FileNotFoundError):
+            path.rename(aside / path.name)
+        with contextlib.suppress(FileNotFoundError):
+            if (path.parent / "latest").read_text(encoding="utf-8").strip() == path.name:
+                (path.parent / "latest").unlink()  # BentoML finds the newest of the others by itself
+
+    def _path(self, tag: str) -> Path:
+        name, _, version = tag.partition(":")
+        return self._folder / name / version
+
+    @contextlib.contextmanager
+    def _aside(self) -> Iterator[Path]:
+        """A folder on the same disk; what killed processes left there goes."""
+        for left in self._staging.iterdir():
+            with contextlib.suppress(OSError):
+                if time.time() - left.stat().st_mtime > STAGING_SECONDS:
+                    shutil.rmtree(left, ignore_errors=True)
+        with tempfile.TemporaryDirectory(dir=self._staging) as folder:
+            yield Path(folder)
 
     @staticmethod
     def _card(model: StoredModel) -> ModelCard | None:
@@ -133,13 +194,22 @@ class Registry:
     """Models in memory, the least recently used dropped first. Loading is off the event loop and once a model."""
 
     def __init__(
-        self, store: ModelStore, metrics: Metrics, device: torch.device, bfloat16: bool, max_resident: int
+        self,
+        store: ModelStore,
+        metrics: Metrics,
+        device: torch.device,
+        bfloat16: bool,
+        max_resident: int,
+        max_bytes: int = 0,
     ) -> None:
+        """At most `max_resident` models stay, of at most `max_bytes` together (0: no such limit)."""
         self.store = store
         self.bfloat16 = bfloat16
         self._metrics = metrics
         self._device = device
         self._max_resident = max_resident
+        self._max_bytes = max_bytes
+        self._bytes: dict[str, int] = {}  # of those that are resident, by their weights on disk
         self._resident: OrderedDict[str, LoadedModel] = OrderedDict()
         self._owners: dict[str, str | None] = {}  # of those that are resident
         self._locks: dict[str, asyncio.Lock] = {}
@@ -172,6 +242,7 @@ class Registry:
     def drop(self, model_id: str) -> None:
         self._resident.pop(model_id, None)
         self._owners.pop(model_id, None)
+        self._bytes.pop(model_id, None)
 
     async def drop_deleted(self) -> None:
         """Forgets models that another process deleted from the store, or replaced by others of their name."""
@@ -192,12 +263,13 @@ class Registry:
             raise
         self._metrics.model_load("success")
         self._resident[model_id], self._owners[model_id] = loaded, card.owner
+        self._bytes[model_id] = await asyncio.to_thread(lambda: card.weights_bytes)
         self._make_room(loaded)
         return loaded
 
     def _make_room(self, newest: LoadedModel) -> None:
         """Drops the least recently used models; a base stays as long as an adapter over it does."""
-        while len(self._resident) > self._max_resident:
+        while len(self._resident) > self._max_resident or 0 < self._max_bytes < sum(self._bytes.values()):
             needed = {newest.tag} | {loaded.base_tag for loaded in self._resident.values() if loaded.slot}
             spare = next((loaded.id for loaded in self._resident.values() if loaded.tag not in needed), None)
             if spare is None:  # an adapter and its base, where the limit is one

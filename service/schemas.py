@@ -331,6 +331,9 @@ class FileList(BaseModel):
     last_id: str | None
 
 
+Metadata = dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]]
+
+
 class Hyperparameters(Request):
     n_epochs: Annotated[int, Field(ge=1, le=50)] | Literal["auto"] = "auto"
     batch_size: Annotated[int, Field(ge=1, le=256)] | Literal["auto"] = "auto"
@@ -355,9 +358,7 @@ class CreateJobRequest(Request):
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
     method: Method | None = None
     hyperparameters: Hyperparameters | None = None
-    metadata: dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]] | None = Field(
-        default=None, max_length=16
-    )
+    metadata: Metadata | None = Field(default=None, max_length=16)
     priority: Annotated[int, Field(ge=-100, le=100)] = 0
     adapter: Literal["lora", "full", "auto"] = "auto"
     class_weights: (
@@ -452,10 +453,78 @@ class EventList(BaseModel):
     has_more: bool
 
 
-WebhookEventType = Literal["fine_tuning.job.succeeded", "fine_tuning.job.failed", "fine_tuning.job.cancelled"]
+WebhookEventType = Literal[
+    "fine_tuning.job.succeeded", "fine_tuning.job.failed", "fine_tuning.job.cancelled", "batch.completed",
+    "batch.failed", "batch.expired", "batch.cancelled",
+]  # fmt: skip
 WebhookName = Annotated[str, Field(min_length=1, max_length=100)]
 WebhookUrl = Annotated[str, Field(min_length=1, max_length=2_000)]
 WebhookEventTypes = Annotated[list[WebhookEventType], Field(min_length=1, max_length=10)]
+
+
+class OutputExpiresAfter(Request):
+    anchor: Literal["created_at"]
+    seconds: Annotated[int, Field(ge=3_600, le=2_592_000)]
+
+
+class CreateBatchRequest(Request):
+    input_file_id: str
+    endpoint: Literal["/v1/classify", "/v1/embeddings", "/v1/tag", "/v1/fill-mask"]
+    completion_window: Literal["24h"]
+    metadata: Metadata | None = Field(default=None, max_length=16)
+    output_expires_after: OutputExpiresAfter | None = None
+
+
+class BatchErrorItem(BaseModel):
+    code: str
+    line: int | None
+    message: str
+    param: str | None = None
+
+
+class BatchErrors(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[BatchErrorItem]
+
+
+class BatchCounts(BaseModel):
+    total: int
+    completed: int
+    failed: int
+
+
+class BatchObject(BaseModel):
+    id: str
+    object: Literal["batch"] = "batch"
+    endpoint: str
+    errors: BatchErrors | None
+    input_file_id: str
+    completion_window: Literal["24h"] = "24h"
+    status: Literal[
+        "validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled"
+    ]
+    output_file_id: str | None
+    error_file_id: str | None
+    created_at: int
+    in_progress_at: int | None
+    expires_at: int
+    finalizing_at: int | None
+    completed_at: int | None
+    failed_at: int | None
+    expired_at: int | None
+    cancelling_at: int | None
+    cancelled_at: int | None
+    request_counts: BatchCounts
+    metadata: dict[str, str] | None
+    tokens: int = Field(description="read so far")
+
+
+class BatchList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[BatchObject]
+    has_more: bool
+    first_id: str | None
+    last_id: str | None
 
 
 class CreateWebhookRequest(Request):

@@ -41,6 +41,9 @@ class Settings(BaseSettings):
         default=60.0, gt=0, description="wait for a prediction, or for the next token of a text, before 504"
     )
     max_resident_models: int = Field(default=8, ge=1, description="models kept in memory; the least used leaves first")
+    max_resident_bytes: int = Field(
+        default=0, ge=0, description="size of the models kept in memory, by their files; 0 sets no limit"
+    )
     max_queued_jobs: int = Field(default=1_000, ge=1, description="jobs waiting before a new one gets 429")
     run_worker: bool = Field(default=True, description="start and supervise a job worker process beside the service")
     lease_seconds: float = Field(
@@ -52,6 +55,9 @@ class Settings(BaseSettings):
     max_owner_bytes: int = Field(default=0, ge=0, description="size of one owner's files together; 0 sets no limit")
     first_key_owner: str = Field(
         default="", description="without keys: whose first key to make at start, and to show once"
+    )
+    keep_runs_days: float = Field(
+        default=30, ge=0, description="how long a job that has ended keeps its run: checkpoints, weights, evaluation"
     )
     webhook_private: bool = Field(
         default=False, description="whether webhooks may call private addresses, such as those of this network"

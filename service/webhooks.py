@@ -111,8 +111,11 @@ class WebhookStore:
         """The delivery that has waited longest, put off for as long as an attempt may take, so that no other worker
         makes it meanwhile."""
         now = self.clock()
+        due = select(WebhookDelivery).where(WebhookDelivery.next_at <= now, WebhookDelivery.done_at.is_(None))
+        with self._database.read() as session:  # asked twice a second: writers need not wait for that
+            if session.scalars(due.limit(1)).first() is None:
+                return None
         with self._database.write() as session:
-            due = select(WebhookDelivery).where(WebhookDelivery.next_at <= now, WebhookDelivery.done_at.is_(None))
             delivery = session.scalars(due.order_by(WebhookDelivery.next_at).limit(1)).first()
             if delivery is None:
                 return None

@@ -73,9 +73,10 @@ class Service:
         self.command = command or [sys.executable, "-m", "service.cli", "serve", "--port", str(self.port)]
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> "Service":
-        setup = [sys.executable, "-m", "service.cli", "setup"]
-        subprocess.run(setup, env=self.environment, cwd=ROOT, check=True, capture_output=True, timeout=120)
+    def start(self, set_up: bool = True) -> "Service":
+        if set_up:
+            setup = [sys.executable, "-m", "service.cli", "setup"]
+            subprocess.run(setup, env=self.environment, cwd=ROOT, check=True, capture_output=True, timeout=120)
         with open(self.home / "service.log", "ab") as log:
             self.process = subprocess.Popen(
                 self.command, env=self.environment, cwd=ROOT, stdout=log, stderr=log, start_new_session=True

@@ -39,6 +39,7 @@ class House:
     job: str
     model: str
     webhook: str
+    batch: str
 
     def ask(self, method: str, path: str, headers: dict[str, str], **options: Any) -> Any:
         return self.client.request(method, path, headers=headers, **options)
@@ -81,5 +82,12 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         aliases.promote("ann", "moods", "ft:tiny:vitrine:mood:1")
         aliases.close()
         hook = {"name": "mine", "url": "https://example.com/hook", "event_types": ["fine_tuning.job.succeeded"]}
+        requests = (
+            b'{"custom_id": "1", "method": "POST", "url": "/v1/classify", "body": {"model": "tiny", "input": "x"}}\n'
+        )
+        upload = {"file": ("requests.jsonl", io.BytesIO(requests)), "purpose": (None, "batch")}
+        body = {"input_file_id": client.post("/v1/files", headers=headers[0], files=upload).json()["id"]}
+        body |= {"endpoint": "/v1/classify", "completion_window": "24h"}
+        batch = client.post("/v1/batches", headers=headers[0], json=body).json()["id"]
         webhook = client.post("/v1/webhook_endpoints", headers=headers[0], json=hook).json()["id"]
-        yield House(app, client, settings, *headers, reader_row.id, file, job, "ft:tiny:vitrine:mood:1", webhook)
+        yield House(app, client, settings, *headers, reader_row.id, file, job, "ft:tiny:vitrine:mood:1", webhook, batch)

@@ -8,6 +8,7 @@ from typing import Any
 import bentoml
 import pytest
 import torch
+from bentoml._internal.models import ModelStore as BentoModelStore
 
 from model.config import TransformerConfig
 from model.generation import Sampling, Writing, write_all
@@ -99,13 +100,13 @@ def test_a_name_answers_while_it_is_replaced(
     folder = folder_of(encoder(tokenizer, 1), tokenizer, tmp_path / "one")
     store.replace(folder, "own", "own:1")
     found = []
-    delete = bentoml.models.delete
+    remove = store._remove
 
-    def watch(tag: str, **rest: object) -> None:
+    def watch(tag: str) -> None:
         found.append((store.find("own").tag, tag))
-        delete(tag, **rest)  # type: ignore[arg-type]
+        remove(tag)
 
-    monkeypatch.setattr(bentoml.models, "delete", watch)
+    monkeypatch.setattr(store, "_remove", watch)
     store.replace(folder, "own", "own:2")
     store.replace(folder, "own", "own:2")
     assert found == [("own:2", "own:1")], "the newer one is there before the older one leaves, and is left alone"
@@ -165,7 +166,7 @@ def test_a_base_that_was_deleted_by_other_means_takes_its_adapters_along(
         store.replace(folder_of(base, tokenizer, tmp_path / "base"), "base", "base:1")
         store.publish(adapter_folder(base, "base", 1, tmp_path / "over"), "over", "over:1", "base", None)
         await models.get("over")
-        bentoml.models.delete("base:1", _model_store=store._store)
+        bentoml.models.delete("base:1", _model_store=BentoModelStore(tmp_path / "bentoml" / "models"))
         await models.drop_deleted()
         assert models.resident == []
 
@@ -249,3 +250,74 @@ def test_two_versions_of_an_encoder_never_share_a_batch(tokenizer: Tokenizer, mo
         assert torch.allclose(torch.from_numpy(rows[0]), embedding(loaded), atol=1e-5)
     assert [len(set(batch)) for batch in batches] == [1] * len(batches)
     assert len(batches) in (2, 3), "rows of one version do share"
+
+
+def test_half_a_model_is_none_and_is_made_whole(store: ModelStore, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    """As a killed process of an earlier version left it."""
+    folder = folder_of(encoder(tokenizer, 1), tokenizer, tmp_path / "base")
+    store.publish(folder, "base", "base:1", None, None)
+    half = tmp_path / "bentoml" / "models" / "base" / "2"
+    half.mkdir()
+    (half / "config.json").write_text("{}")
+    assert [card.tag for card in store.cards()] == ["base:1"]
+    store.publish(folder, "other", "base:2", None, None)
+    assert {card.tag for card in store.cards()} == {"base:1", "base:2"}
+    bento = BentoModelStore(tmp_path / "bentoml" / "models")
+    assert {str(model.tag) for model in bentoml.models.list(_model_store=bento)} == {"base:1", "base:2"}
+    assert bentoml.models.get("base:latest", _model_store=bento).tag.version == "2"
+    store.delete("other")
+    assert bentoml.models.get("base:latest", _model_store=bento).tag.version == "1"
+    assert list((tmp_path / "bentoml" / "staging").iterdir()) == []
+
+
+def test_readers_never_meet_a_model_that_comes_or_goes(store: ModelStore, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    """Two writers publish and delete without a pause while others list, BentoML's own list among them."""
+    folder = folder_of(encoder(tokenizer, 1), tokenizer, tmp_path / "base")
+    store.publish(folder, "kept", "kept:1", None, None)
+    stop = threading.Event()
+    problems: list[Exception] = []
+
+    def read() -> None:
+        try:
+            while not stop.is_set():
+                assert store.find("kept").tag == "kept:1"
+                for card in store.cards():
+                    assert card.config.task == "embeddings"
+        except Exception as error:
+            problems.append(error)
+
+    def write(name: str) -> None:
+        try:
+            for _ in range(40):
+                store.publish(folder, name, f"{name}:1", None, None)
+                store.delete(name)
+        except Exception as error:
+            problems.append(error)
+
+    readers = [threading.Thread(target=read) for _ in range(3)]
+    writers = [threading.Thread(target=write, args=(name,)) for name in ("one", "two")]
+    for thread in (*readers, *writers):
+        thread.start()
+    for thread in writers:
+        thread.join()
+    stop.set()
+    for thread in readers:
+        thread.join()
+    assert problems == []
+
+
+def test_models_leave_by_their_size_too(store: ModelStore, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    folder = folder_of(encoder(tokenizer, 1), tokenizer, tmp_path / "base")
+    for name in ("a", "b", "c"):
+        store.publish(folder, name, f"{name}:1", None, None)
+    size = store.find("a").weights_bytes
+
+    async def check() -> None:
+        models = Registry(store, Metrics(), torch.device("cpu"), False, max_resident=8, max_bytes=2 * size)
+        for name in ("a", "b"):
+            await models.get(name)
+        assert models.resident == ["a", "b"]
+        await models.get("c")
+        assert models.resident == ["b", "c"]
+
+    asyncio.run(check())

@@ -1,4 +1,5 @@
-"""The worker lets a job go within one step, and takes it up again at that step; its checkpoints can be called."""
+"""The worker lets a job go within one step, and takes it up again at that step; what it leaves can be called, and has a
+card."""
 
 import threading
 import time
@@ -9,10 +10,13 @@ from sqlalchemy.exc import OperationalError
 
 import service.jobs.lease
 from model.weights import load_model
+from service.errors import InvalidRequest
 from service.jobs.database import sqlite_url
 from service.jobs.lease import Lease
+from service.jobs.room import check_room, machine_memory
 from service.jobs.store import JobStore
 from service.jobs.worker import Worker
+from service.model_card import CARD_FILE, limits
 from tests.test_service_results import finish, settings, submit, worker
 from training.finetune import read_manifest
 from training.trainer import Trainer
@@ -187,3 +191,72 @@ def test_a_folder_that_takes_no_files_ends_in_a_clear_error(worker: Worker) -> N
     assert job.error is not None
     assert job.error["code"] == "storage"
     assert "check its disk, then submit again" in job.error["message"]
+
+
+# ---- what is left of a run
+
+
+def test_a_tuned_model_carries_its_card(worker: Worker) -> None:
+    job = finish(worker, submit(worker))
+    assert job.fine_tuned_model is not None
+    text = (worker.models.find(job.fine_tuned_model).folder / CARD_FILE).read_text(encoding="utf-8")
+    manifest = read_manifest(worker.settings.runs / job.id)
+    assert text.startswith(f"# {job.fine_tuned_model}\n\nA classification model, tuned from `tiny`")
+    for part in (manifest["train"], manifest["validation"], manifest["base_sha256"], "`暖`", "of rows.jsonl"):
+        assert part in text
+    assert f"| learning_rate | {manifest['recipe']['learning_rate']} |" in text
+    assert f"{manifest['steps']} of {manifest['planned_steps']}" in text
+    for row in ("| this model | ", "| majority | ", "| TF-IDF | "):
+        assert row in text
+    assert "held-out rows are few" in text
+    assert "Of a text it reads the first" in text
+
+
+def test_limits_are_told_from_the_figures() -> None:
+    manifest = {"recipe": {"max_length": 64}}
+    good = {"rows": 900, "calibration": {"ece": 0.01}, "versus": {"baseline": "TF-IDF", "interval": [0.02, 0.08]}}
+    bad = {
+        "rows": 90, "calibration": {"ece": 0.12}, "versus": {"baseline": "TF-IDF", "interval": [-0.02, 0.04]},
+        "mislabelled": {"named": 7},
+    }  # fmt: skip
+    plain = limits(manifest, good)
+    assert len(plain) == 3
+    assert "first 64 tokens" in plain[1]
+    found = " ".join(limits(manifest, bad))
+    for words in ("90 held-out rows are few", "off by 0.120", "not clearly better than TF-IDF", "7 training rows"):
+        assert words in found
+        assert words not in " ".join(plain)
+
+
+def test_old_runs_are_forgotten_and_models_and_results_stay(worker: Worker) -> None:
+    job, open_job = finish(worker, submit(worker)), submit(worker)
+    folder = worker.settings.runs / job.id
+    (worker.settings.runs / open_job).mkdir()
+    worker._forget_old_runs()
+    assert folder.is_dir(), "not yet"
+    worker.store.clock = lambda: time.time() + 31 * 86_400
+    worker._forget_old_runs()
+    assert not folder.exists()
+    assert (worker.settings.runs / open_job).is_dir(), "a job that has not ended keeps its run"
+    assert job.fine_tuned_model is not None
+    assert worker.models.find(job.fine_tuned_model)
+    assert job.result_files is not None
+    assert worker.files.path(job.result_files[0]).is_file()
+
+
+def test_a_base_too_large_for_the_machine_is_refused_before_it_is_queued(tmp_path: Path) -> None:
+    check_room("bert", 440 * 2**20, "full", 4 * 2**30)
+    with pytest.raises(
+        InvalidRequest, match=r"tuning 'llm' needs at least 40.6 GiB, this machine has 24.0 GiB; choose adapter 'lora'"
+    ):
+        check_room("llm", 10 * 2**30, "full", 24 * 2**30)
+    check_room("llm", 10 * 2**30, "lora", 24 * 2**30)
+    check_room("llm", 10 * 2**30, "auto", 24 * 2**30)
+    with pytest.raises(InvalidRequest, match="choose a smaller base"):
+        check_room("llm", 30 * 2**30, "auto", 24 * 2**30)
+    limit = tmp_path / "memory.max"
+    assert machine_memory(limit) > 2**28
+    limit.write_text("max\n")
+    whole = machine_memory(limit)
+    limit.write_text("1073741824\n")
+    assert machine_memory(limit) == 2**30 < whole

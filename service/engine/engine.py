@@ -1,14 +1,17 @@
 """The engine: coroutines submit texts, one thread owns the device and answers in batches.
 
 Three lanes take turns: fast requests (classify, embed, tag, fill a mask) in a token-bounded queue, attention requests
-in a short list of their own, and texts being written, one token a turn. The event loop never runs model code.
+in a short list of their own, and texts being written, one token a turn. Bulk work, in small batches, gets the turns
+that nobody else wants. The event loop never runs model code.
 """
 
 import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +21,19 @@ from service.engine.runner import Array, LoadedModel, Operation, attend, run
 from service.engine.writer import Order, Writer, Written
 from service.errors import Busy, TimedOut, Unavailable
 from service.metrics import Metrics
+
+BULK_BATCH_TOKENS = 512  # of one forward pass: a live request waits for no more than that
+_bulk: ContextVar[bool] = ContextVar("bulk", default=False)
+
+
+@contextmanager
+def in_bulk() -> Iterator[None]:
+    """Within, what this task submits waits until nobody else does, for as long as that takes."""
+    token = _bulk.set(True)
+    try:
+        yield
+    finally:
+        _bulk.reset(token)
 
 
 @dataclass(frozen=True)
@@ -47,6 +63,7 @@ class Engine:
         self._max_writing_queue = max_writing_queue
         self._timeout_seconds = timeout_seconds
         self._queue = TokenQueue(max_queue_tokens)
+        self._bulk_queue = TokenQueue(max_queue_tokens)
         self._attention: deque[Item] = deque()
         self._writer = Writer(metrics, max_batch_tokens)
         self._wake = threading.Condition()
@@ -67,18 +84,19 @@ class Engine:
         """One row of results for each encoding, in order.
 
         Raises Busy when the queue is full, TimedOut when the answer takes too long, and what the model raised.
-        A caller that is cancelled (a client that left) takes its texts out of the queue.
+        A caller that is cancelled (a client that left) takes its texts out of the queue. Bulk work has no time limit.
         """
         items = [self._item(loaded, operation, encoding) for encoding in encodings]
+        queue = self._bulk_queue if _bulk.get() else self._queue
         with self._wake:
             self._check_running()
             try:
-                self._queue.put_all(items)
+                queue.put_all(items)
             except QueueFull:
                 wanted = sum(item.num_tokens for item in items)
                 raise Busy(
-                    f"{wanted} tokens do not fit beside the {self._queue.tokens} waiting; the queue holds "
-                    f"{self._queue.max_tokens}; send fewer or try again later",
+                    f"{wanted} tokens do not fit beside the {queue.tokens} waiting; the queue holds "
+                    f"{queue.max_tokens}; send fewer or try again later",
                     retry_after_seconds=1,
                 ) from None
             self._note_depth()
@@ -147,7 +165,7 @@ class Engine:
     async def _wait(self, items: list[Item]) -> list[Any]:
         futures = [item.payload.reply for item in items]
         try:
-            async with asyncio.timeout(self._timeout_seconds):
+            async with asyncio.timeout(None if _bulk.get() else self._timeout_seconds):
                 return list(await asyncio.gather(*futures))
         except TimeoutError:
             raise TimedOut(
@@ -159,21 +177,30 @@ class Engine:
 
     def _note_depth(self) -> None:
         self._metrics.queue_depth("fast", len(self._queue))
+        self._metrics.queue_depth("bulk", len(self._bulk_queue))
         self._metrics.queue_depth("attention", len(self._attention))
         self._metrics.queue_depth("write", self._writer.waiting)
+
+    @property
+    def _busy(self) -> bool:
+        """Whether anyone waits who is no bulk work."""
+        return bool(self._attention or len(self._queue) or self._writer.busy)
 
     def _loop(self) -> None:
         while True:
             with self._wake:
-                while not (self._stopping or self._attention or len(self._queue) or self._writer.busy):
+                while not (self._stopping or self._busy or len(self._bulk_queue)):
                     self._wake.wait()
                 if self._stopping:
-                    leftover = [*self._queue.drain(), *self._attention]
+                    leftover = [*self._queue.drain(), *self._bulk_queue.drain(), *self._attention]
                     orders = self._writer.drain()
                     self._attention.clear()
                     self._note_depth()
                     break
-                batch = self._queue.next_batch(self._max_batch_tokens)
+                if self._busy:
+                    batch = self._queue.next_batch(self._max_batch_tokens)
+                else:
+                    batch = self._bulk_queue.next_batch(BULK_BATCH_TOKENS)
                 attention = self._attention.popleft() if self._attention else None
                 prompts = self._writer.take()
                 self._note_depth()

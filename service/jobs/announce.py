@@ -10,7 +10,10 @@ from sqlalchemy.orm import Session
 from service.ids import new_id
 from service.jobs.tables import WebhookDelivery, WebhookEndpoint
 
-EVENT_TYPES = tuple(f"fine_tuning.job.{state}" for state in ("succeeded", "failed", "cancelled"))
+EVENT_TYPES = (
+    *(f"fine_tuning.job.{state}" for state in ("succeeded", "failed", "cancelled")),
+    *(f"batch.{state}" for state in ("completed", "failed", "expired", "cancelled")),
+)
 
 
 def announce(session: Session, kind: str, subject: str, owner: str | None, now: float) -> None:

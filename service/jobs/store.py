@@ -17,17 +17,18 @@ from service.errors import Busy, Conflict, InvalidRequest, NotFound, TooLarge
 from service.ids import new_id
 from service.jobs.announce import announce
 from service.jobs.database import Database
-from service.jobs.tables import LOCAL_OWNER, Checkpoint, Event, File, FileReport, Job
+from service.jobs.tables import LOCAL_OWNER, Batch, Checkpoint, Event, File, FileReport, Job
 from service.jobs.turns import Waiting, in_turn
 
 STATES = ("validating_files", "queued", "running", "paused", "succeeded", "failed", "cancelled")
 WAITING_STATES = ("validating_files", "queued")
 WORKED_STATES = (*WAITING_STATES, "running")  # a worker may hold the job
 OPEN_STATES = (*WORKED_STATES, "paused")
+OPEN_BATCHES = ("validating", "in_progress", "finalizing", "cancelling")
 DEMO_PRIORITY = -100
 RECENT_JOBS = 20  # whose time tells what the next ones will take
 SCAN_ROWS = 500  # jobs read at a time where their metadata is looked at
-MAX_ATTEMPTS = 5  # a job whose worker died this often is broken, not unlucky
+MAX_ATTEMPTS = 5  # a job whose workers died this often without one step more is broken, not unlucky
 
 
 Row = TypeVar("Row", "File", "Job")
@@ -66,9 +67,10 @@ class JobStore:
                 if used + size > most_bytes:
                     message = f"{owner!r} has files of {used} bytes, {size} more would pass the limit of {most_bytes}"
                     raise TooLarge(f"{message}; delete some", "file", "storage_limit_exceeded")
+            status = "uploaded" if purpose == "fine-tune" else "processed"  # rows to train on are looked into first
             file = File(
                 id=file_id, created_at=now, expires_at=expires_at, filename=filename, bytes=size, purpose=purpose,
-                status="uploaded", faults=[], training_faults=[], labels=[], num_rows=0, warnings=[], owner=owner,
+                status=status, faults=[], training_faults=[], labels=[], num_rows=0, warnings=[], owner=owner,
             )  # fmt: skip
             session.add(file)
         return file
@@ -88,7 +90,8 @@ class JobStore:
 
     def unchecked_file(self) -> File | None:
         with self._database.read() as session:
-            return session.scalars(select(File).where(File.status == "uploaded").order_by(File.created_at)).first()
+            waits = (File.status == "uploaded") & (File.purpose == "fine-tune")
+            return session.scalars(select(File).where(waits).order_by(File.created_at)).first()
 
     def set_file_checked(
         self, file_id: str, faults: list[str], training_faults: list[str], labels: list[str], num_rows: int,
@@ -109,8 +112,9 @@ class JobStore:
         needed = select(Job.id).where(
             (Job.training_file == File.id) | (Job.validation_file == File.id), Job.status.in_(OPEN_STATES)
         )
+        read = select(Batch.id).where(Batch.input_file == File.id, Batch.status.in_(OPEN_BATCHES))
         with self._database.read() as session:
-            query = select(File.id).where(File.expires_at < self.clock(), ~needed.exists())
+            query = select(File.id).where(File.expires_at < self.clock(), ~needed.exists(), ~read.exists())
             return session.scalars(query.order_by(File.expires_at)).first()
 
     # Reports: a row without report or error is a request that the worker answers
@@ -144,6 +148,9 @@ class JobStore:
             users = session.scalars(select(Job.id).where(uses, Job.status.in_(OPEN_STATES))).all()
             if users:
                 raise Conflict(f"file {file_id} is needed by {users[0]}, which has not ended; cancel the job first")
+            reads = (Batch.input_file == file_id) & Batch.status.in_(OPEN_BATCHES)
+            if (reader := session.scalars(select(Batch.id).where(reads)).first()) is not None:
+                raise Conflict(f"file {file_id} is needed by {reader}, which has not ended; cancel the batch first")
             session.execute(delete(FileReport).where(FileReport.file_id == file_id))
             session.delete(file)
 
@@ -390,6 +397,12 @@ class JobStore:
         kind = "message" if metrics is None else "metrics"
         with self._database.write() as session:
             self._add_event(session, job_id, key, level, message, kind, metrics or {})
+
+    def ended_before(self, moment: float) -> list[str]:
+        """The ids of jobs that ended before that moment, the oldest first."""
+        with self._database.read() as session:
+            query = select(Job.id).where(Job.finished_at < moment, Job.status.not_in(OPEN_STATES))
+            return list(session.scalars(query.order_by(Job.finished_at)))
 
     def train_loss(self, job_id: str, step: int) -> float | None:
         """The mean training loss that was last reported up to this step."""

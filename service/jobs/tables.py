@@ -116,6 +116,34 @@ class Checkpoint(Base):
     metrics: Mapped[dict[str, Any]] = mapped_column(JSON)
 
 
+class Batch(Base):
+    """Bulk prediction: a file of requests, and how far it is."""
+
+    __tablename__ = "batches"
+    id: Mapped[str] = mapped_column(Text, primary_key=True)
+    owner: Mapped[str] = mapped_column(Text, index=True)
+    scopes: Mapped[list[str]] = mapped_column(JSON)
+    endpoint: Mapped[str]
+    input_file: Mapped[str]
+    meta: Mapped[dict[str, str]] = mapped_column(JSON)
+    status: Mapped[str] = mapped_column(Text, index=True)
+    errors: Mapped[list[dict[str, Any]]] = mapped_column(JSON)  # of the file, with lines, when it has failed
+    times: Mapped[dict[str, float]] = mapped_column(JSON)  # of each status
+    created_at: Mapped[float] = mapped_column(index=True)
+    expires_at: Mapped[float]
+    output_lives: Mapped[float | None]  # seconds until its files delete themselves
+    total: Mapped[int]  # requests in the file; 0 until it has been read
+    completed: Mapped[int]
+    failed: Mapped[int]
+    tokens: Mapped[int]
+    output_bytes: Mapped[int]  # of the answers that are on disk for good
+    error_bytes: Mapped[int]
+    output_file: Mapped[str | None]
+    error_file: Mapped[str | None]
+    worker: Mapped[str | None]
+    lease_until: Mapped[float]
+
+
 class Alias(Base):
     """A name that stands for one model at a time."""
 

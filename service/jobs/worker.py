@@ -30,6 +30,7 @@ from service.jobs.lease import Lease
 from service.jobs.results import results_of
 from service.jobs.store import MAX_ATTEMPTS, JobStore, refuse_unfit
 from service.jobs.tables import File, Job
+from service.model_card import CARD_FILE, model_card
 from service.registry import ModelStore, pick_device
 from service.settings import Settings
 from service.webhooks import WebhookStore, deliver_once
@@ -56,6 +57,8 @@ RECIPE_FIELDS = {  # of the API's hyperparameters
     "early_stopping": "patience",
 }
 POLL_SECONDS = 0.5
+RETENTION_SECONDS = 300.0  # between two looks for old runs
+DAY_SECONDS = 86_400.0
 log = logging.getLogger("vitrine.worker")
 
 
@@ -73,10 +76,20 @@ class Worker:
 
     def run(self, stop: threading.Event) -> None:
         """Until told to stop; webhooks are delivered beside, whatever the jobs do."""
-        with self._beside("vitrine-webhooks", POLL_SECONDS, self._deliver):
+        webhooks = self._beside("vitrine-webhooks", POLL_SECONDS, self._deliver)
+        with webhooks, self._beside("vitrine-retention", RETENTION_SECONDS, self._forget_old_runs):
             self._work(stop)
         self.store.close()
         self.webhooks.close()
+
+    def _forget_old_runs(self) -> None:
+        """Frees the disk of runs whose time is over; models and result files stay."""
+        if not self.settings.runs.is_dir():
+            return
+        there = {path.name for path in self.settings.runs.iterdir()}
+        ended = self.store.ended_before(self.store.clock() - self.settings.keep_runs_days * DAY_SECONDS)
+        for job_id in there.intersection(ended):
+            shutil.rmtree(self.settings.runs / job_id, ignore_errors=True)
 
     def _deliver(self) -> bool:
         return deliver_once(self.webhooks, self.settings.webhook_private)
@@ -244,6 +257,7 @@ class Worker:
                     self._publish_snapshot(job, event, output)
         manifest = read_manifest(output)
         model_id, tag = name_model(job)
+        self._write_card(job, output, model_id, training.filename)
         self.models.publish(output / "model", model_id, tag, job.model, manifest["metrics"], job.owner)
         tokens = tokens or int((job.progress or {}).get("tokens_seen", 0))
         held_out = validation.filename if validation else f"the held-out part of {training.filename}"
@@ -254,6 +268,12 @@ class Worker:
             self.models.delete(model_id)
             for file in results:
                 self.files.delete(file.id)
+
+    def _write_card(self, job: Job, output: Path, model_id: str, training_file: str) -> None:
+        if (output / REPORT_FILE).is_file():  # else a run that an earlier version finished
+            evaluation = json.loads((output / REPORT_FILE).read_text(encoding="utf-8"))
+            card = model_card(model_id, job.model, read_manifest(output), evaluation, training_file)
+            (output / "model" / CARD_FILE).write_text(card, encoding="utf-8")
 
     def _write_results(self, job: Job, output: Path, model_id: str, held_out: str) -> list[File]:
         """Puts the bytes of the result files in place, the same again after a crash -> their rows, not stored yet."""
@@ -306,7 +326,10 @@ class Worker:
             data = dict(event.__dict__)
             message = f"Step {event.step}/{event.total_steps}: training loss {event.train_loss:.4f}"
             self.store.add_event(job.id, f"step:{event.step}", message, metrics=data)
-            self.store.set_progress(job.id, self.name, progress=data, trained_tokens=event.tokens_seen)
+            values: dict[str, Any] = {"progress": data, "trained_tokens": event.tokens_seen}
+            if event.step > int((job.progress or {}).get("step", 0)):
+                values["attempts"] = 1  # further than any worker before: those that died did so by accident
+            self.store.set_progress(job.id, self.name, **values)
 
 
 def wishes_of(job: Job) -> tuple[dict[str, Any], float]:

@@ -37,7 +37,7 @@ UPLOAD_BODY = {
                     "required": ["file", "purpose"],
                     "properties": {
                         "file": {"type": "string", "format": "binary"},
-                        "purpose": {"type": "string", "enum": ["fine-tune"]},
+                        "purpose": {"type": "string", "enum": ["fine-tune", "batch"]},
                         "expires_after[anchor]": {"type": "string", "enum": ["created_at"]},
                         "expires_after[seconds]": {"type": "integer", "minimum": 3_600, "maximum": 2_592_000},
                     },
@@ -50,7 +50,8 @@ UPLOAD_BODY = {
 
 @router.post("", openapi_extra=UPLOAD_BODY)
 async def upload(request: Request, parts: PartsOf, jobs: JobsOf) -> FileObject:
-    """Multipart upload of `file` with `purpose=fine-tune`: rows of text and label as JSONL, CSV or Parquet."""
+    """Multipart upload of `file`: rows to train on as JSONL, CSV or Parquet (`purpose=fine-tune`), or requests for bulk
+    prediction, one JSON object a line (`purpose=batch`)."""
     content_type = request.headers.get("content-type", "")
     if not content_type.startswith("multipart/form-data"):
         raise InvalidRequest(f"content type is {content_type[:80]!r}; upload as multipart/form-data", "file")
@@ -58,8 +59,8 @@ async def upload(request: Request, parts: PartsOf, jobs: JobsOf) -> FileObject:
         file, purpose = form.get("file"), form.get("purpose")
         if not isinstance(file, UploadFile):
             raise InvalidRequest("the form has no part 'file' with a file name; send one", "file")
-        if purpose != "fine-tune":
-            raise InvalidRequest(f"purpose is {purpose!r}; only 'fine-tune' is supported", "purpose")
+        if purpose not in ("fine-tune", "batch"):
+            raise InvalidRequest(f"purpose is {purpose!r}; choose 'fine-tune' or 'batch'", "purpose")
         lives_seconds = _lives_seconds(form)
         file_id = new_id("file")
         size = await asyncio.to_thread(parts.files.write, file_id, file.file)
@@ -69,7 +70,7 @@ async def upload(request: Request, parts: PartsOf, jobs: JobsOf) -> FileObject:
         name = (file.filename or "upload")[:255]
     most_bytes = parts.settings.max_owner_bytes
     try:
-        row = await asyncio.to_thread(jobs.add_file, file_id, name, size, "fine-tune", lives_seconds, most_bytes)
+        row = await asyncio.to_thread(jobs.add_file, file_id, name, size, purpose, lives_seconds, most_bytes)
     except TooLarge:
         await asyncio.to_thread(parts.files.delete, file_id)
         raise

@@ -12,6 +12,7 @@ from fastapi.responses import StreamingResponse
 from service.context import CallerOf, JobsOf, PartsOf
 from service.errors import InvalidRequest
 from service.ids import new_id
+from service.jobs.room import check_room, machine_memory
 from service.jobs.store import WAITING_STATES, JobStore, request_key
 from service.jobs.tables import Checkpoint, Event, Job
 from service.schemas import (
@@ -59,6 +60,8 @@ async def create_job(
     if card.adapter or card.config.architecture == "encoder_decoder":
         what = f"an adapter over {card.base_model!r}" if card.adapter else "an encoder-decoder"
         raise InvalidRequest(f"model {body.model!r} is {what}; tune a base encoder or decoder instead", "model")
+    if parts.settings.run_worker:  # else it runs on another machine, which we know nothing of
+        check_room(card.id, card.weights_bytes, body.adapter, machine_memory())
     job = Job(
         id=new_id("ftjob"),
         model=card.id,

@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import PlainTextResponse
 
 from model.diagram import Format, draw_config
 from service.aliases import Named
 from service.context import CallerOf, Parts, PartsOf
-from service.errors import Conflict, InvalidRequest
+from service.errors import Conflict, InvalidRequest, NotFound
 from service.keys import Caller
+from service.model_card import CARD_FILE
 from service.registry import ModelCard, routes_of
 from service.schemas import AliasList, AliasObject, Deleted, ModelList, ModelObject, PromoteRequest
 
@@ -47,6 +49,17 @@ async def diagram(
     form = format or _accepted(request.headers.get("accept", ""))
     text = await asyncio.to_thread(draw_config, card.config, card.id, form)
     return Response(text, media_type=MEDIA_TYPES[form], headers={"vary": "accept"})
+
+
+@router.get("/{model_id:path}/card", response_class=PlainTextResponse)
+async def card(model_id: str, parts: PartsOf, caller: CallerOf) -> PlainTextResponse:
+    """What a tuned model was made from, how good it is and where it should not be trusted, in Markdown."""
+    found = await _find(model_id, parts, caller)
+    path = found.folder / CARD_FILE
+    if not path.is_file():
+        raise NotFound(f"{model_id} has no card; tuned models have one, bases have not", "model")
+    text = await asyncio.to_thread(path.read_text, encoding="utf-8")
+    return PlainTextResponse(text, media_type="text/markdown")
 
 
 @router.post("/{model_id:path}/promote")

@@ -1,0 +1,23 @@
+"""What pydantic found wrong with a request, in our words: which field, what came, what is wanted."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from service.errors import InvalidRequest
+
+SHOWN = 10
+PLACES = ("body", "query", "path")  # where FastAPI says a field stands
+
+
+def told_of_values(found: Sequence[Any]) -> InvalidRequest:
+    """One error of all findings; it names the first field."""
+    messages = []
+    for item in found[:SHOWN]:
+        path = ".".join(str(part) for part in item["loc"] if part not in PLACES)
+        message = str(item["msg"]).removeprefix("Value error, ")
+        unshown = item["type"] in ("missing", "json_invalid", "value_error")
+        given = "" if unshown else f" (got {item.get('input')!r:.80})"
+        messages.append(f"{path}: {message}{given}" if path else f"the body: {message}{given}")
+    location = [str(part) for part in found[0]["loc"] if part not in PLACES]
+    param = location[0] if location and found[0]["type"] != "json_invalid" else None
+    return InvalidRequest("; ".join(messages), param)

@@ -1,0 +1,91 @@
+"""`/v1/batches`: bulk prediction from a file of requests, in OpenAI's shape."""
+
+import asyncio
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from service.bulk import Route
+from service.context import CallerOf, PartsOf
+from service.jobs.tables import Batch
+from service.routes import inference
+from service.schemas import (
+    BatchCounts,
+    BatchErrorItem,
+    BatchErrors,
+    BatchList,
+    BatchObject,
+    ClassifyRequest,
+    CreateBatchRequest,
+    EmbeddingsRequest,
+    FillMaskRequest,
+    TagRequest,
+)
+
+router = APIRouter(prefix="/v1/batches", tags=["batches"])
+ROUTES = {
+    "/v1/classify": Route(ClassifyRequest, inference.classify),
+    "/v1/embeddings": Route(EmbeddingsRequest, inference.embeddings),
+    "/v1/tag": Route(TagRequest, inference.tag),
+    "/v1/fill-mask": Route(FillMaskRequest, inference.fill_mask),
+}
+
+
+@router.post("")
+async def create_batch(body: CreateBatchRequest, parts: PartsOf, caller: CallerOf) -> BatchObject:
+    """Queues the requests of a file (purpose `batch`); they are asked while nobody else asks."""
+    lives = float(body.output_expires_after.seconds) if body.output_expires_after else None
+    create = parts.batches.create
+    scopes = sorted(caller.scopes)
+    file = body.input_file_id
+    batch = await asyncio.to_thread(create, caller.owner, scopes, body.endpoint, file, body.metadata or {}, lives)
+    return shape(batch)
+
+
+@router.get("")
+async def list_batches(
+    parts: PartsOf, caller: CallerOf, after: str | None = None, limit: Annotated[int, Query(ge=1, le=100)] = 20
+) -> BatchList:
+    """Batches, newest first."""
+    found, has_more = await asyncio.to_thread(parts.batches.batches, caller.owner, after, limit)
+    first, last = (found[0].id, found[-1].id) if found else (None, None)
+    return BatchList(data=[shape(batch) for batch in found], has_more=has_more, first_id=first, last_id=last)
+
+
+@router.get("/{batch_id}")
+async def get_batch(batch_id: str, parts: PartsOf, caller: CallerOf) -> BatchObject:
+    """One batch as it stands."""
+    return shape(await asyncio.to_thread(parts.batches.get, caller.owner, batch_id))
+
+
+@router.post("/{batch_id}/cancel")
+async def cancel_batch(batch_id: str, parts: PartsOf, caller: CallerOf) -> BatchObject:
+    """Asks no more of it; what is answered stands in its files."""
+    return shape(await asyncio.to_thread(parts.batches.cancel, caller.owner, batch_id))
+
+
+def shape(batch: Batch) -> BatchObject:
+    def at(status: str) -> int | None:
+        return int(batch.times[status]) if status in batch.times else None
+
+    return BatchObject(
+        id=batch.id,
+        endpoint=batch.endpoint,
+        errors=BatchErrors(data=[BatchErrorItem(**error) for error in batch.errors]) if batch.errors else None,
+        input_file_id=batch.input_file,
+        status=batch.status,
+        output_file_id=batch.output_file,
+        error_file_id=batch.error_file,
+        created_at=int(batch.created_at),
+        in_progress_at=at("in_progress"),
+        expires_at=int(batch.expires_at),
+        finalizing_at=at("finalizing"),
+        completed_at=at("completed"),
+        failed_at=at("failed"),
+        expired_at=at("expired"),
+        cancelling_at=at("cancelling"),
+        cancelled_at=at("cancelled"),
+        request_counts=BatchCounts(total=batch.total, completed=batch.completed, failed=batch.failed),
+        metadata=batch.meta or None,
+        tokens=batch.tokens,
+    )

@@ -1,0 +1,14 @@
+"""A short chaos: kills of every kind, on a seeded schedule. `make chaos` makes two hundred."""
+
+import pytest
+
+from tests.chaos import PHASES, run
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_ten_kills_lose_and_double_nothing() -> None:
+    told = run(kills=2 * len(PHASES), seed=5)
+    assert "all there; each job ended once" in told
+    for phase in PHASES:
+        assert f"  {phase:10}    2" in told
