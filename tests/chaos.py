@@ -145,11 +145,8 @@ class Chaos:
 
     def _kill_worker_at(self, phase: str) -> None:
         deadline = time.monotonic() + MOMENT_SECONDS
-        while True:
+        while (job := self._at(phase)) is None or (worker := self._worker_of(job)) is None:
             self._keep_busy()
-            job = self._at(phase)
-            if job is not None:
-                break
             if time.monotonic() > deadline:
                 raise AssertionError(f"no job came to the phase {phase!r} within {MOMENT_SECONDS:g} s")
         if phase == "train":
@@ -157,10 +154,6 @@ class Chaos:
         elif phase == "register":
             self.registered[job.id] += 1
             time.sleep(self.chance.uniform(0, 0.1))
-        pid = int(str(job.worker).split("-")[-2])
-        worker = next((one for one in self.workers if one.pid == pid), None)
-        if worker is None:  # it has died meanwhile
-            return self._kill_worker_at(phase)
         self._kill(worker)
         if self.chance.random() < BOTH_SHARE:
             self.service.kill()
@@ -168,12 +161,16 @@ class Chaos:
             self.kills[phase, "both"] += 1
         else:
             self.kills[phase, "worker"] += 1
-        return None
+
+    def _worker_of(self, job: Job) -> "subprocess.Popen[bytes] | None":
+        """None when it is dead, and the job not taken over yet."""
+        pid = int(job.worker.split("-")[-2]) if job.worker else 0
+        return next((worker for worker in self.workers if worker.pid == pid), None)
 
     def _at(self, phase: str) -> Job | None:
         """A running job at this very moment of its life; looked for often."""
         for job in self.store.list_jobs(None, 50)[0]:
-            if job.status != "running" or job.worker is None:
+            if job.status != "running" or self._worker_of(job) is None:
                 continue
             folder = self.settings.runs / job.id
             finished = (folder / "manifest.json").is_file()
@@ -315,7 +312,7 @@ def run(kills: int, seed: int) -> str:
         random.Random(seed).shuffle(schedule)
         chaos = Chaos(home, seed)
         try:
-            for phase in tqdm(schedule, unit="kill", disable=not sys.stderr.isatty()):
+            for phase in tqdm(schedule, unit="kill", mininterval=5):
                 chaos.disturb(phase)
             chaos.settle()
             counts = chaos.check(undisturbed)

@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -163,3 +164,19 @@ def service(tmp_path_factory: pytest.TempPathFactory, cache: Path, minilm: Path)
     running = Service(home, VITRINE_API_WORKERS="2", VITRINE_MAX_FILE_BYTES=str(4 * 2**20)).start()
     yield running
     running.stop()
+
+
+@pytest.fixture(scope="session")
+def closed_service(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Iterator[tuple[Service, dict[str, str]]]:
+    """A service with keys, made on the command line before its start -> the keys by owner; "... asks" may only ask."""
+    home = new_home(tmp_path_factory.mktemp("contract"), cache)
+    service = Service(home, VITRINE_REQUESTS_PER_MINUTE="3000", VITRINE_MAX_FILE_BYTES=str(2**21))
+    keys = {}
+    wanted = {"ann": "infer,train", "bob": "infer,train", "ann asks": "infer", "bob asks": "infer", "hasty": "infer"}
+    for name, scopes in wanted.items():
+        owner = name.removesuffix(" asks")
+        command = [sys.executable, "-m", "service.cli", "keys", "create", "--owner", owner, "--scopes", scopes]
+        done = subprocess.run(command, cwd=ROOT, env=service.environment, capture_output=True, text=True, check=True)
+        (keys[name],) = re.findall(r"^vt-\S+$", done.stdout, re.MULTILINE)
+    yield service.start(), keys
+    service.stop()

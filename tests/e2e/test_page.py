@@ -92,3 +92,28 @@ def test_faults_of_a_file_are_shown_in_the_servers_words(page: Page, service: Se
 def test_docs_open_without_any_other_host(page: Page, service: Service) -> None:
     page.goto(f"{service.url}/docs")
     expect(page.locator("#swagger-ui")).to_contain_text("/v1/classify")
+
+
+def test_a_browser_is_asked_for_a_key_once_and_let_in(
+    browser: Browser, closed_service: tuple[Service, dict[str, str]]
+) -> None:
+    service, keys = closed_service
+    opened = browser.new_page()
+    opened.goto(f"{service.url}/#/tune")
+    dialog, problem = opened.locator("#login"), opened.locator("#login-problem")
+    expect(dialog).to_be_visible()
+    expect(opened.locator("#login-key")).to_be_focused()
+    opened.keyboard.type("vt-wrong")
+    opened.keyboard.press("Enter")
+    expect(problem).to_contain_text("not known, was revoked or has expired")
+    opened.keyboard.type(keys["ann"])
+    opened.keyboard.press("Enter")
+    expect(dialog).to_be_hidden()
+    expect(opened.locator("#job-model")).to_contain_text("minilm-l6")
+    opened.goto(f"{service.url}/#/look?model=minilm-l6&text=A+good+film")
+    opened.reload()
+    expect(opened.locator("#look-tokens .token")).to_have_count(5)
+    expect(dialog).to_be_hidden()
+    (cookie,) = opened.context.cookies()
+    assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
+    opened.close()
