@@ -69,7 +69,7 @@ TABLE: list[tuple[str, tuple[str, str, dict[str, Any]], int, str]] = [
     ("path as file id", call("GET", "/v1/files/..%2F..%2Fetc%2Fpasswd/content"), 404, "does not exist"),
     ("upload that is no form", call("POST", "/v1/files", json={}), 400, "upload as multipart/form-data"),
     ("upload without file", call("POST", "/v1/files", files={"x": (None, "y")}), 400, "no part 'file'"),
-    ("other purpose", call("POST", "/v1/files", files={"file": ("a.jsonl", b"x"), "purpose": (None, "vision")}), 400, "'vision'; only"),
+    ("other purpose", call("POST", "/v1/files", files={"file": ("a.jsonl", b"x"), "purpose": (None, "vision")}), 400, "'vision'; choose 'fine-tune' or 'batch'"),
     ("empty upload", call("POST", "/v1/files", files={"file": ("a.jsonl", b""), "purpose": (None, "fine-tune")}), 400, "0 bytes"),
     ("upload too large", call("POST", "/v1/files", files={"file": ("a", b"x" * 5_000_000), "purpose": (None, "fine-tune")}), 413, "4259840"),
     ("unknown route", call("GET", "/v1/nothing"), 404, "GET /v1/nothing does not exist; see /docs"),

@@ -317,7 +317,7 @@ class JobStore:
             job = session.get_one(Job, job_id)
             if job.status == "running":
                 self._add_event(
-                    session, job.id, f"resumed:{job.attempts}", "warn",
+                    session, job.id, f"taken-over:{new_id('turn')}", "warn",
                     "The worker of this job died; it continues from its last checkpoint", "message", {},
                 )  # fmt: skip
             job.worker, job.lease_until, job.attempts = worker, now + lease_seconds, job.attempts + 1

@@ -20,7 +20,7 @@ import pytest
 from tests.conftest import Rows, Service, new_home, wait_for, write_jsonl
 
 M = "minilm-l6"
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(800)]  # a slow machine may take three times as long
 
 
 def client_of(service: Service) -> openai.OpenAI:
@@ -108,7 +108,7 @@ def test_upload_tune_follow_classify(service: Service, movie_rows: Rows, tmp_pat
     asking.start()
     try:
         job_id = submit(client, write_jsonl(tmp_path / "rows.jsonl", movie_rows[:1500]), 2, "Movie Mood")
-        wait_until(client, job_id, {"succeeded", "failed"}, 240)
+        wait_until(client, job_id, {"succeeded", "failed"}, 500)
         job = client.fine_tuning.jobs.retrieve(job_id)
         assert job.status == "succeeded", job.error
         name = job.fine_tuned_model
@@ -149,14 +149,14 @@ def test_upload_tune_follow_classify(service: Service, movie_rows: Rows, tmp_pat
 def test_cancel_stops_a_running_job_and_frees_its_file(service: Service, movie_rows: Rows, tmp_path: Path) -> None:
     client = client_of(service)
     job_id = submit(client, write_jsonl(tmp_path / "rows.jsonl", movie_rows), 3, "never")
-    wait_for(lambda: httpx.get(f"{service.url}/v1/fine_tuning/jobs/{job_id}").json()["progress"] is not None, 60)
+    wait_for(lambda: httpx.get(f"{service.url}/v1/fine_tuning/jobs/{job_id}").json()["progress"] is not None, 120)
     job = client.fine_tuning.jobs.cancel(job_id)
     assert job.status == "cancelled"
     with pytest.raises(openai.ConflictError, match="has cancelled"):
         client.fine_tuning.jobs.cancel(job_id)
     assert client.files.delete(job.training_file).deleted
     other = submit(client, write_jsonl(tmp_path / "few.jsonl", movie_rows[:64]), 1, "next")
-    wait_until(client, other, {"succeeded"}, 60)  # the worker let the cancelled one go
+    wait_until(client, other, {"succeeded"}, 120)  # the worker let the cancelled one go
     assert client.fine_tuning.jobs.retrieve(job_id).status == "cancelled"
 
 
@@ -183,7 +183,7 @@ def events_of_stream(
 def test_pause_resume_checkpoints_and_the_stream_of_events(service: Service, movie_rows: Rows, tmp_path: Path) -> None:
     client = client_of(service)
     file = client.files.create(
-        file=write_jsonl(tmp_path / "rows.jsonl", movie_rows[:900]).open("rb"), purpose="fine-tune",
+        file=write_jsonl(tmp_path / "rows.jsonl", movie_rows[:600]).open("rb"), purpose="fine-tune",
         expires_after={"anchor": "created_at", "seconds": 7_200},
     )  # fmt: skip
     assert file.expires_at == file.created_at + 7_200
@@ -191,13 +191,13 @@ def test_pause_resume_checkpoints_and_the_stream_of_events(service: Service, mov
         model=M, training_file=file.id, metadata={"who": "stream"}, hyperparameters={"n_epochs": 3, "batch_size": 32}
     )
     first = events_of_stream(service, job.id, most=3)
-    wait_for(lambda: httpx.get(f"{service.url}/v1/fine_tuning/jobs/{job.id}").json()["progress"] is not None, 60)
+    wait_for(lambda: httpx.get(f"{service.url}/v1/fine_tuning/jobs/{job.id}").json()["progress"] is not None, 120)
     assert client.fine_tuning.jobs.pause(job.id).status == "paused"  # type: ignore[comparison-overlap]
     with pytest.raises(openai.ConflictError, match="is paused"):
         client.fine_tuning.jobs.pause(job.id)
     before = httpx.get(f"{service.url}/v1/fine_tuning/jobs/{job.id}").json()["progress"]["step"]
     other = submit(client, write_jsonl(tmp_path / "few.jsonl", movie_rows[:64]), 1, "meanwhile")
-    wait_until(client, other, {"succeeded"}, 60)
+    wait_until(client, other, {"succeeded"}, 120)
     assert client.fine_tuning.jobs.retrieve(job.id).status == "paused"  # type: ignore[comparison-overlap]
     assert client.fine_tuning.jobs.resume(job.id).status == "queued"
     rest = events_of_stream(service, job.id, last=first[-1]["id"])  # until the job has ended
@@ -241,24 +241,24 @@ def test_kill_9_of_the_worker_and_of_the_service_lose_nothing(
     fragile: Service, movie_rows: Rows, tmp_path: Path
 ) -> None:
     client = client_of(fragile)
-    long_job = submit(client, write_jsonl(tmp_path / "rows.jsonl", movie_rows[:2400]), 2, "long")
+    long_job = submit(client, write_jsonl(tmp_path / "rows.jsonl", movie_rows[:1200]), 2, "long")
     short_job = submit(client, write_jsonl(tmp_path / "few.jsonl", movie_rows[:96]), 1, "short")
 
     def step() -> int:
         progress = httpx.get(f"{fragile.url}/v1/fine_tuning/jobs/{long_job}").json()["progress"]
         return int(progress["step"]) if progress else 0
 
-    wait_for(lambda: step() >= 60, 120, step)
+    wait_for(lambda: step() >= 20, 200, step)
     (worker,) = fragile.worker_pids()
     os.kill(worker, signal.SIGKILL)
     events_before = {event.id for event in client.fine_tuning.jobs.list_events(long_job, limit=100)}
     wait_for(lambda: len(fragile.worker_pids()) == 1 and fragile.worker_pids() != [worker], 30)
-    wait_for(lambda: step() >= 80, 120, step)
+    wait_for(lambda: step() >= 40, 200, step)
     fragile.kill()  # -9, with one job running and one queued
     wait_for(lambda: not fragile.worker_pids(), 15)
     fragile.start()
     for job_id in (long_job, short_job):
-        wait_until(client, job_id, {"succeeded", "failed"}, 240)
+        wait_until(client, job_id, {"succeeded", "failed"}, 500)
         job = client.fine_tuning.jobs.retrieve(job_id)
         assert job.status == "succeeded", job.error
         answer = httpx.post(
@@ -269,7 +269,7 @@ def test_kill_9_of_the_worker_and_of_the_service_lose_nothing(
     assert events_before <= {event.id for event in events}, "no event is lost"
     steps = [event.data["step"] for event in events if "train_loss" in (event.data or {})]  # type: ignore[operator, index]
     assert steps == sorted(set(steps), reverse=True), "no step is reported twice"
-    assert steps[0] == 2 * -(-int(2400 * 0.9) // 32)
+    assert steps[0] == 2 * -(-int(1200 * 0.9) // 32)
     assert sum("died" in event.message for event in events) == 2
     assert len(client.files.list(purpose="fine-tune").data) == 2
     results = [
