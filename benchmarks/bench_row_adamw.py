@@ -23,7 +23,7 @@ from training.config import Recipe
 from training.finetune import encode, head_config, load_data, make_objective, with_head
 from training.trainer import Objective, Trainer
 
-PAIRS, STEPS, WARM_STEPS = 7, 40, 5
+PAIRS, STEPS, WARM_STEPS = 5, 30, 5
 HEADER = ["number format", "AdamW, steps/s", "rows wait, steps/s", "ratio, median", "least to most"]
 
 
