@@ -104,8 +104,9 @@ class Auth:
         if not self._limit:
             return
         now = self._clock()
-        left, since = self._allowance.get(owner, (self._limit, now))
-        left = min(self._limit, left + (now - since) * self._limit / 60.0)
+        most = max(1.0, self._limit)  # a limit below one a minute lets one through now and then
+        left, since = self._allowance.get(owner, (most, now))
+        left = min(most, left + (now - since) * self._limit / 60.0)
         if left < 1.0:
             self._allowance[owner] = (left, now)
             wait = (1.0 - left) * 60.0 / self._limit

@@ -33,6 +33,7 @@ TOGETHER = 32  # requests asked at once, and flushed to disk together
 MAX_REQUESTS = 50_000
 MAX_LINE_BYTES = 4 * 2**20
 SHOWN_ERRORS = 50
+TOO_MANY = 429
 Ask = Callable[[Any, Parts, Caller], Awaitable[BaseModel]]
 log = logging.getLogger("vitrine.bulk")
 
@@ -74,6 +75,12 @@ class BulkWorker:
                 except (SQLAlchemyError, OSError):
                     log.exception("a batch could not go on; it is taken up again when its lease is over")
                     batch = None
+                except Exception:  # ours: the other batches must not wait for ever
+                    log.exception("batch %s failed", batch.id if batch else "")
+                    if batch is not None:
+                        fault = {"code": "internal", "message": "the service failed on this batch; its log has why"}
+                        ended = (batch.id, self._name, "failed", (), [fault | {"line": None, "param": None}])
+                        await asyncio.to_thread(self._store.finish, *ended)
                 if batch is None:
                     await asyncio.sleep(POLL_SECONDS)
         finally:
@@ -104,7 +111,10 @@ class BulkWorker:
         expired = status == "in_progress" and answers.done.completed + answers.done.failed < total
         end = {"cancelling": "cancelled", "in_progress": "expired" if expired else "completed"}[status]
         files = await asyncio.to_thread(self._publish, batch, answers)
-        await asyncio.to_thread(self._store.finish, batch.id, self._name, end, files)
+        if await asyncio.to_thread(self._store.finish, batch.id, self._name, end, files):
+            await asyncio.to_thread(
+                answers.remove
+            )  # not before: whoever takes over a batch that has not ended needs them
 
     async def _answer(self, batch: Batch, lines: Sequence[bytes], answers: "Answers") -> str | None:
         """Asks some requests, and keeps the lease meanwhile, however long live requests come first -> the status."""
@@ -116,9 +126,12 @@ class BulkWorker:
                     status = await asyncio.to_thread(self._store.keep, batch.id, self._name, None, LEASE_SECONDS)
                     if status != "in_progress":
                         return status
-            results = asking.result()
+            results = list(asking.result())
         finally:
             asking.cancel()
+        for place, line in enumerate(lines):  # together they were too many tokens for the queue: each has it for itself
+            if results[place][0]["response"]["status_code"] == TOO_MANY:
+                results[place] = await self._ask(batch, line)
         await asyncio.to_thread(answers.add, results)
         return await asyncio.to_thread(self._store.keep, batch.id, self._name, answers.done, LEASE_SECONDS)
 
@@ -164,21 +177,22 @@ class BulkWorker:
                 owner=batch.owner, expires_at=None if batch.output_lives is None else now + batch.output_lives,
             )  # fmt: skip
             rows.append(row)
-        for path in (answers.output, answers.errors):
-            path.unlink(missing_ok=True)
         return rows
 
 
 class Answers:
-    """The two growing files of a batch. What a killed worker wrote beyond its last report is cut off."""
+    """The two growing files of a batch. What a killed worker wrote beyond its last report is cut off; where the disk
+    has less than was reported, the batch begins anew."""
 
     def __init__(self, folder: Path, batch: Batch) -> None:
         self.output, self.errors = (folder / f".{batch.id}.{kind}" for kind in ("output", "errors"))
         self.done = Done(batch.completed, batch.failed, batch.tokens, batch.output_bytes, batch.error_bytes)
-        self._files = [
-            _opened_at(path, size)
-            for path, size in ((self.output, batch.output_bytes), (self.errors, batch.error_bytes))
-        ]
+        reported = {self.output: batch.output_bytes, self.errors: batch.error_bytes}
+        if any(size > (path.stat().st_size if path.is_file() else 0) for path, size in reported.items()):
+            log.warning("the answers of batch %s are gone from the disk; it begins anew", batch.id)
+            self.done = Done(0, 0, 0, 0, 0)
+            reported = dict.fromkeys(reported, 0)
+        self._files = [_opened_at(path, size) for path, size in reported.items()]
 
     def add(self, results: Sequence[tuple[dict[str, Any], bool, int]]) -> None:
         """Appends and flushes to disk."""
@@ -196,6 +210,10 @@ class Answers:
     def close(self) -> None:
         for file in self._files:
             file.close()
+
+    def remove(self) -> None:
+        for path in (self.output, self.errors):
+            path.unlink(missing_ok=True)
 
 
 def check_requests(path: Path, endpoint: str) -> tuple[int, list[dict[str, Any]]]:

@@ -59,6 +59,7 @@ class Remote:
         """What happens to a job, as it happens, until it has ended. A cut connection is taken up where it broke."""
         last, failures = None, 0
         while True:
+            before = last
             headers = {"accept": "text/event-stream"} | ({"last-event-id": last} if last else {})
             try:
                 with self._client.stream("GET", f"/v1/fine_tuning/jobs/{job_id}/events", headers=headers) as answer:
@@ -72,11 +73,11 @@ class Remote:
                             event: dict[str, Any] = json.loads(line.removeprefix("data: "))
                             last, failures = event["id"], 0
                             yield event
-                return
             except httpx.HTTPError as error:
                 failures += 1
                 if failures > MAX_RETRIES:
                     raise self._silent(error) from error
+            if last == before:  # cut, or a service that stops: else it would be asked without a pause
                 time.sleep(RETRY_SECONDS)
 
     def _ask(self, method: str, path: str, **options: Any) -> dict[str, Any]:

@@ -398,6 +398,16 @@ def test_an_owner_over_the_rate_or_the_room_is_told_so_and_others_are_not(tmp_pa
         assert client.get("/v1/models", headers=headers[1]).status_code == 200
 
 
+def test_a_rate_below_one_a_minute_lets_one_through(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path / "home", run_worker=False, requests_per_minute=1, api_workers=4)
+    store = KeyStore(settings.database_url)
+    headers = {"authorization": f"Bearer {store.create('ann')[1]}"}
+    store.close()
+    _, gate = create_app(settings)
+    with TestClient(gate, base_url="http://localhost") as client:
+        assert [client.get("/v1/models", headers=headers).status_code for _ in range(2)] == [200, 429]
+
+
 def test_an_open_service_answers_its_own_machine_alone(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path / "home", run_worker=False, allowed_hosts="*")
     for address, status in (("127.0.0.1", 200), ("[::1]", 200), ("192.168.1.7", 403), ("[fd00::7]", 403)):

@@ -197,15 +197,15 @@ def test_live_requests_are_answered_while_a_batch_runs_and_before_it(house: Hous
     try:
         made = create(house, [request(number) for number in range(5_000)])
         wait(house, made["id"], "in_progress")
+        bulk_passes = 0
         for _ in range(20):
             seen.clear()
             body = {"model": MOOD, "input": "blue dog"}
             assert house.ask("POST", "/v1/classify", house.ann, json=body).status_code == 200
             between = seen[seen.index("put") : seen.index("live")]
             assert between.count("bulk") <= 1, "the one that was taken out already"
-        assert (
-            "bulk" in seen or house.ask("GET", f"/v1/batches/{made['id']}", house.ann).json()["status"] == "in_progress"
-        )
+            bulk_passes += seen.count("bulk")
+        assert bulk_passes, "there was bulk work to wait for"
         house.ask("POST", f"/v1/batches/{made['id']}/cancel", house.ann)
     finally:
         engine._run_batch, engine._queue.put_all = run_batch, put_all
@@ -311,3 +311,67 @@ def test_a_process_that_stops_gives_its_batch_back(house: House) -> None:
     threading.Thread(target=lambda: asyncio.run(short_life())).start()
     batch = wait(house, made["id"], "completed")
     assert batch["request_counts"]["completed"] == 200
+
+
+def test_a_worker_that_dies_between_the_files_and_the_end_loses_no_answer(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service.bulk, "LEASE_SECONDS", 0.3)
+    finish, calls = BatchStore.finish, []
+
+    def dying(*arguments: Any, **more: Any) -> bool:
+        calls.append(1)
+        if len(calls) <= 2:
+            raise OSError("as if the process were gone")
+        return finish(*arguments, **more)
+
+    monkeypatch.setattr(BatchStore, "finish", dying)
+    batch = wait(house, create(house, [request(number) for number in range(40)])["id"], "completed")
+    assert len(calls) == 3
+    answers = lines_of(house, batch["output_file_id"])
+    assert [line["custom_id"] for line in answers] == [f"r-{number}" for number in range(40)]
+    assert not list(house.settings.files.glob(".batch-*"))
+
+
+def test_a_batch_whose_answers_are_gone_from_the_disk_begins_anew(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service.bulk, "LEASE_SECONDS", 0.3)
+    monkeypatch.setattr(service.bulk, "TOGETHER", 8)
+    real, calls = service.bulk.Answers.add, []
+
+    def losing(self: Any, results: Any) -> None:
+        real(self, results)
+        calls.append(1)
+        if len(calls) == 3:
+            self.output.unlink()
+            raise OSError("as if the disk were another one")
+
+    monkeypatch.setattr(service.bulk.Answers, "add", losing)
+    batch = wait(house, create(house, [request(number) for number in range(40)])["id"], "completed")
+    assert [line["custom_id"] for line in lines_of(house, batch["output_file_id"])] == [f"r-{n}" for n in range(40)]
+    assert batch["request_counts"] == {"total": 40, "completed": 40, "failed": 0}
+
+
+def test_requests_that_fit_the_queue_only_one_by_one_are_all_answered(house: House) -> None:
+    """One that does not even fit alone is told so."""
+    queue = house.app.state.parts.engine._bulk_queue
+    most, queue.max_tokens = queue.max_tokens, 40
+    try:
+        rows = [request(number) for number in range(33)]
+        rows[4]["body"]["input"] = ["red cat"] * 30
+        batch = wait(house, create(house, rows)["id"], "completed")
+    finally:
+        queue.max_tokens = most
+    assert batch["request_counts"] == {"total": 33, "completed": 32, "failed": 1}
+    (error,) = lines_of(house, batch["error_file_id"])
+    assert (error["custom_id"], error["response"]["status_code"]) == ("r-4", 429)
+    assert "the queue holds 40" in error["response"]["body"]["error"]["message"]
+
+
+def test_a_mistake_of_ours_ends_one_batch_and_no_other(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(service.bulk.Answers, "add", lambda *_: 1 / 0)
+        batch = wait(house, create(house, [request(1)])["id"], "failed")
+    assert batch["errors"]["data"][0]["code"] == "internal"
+    assert wait(house, create(house, [request(1)])["id"], "completed")["request_counts"]["completed"] == 1

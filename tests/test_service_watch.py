@@ -39,6 +39,10 @@ class Flaky:
                 elif self.path == "/v1/fine_tuning/jobs/ftjob-1/events":
                     last = self.headers.get("last-event-id")
                     flaky.asked.append(last)
+                    if last == EVENTS[-1]["id"]:
+                        self.send_response(204)
+                        self.end_headers()
+                        return
                     start = next((at + 1 for at, event in enumerate(EVENTS) if event["id"] == last), 0)
                     self.send_response(200)
                     self.send_header("content-type", "text/event-stream")
@@ -83,7 +87,7 @@ def flaky(monkeypatch: pytest.MonkeyPatch) -> Iterator[Flaky]:
 def test_a_stream_that_breaks_is_read_on_without_a_gap(flaky: Flaky) -> None:
     seen = list(Remote(flaky.url).events("ftjob-1"))
     assert seen == EVENTS
-    assert flaky.asked == [None, "ftevent-10", "ftevent-30", "ftevent-50"]
+    assert flaky.asked == [None, "ftevent-10", "ftevent-30", "ftevent-50", "ftevent-99"]
 
 
 @pytest.mark.parametrize("terminal", [True, False])

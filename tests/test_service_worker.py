@@ -15,6 +15,7 @@ from service.jobs.database import sqlite_url
 from service.jobs.lease import Lease
 from service.jobs.room import check_room, machine_memory
 from service.jobs.store import JobStore
+from service.jobs.tables import Job
 from service.jobs.worker import Worker
 from service.model_card import CARD_FILE, limits
 from tests.test_service_results import finish, settings, submit, worker
@@ -191,6 +192,43 @@ def test_a_folder_that_takes_no_files_ends_in_a_clear_error(worker: Worker) -> N
     assert job.error is not None
     assert job.error["code"] == "storage"
     assert "check its disk, then submit again" in job.error["message"]
+
+
+def test_a_checkpoint_in_use_is_not_dropped(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that an alias stands for, and one that a waiting job begins from."""
+    monkeypatch.setattr(Trainer, "_evaluation_is_due", lambda self: self.position.step % 3 == 0 or self.finished)
+    job_id = submit(worker)
+    named: list[str] = []
+
+    def use(checkpoint: int, act: object) -> None:
+        (newest, *_), _ = worker.store.list_checkpoints(job_id, None, 1)
+        assert newest.step == checkpoint
+        named.append(newest.model)
+        act(newest.model)  # type: ignore[operator]
+
+    def begin_from(model: str) -> None:
+        file = worker.store.job(job_id).training_file
+        wanted = Job(id="ftjob-next", model=model, training_file=file, seed=0, hyperparameters={}, meta={}, priority=-1, request_key=None)  # fmt: skip
+        worker.store.create_job(wanted, 10, None)
+
+    real = Trainer._step
+
+    def stepping(trainer: Trainer, *arguments: object) -> int:
+        if trainer.position.step == 3:
+            use(3, lambda model: worker.aliases.promote("local", "early", model))
+        elif trainer.position.step == 6:
+            use(6, begin_from)
+        return real(trainer, *arguments)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_step", stepping)
+        run_next(worker)
+    assert worker.store.job(job_id).status == "succeeded"
+    steps = [one.step for one in worker.store.list_checkpoints(job_id, None, 100)[0]]
+    assert steps[-2:] == [6, 3]
+    assert len(steps) == 2 + worker.settings.keep_checkpoints
+    for model in named:
+        assert worker.models.find(model)
 
 
 # ---- what is left of a run

@@ -398,6 +398,11 @@ class JobStore:
         with self._database.write() as session:
             self._add_event(session, job_id, key, level, message, kind, metrics or {})
 
+    def job_on(self, model: str) -> str | None:
+        """The id of a job that has not ended and begins from this model."""
+        with self._database.read() as session:
+            return session.scalars(select(Job.id).where(Job.model == model, Job.status.in_(OPEN_STATES))).first()
+
     def ended_before(self, moment: float) -> list[str]:
         """The ids of jobs that ended before that moment, the oldest first."""
         with self._database.read() as session:

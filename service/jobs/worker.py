@@ -23,6 +23,7 @@ import torch
 from sqlalchemy.exc import SQLAlchemyError
 
 from model.weights import load_tokenizer
+from service.aliases import AliasStore
 from service.errors import Conflict, InvalidRequest, NotFound
 from service.files import FileStorage
 from service.ids import new_id
@@ -70,6 +71,7 @@ class Worker:
         self.name = f"{os.uname().nodename}-{os.getpid()}-{secrets.token_hex(3)}"
         self.store = JobStore(settings.database_url)
         self.webhooks = WebhookStore(settings.database_url)
+        self.aliases = AliasStore(settings.database_url)
         self.models = ModelStore(settings.bentoml_home)
         self.files = FileStorage(settings.files)
         self.device = pick_device(settings.device)
@@ -81,6 +83,7 @@ class Worker:
             self._work(stop)
         self.store.close()
         self.webhooks.close()
+        self.aliases.close()
 
     def _forget_old_runs(self) -> None:
         """Frees the disk of runs whose time is over; models and result files stay."""
@@ -181,8 +184,9 @@ class Worker:
             beats = self._beside("vitrine-heartbeat", self.settings.lease_seconds / 4, lease.beat)
             checks = self._beside("vitrine-checks", POLL_SECONDS, self.check_once)
             with beats, checks, lease.alone(self.settings.runs / job.id) as alone:
-                if alone:
-                    self._tune(job, lease)
+                if not alone:
+                    raise Interrupted("another worker of this machine is still amid a step of this job")
+                self._tune(job, lease)
         except Interrupted:
             if lease.standing == "outranked":
                 self.store.add_event(job.id, f"yielded:{new_id('turn')}", "Paused for a job of higher priority")
@@ -304,9 +308,18 @@ class Worker:
         shutil.rmtree(folder)
         newest, _ = self.store.list_checkpoints(job.id, None, 10_000)
         for old in newest[self.settings.keep_checkpoints :]:
-            self.store.remove_checkpoint(old.model)
-            with contextlib.suppress(NotFound):
-                self.models.delete(old.model)
+            self._drop_checkpoint(old.model)
+
+    def _drop_checkpoint(self, model_id: str) -> None:
+        """One that an alias stands for, an adapter lies over or an open job begins from stays."""
+        if self.aliases.of_model(model_id) or self.store.job_on(model_id) is not None:
+            return
+        with contextlib.suppress(NotFound):
+            try:
+                self.models.delete(model_id)
+            except Conflict:
+                return
+        self.store.remove_checkpoint(model_id)
 
     def _report(self, job: Job, event: TrainingEvent) -> None:
         """Stores one training event."""

@@ -103,6 +103,8 @@ async def delete_model(model_id: str, parts: PartsOf, caller: CallerOf) -> Delet
         raise Conflict(
             f"the alias {names[0]} stands for {model_id}; promote another model, or delete the alias", "model"
         )
+    if (job_id := await asyncio.to_thread(parts.jobs.job_on, model_id)) is not None:
+        raise Conflict(f"{job_id}, which has not ended, begins from {model_id}; cancel the job first", "model")
     await asyncio.to_thread(parts.registry.store.delete, model_id)
     await asyncio.to_thread(parts.jobs.remove_checkpoint, model_id)
     parts.registry.drop(model_id)
