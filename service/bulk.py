@@ -112,9 +112,7 @@ class BulkWorker:
         end = {"cancelling": "cancelled", "in_progress": "expired" if expired else "completed"}[status]
         files = await asyncio.to_thread(self._publish, batch, answers)
         if await asyncio.to_thread(self._store.finish, batch.id, self._name, end, files):
-            await asyncio.to_thread(
-                answers.remove
-            )  # not before: whoever takes over a batch that has not ended needs them
+            await asyncio.to_thread(answers.remove)  # not before: who takes over an open batch needs them
 
     async def _answer(self, batch: Batch, lines: Sequence[bytes], answers: "Answers") -> str | None:
         """Asks some requests, and keeps the lease meanwhile, however long live requests come first -> the status."""

@@ -12,6 +12,7 @@ from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 
 from service.app import create_app
+from service.audit import AuditLog
 from service.cli import check_exposure
 from service.errors import Conflict, InvalidRequest, NotFound
 from service.jobs.database import sqlite_url
@@ -372,6 +373,18 @@ def test_what_was_changed_and_who_was_refused_is_in_the_audit_log(house: House) 
     assert "private text" not in text
     assert key_of(house.ann) not in text
     assert house.settings.audit_log.stat().st_mode & 0o077 == 0
+
+
+def test_a_flood_of_strangers_does_not_fill_the_disk(tmp_path: Path) -> None:
+    log = AuditLog(tmp_path / "audit.jsonl")
+    stranger = {"type": "http", "method": "GET", "path": "/v1/models", "client": ("10.0.0.1", 1)}
+    for _ in range(500):
+        log.write("req-1", stranger, 401)
+    log.write("req-2", stranger | {"method": "DELETE", "path": "/v1/files/file-1"}, 200)
+    lines = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
+    assert 60 <= len(lines) - 1 <= 120, "a minute may have turned"
+    assert lines[-1]["status"] == 200, "what was changed is always there"
+    assert lines[-1]["refused_and_left_out"] == 500 - (len(lines) - 1)
 
 
 # ---- limits
