@@ -2,7 +2,6 @@
 sent into a private network unless that is allowed."""
 
 import itertools
-import json
 import socket
 import threading
 from collections.abc import Iterator
@@ -256,5 +255,4 @@ def test_an_owner_has_so_many_endpoints_and_no_more(tmp_path: Path) -> None:
         hooks.create("ann", "more", "https://example.com", EVENT_TYPES)
     with pytest.raises(NotFound):
         hooks.get("bob", hooks.endpoints("ann", None, 1)[0][0].id)
-    assert json.dumps([one.id for one in hooks.endpoints("ann", None, 50)[0]])
     hooks.close()
