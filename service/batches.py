@@ -4,7 +4,6 @@ A batch is durable like a job: a lease says who works on it, and what is on disk
 the answers, requests done), so that whoever takes it over cuts the files back to that and goes on from there.
 """
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,12 +11,12 @@ from typing import Any
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
+from service.database import Store
 from service.errors import Conflict, InvalidRequest, NotFound
 from service.ids import new_id
 from service.jobs.announce import announce
-from service.jobs.database import Database
 from service.jobs.store import OPEN_BATCHES
-from service.jobs.tables import Batch, File
+from service.tables import Batch, File
 
 WINDOW_SECONDS = 24 * 3600.0
 MAX_OPEN = 100  # of one owner
@@ -35,15 +34,8 @@ class Done:
     error_bytes: int
 
 
-class BatchStore:
+class BatchStore(Store):
     """In the database of the service."""
-
-    def __init__(self, url: str, clock: Callable[[], float] = time.time) -> None:
-        self._database = Database(url)
-        self.clock = clock
-
-    def close(self) -> None:
-        self._database.close()
 
     def create(
         self, owner: str, scopes: Sequence[str], endpoint: str, input_file: str, metadata: dict[str, str],

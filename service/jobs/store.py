@@ -6,19 +6,18 @@ seconds from the wall clock.
 
 import copy
 import json
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Select, delete, func, select, update
 from sqlalchemy.orm import Session
 
+from service.database import Store
 from service.errors import Busy, Conflict, InvalidRequest, NotFound, TooLarge
 from service.ids import new_id
 from service.jobs.announce import announce
-from service.jobs.database import Database
-from service.jobs.tables import LOCAL_OWNER, Batch, Checkpoint, Event, File, FileReport, Job
 from service.jobs.turns import Waiting, in_turn
+from service.tables import LOCAL_OWNER, Batch, Checkpoint, Event, File, FileReport, Job
 
 STATES = ("validating_files", "queued", "running", "paused", "succeeded", "failed", "cancelled")
 WAITING_STATES = ("validating_files", "queued")
@@ -34,16 +33,10 @@ MAX_ATTEMPTS = 5  # a job whose workers died this often without one step more is
 Row = TypeVar("Row", "File", "Job")
 
 
-class JobStore:
+class JobStore(Store):
     """Every change is one transaction; a conditional update decides each race."""
 
-    def __init__(self, url: str, clock: Callable[[], float] = time.time) -> None:
-        self.owner: str | None = None  # whose rows are seen; None sees all, see `of`
-        self.clock = clock
-        self._database = Database(url)
-
-    def close(self) -> None:
-        self._database.close()
+    owner: str | None = None  # whose rows are seen; None sees all, see `of`
 
     def of(self, owner: str) -> "JobStore":
         """The same store as this owner sees it: the files and jobs of others are not there."""

@@ -24,16 +24,17 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from model.weights import load_tokenizer
 from service.aliases import AliasStore
+from service.database import Database
 from service.errors import Conflict, InvalidRequest, NotFound
 from service.files import FileStorage
 from service.ids import new_id
 from service.jobs.lease import Lease
 from service.jobs.results import results_of
 from service.jobs.store import MAX_ATTEMPTS, JobStore, refuse_unfit
-from service.jobs.tables import File, Job
 from service.model_card import CARD_FILE, model_card
 from service.registry import ModelStore, pick_device
 from service.settings import Settings
+from service.tables import File, Job
 from service.webhooks import WebhookStore, deliver_once
 from training.checkpoints import remove_checkpoints
 from training.choose import Chosen, choose_recipe
@@ -69,9 +70,10 @@ class Worker:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.name = f"{os.uname().nodename}-{os.getpid()}-{secrets.token_hex(3)}"
-        self.store = JobStore(settings.database_url)
-        self.webhooks = WebhookStore(settings.database_url)
-        self.aliases = AliasStore(settings.database_url)
+        self.database = Database(settings.database_url)
+        self.store = JobStore(self.database)
+        self.webhooks = WebhookStore(self.database)
+        self.aliases = AliasStore(self.database)
         self.models = ModelStore(settings.bentoml_home)
         self.files = FileStorage(settings.files)
         self.device = pick_device(settings.device)
@@ -81,9 +83,7 @@ class Worker:
         webhooks = self._beside("vitrine-webhooks", POLL_SECONDS, self._deliver)
         with webhooks, self._beside("vitrine-retention", RETENTION_SECONDS, self._forget_old_runs):
             self._work(stop)
-        self.store.close()
-        self.webhooks.close()
-        self.aliases.close()
+        self.database.close()
 
     def _forget_old_runs(self) -> None:
         """Frees the disk of runs whose time is over; models and result files stay."""

@@ -1,10 +1,12 @@
-"""One SQL database, SQLite or PostgreSQL, whose writers go one after the other. Used by `store.py`.
+"""One SQL database, SQLite or PostgreSQL, whose writers go one after the other, and what its stores have in common.
+Each process opens it once.
 
 What a transaction has read is still true when it writes, on both: SQLite is locked when the transaction begins,
 PostgreSQL by an advisory lock of ours. A change of the store takes milliseconds; correctness is worth the queue.
 """
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session, sessionmaker
 
 from service.errors import InvalidRequest
-from service.jobs.tables import Base, create_tables
+from service.tables import Base, create_tables
 
 WRITES = "vitrine_writes"  # execution option of a transaction that changes something
 WRITE_LOCK = 0x76697472  # of all stores in one PostgreSQL database
@@ -55,6 +57,24 @@ class Database:
             session.execute(postgresql.insert(table).values(**values).on_conflict_do_nothing())
         else:
             session.execute(sqlite.insert(table).values(**values).on_conflict_do_nothing())
+
+
+@contextmanager
+def opened(url: str) -> Iterator[Database]:
+    """A database for a moment."""
+    database = Database(url)
+    try:
+        yield database
+    finally:
+        database.close()
+
+
+class Store:
+    """What is kept in some of the tables. Times are Unix seconds from the wall clock."""
+
+    def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
+        self._database = database
+        self.clock = clock
 
 
 def sqlite_url(path: Path) -> str:
