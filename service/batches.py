@@ -11,11 +11,11 @@ from typing import Any
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from service.database import Store
+from service.database import Store, page
 from service.errors import Conflict, InvalidRequest, NotFound
 from service.ids import new_id
 from service.jobs.announce import announce
-from service.jobs.store import OPEN_BATCHES
+from service.jobs.states import OPEN_BATCHES
 from service.tables import Batch, File
 
 WINDOW_SECONDS = 24 * 3600.0
@@ -67,18 +67,10 @@ class BatchStore(Store):
         with self._database.read() as session:
             return _batch(session, owner, batch_id)
 
-    def batches(self, owner: str, after: str | None, limit: int) -> tuple[Sequence[Batch], bool]:
+    def batches(self, owner: str, after: str | None, limit: int) -> tuple[list[Batch], bool]:
         """Newest first."""
         with self._database.read() as session:
-            query = select(Batch).where(Batch.owner == owner)
-            if after is not None:
-                anchor = session.get(Batch, after)
-                if anchor is None or anchor.owner != owner:
-                    raise NotFound(f"after={after!r} names nothing in this list; start again without it", "after")
-                same = (Batch.created_at == anchor.created_at) & (Batch.id > anchor.id)
-                query = query.where((Batch.created_at < anchor.created_at) | same)
-            rows = session.scalars(query.order_by(Batch.created_at.desc(), Batch.id).limit(limit + 1)).all()
-        return rows[:limit], len(rows) > limit
+            return page(session, select(Batch).where(Batch.owner == owner), Batch, after, limit)
 
     def cancel(self, owner: str, batch_id: str) -> Batch:
         """What is answered stays; the rest is not asked any more. Raises Conflict for a batch that has ended."""

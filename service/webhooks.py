@@ -19,7 +19,7 @@ import httpx
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from service.database import Store
+from service.database import Store, page
 from service.errors import InvalidRequest, NotFound, Unreachable
 from service.ids import new_id
 from service.tables import WebhookDelivery, WebhookEndpoint
@@ -60,14 +60,9 @@ class WebhookStore(Store):
 
     def endpoints(self, owner: str, after: str | None, limit: int) -> tuple[list[WebhookEndpoint], bool]:
         """Newest first."""
+        query = select(WebhookEndpoint).where(WebhookEndpoint.owner == owner)
         with self._database.read() as session:
-            query = select(WebhookEndpoint).where(WebhookEndpoint.owner == owner)
-            own = list(session.scalars(query.order_by(WebhookEndpoint.created_at.desc(), WebhookEndpoint.id)))
-        ids = [endpoint.id for endpoint in own]
-        if after is not None and after not in ids:
-            raise NotFound(f"after={after!r} names nothing in this list; start again without it", "after")
-        rest = own[ids.index(after) + 1 :] if after is not None else own
-        return rest[:limit], len(rest) > limit
+            return page(session, query, WebhookEndpoint, after, limit)
 
     def get(self, owner: str, endpoint_id: str) -> WebhookEndpoint:
         with self._database.read() as session:

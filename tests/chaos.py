@@ -289,7 +289,7 @@ def undisturbed_run(folder: Path) -> str:
     wanted = {"n_epochs": EPOCHS, "batch_size": BATCH_SIZE, "learning_rate_multiplier": 5.0}
     wanted |= {"task": None, "adapter": "auto", "class_weights": None, "early_stopping": None, "max_length": "auto", "training_method": "auto"}  # fmt: skip
     job = Job(id=new_id("ftjob"), model=BASE, training_file=file_id, seed=SEED, hyperparameters=wanted, meta={}, request_key=None)  # fmt: skip
-    while worker.check_once():
+    while worker.checks.check_once():
         pass
     job_id = worker.store.create_job(job, 10, None).id
     while worker.store.job(job_id).finished_at is None:

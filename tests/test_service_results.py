@@ -57,7 +57,7 @@ def submit(worker: Worker) -> str:
     file_id = new_id("file")
     size = FileStorage(worker.settings.files).write(file_id, io.BytesIO(content))
     worker.store.add_file(file_id, "rows.jsonl", size, "fine-tune")
-    worker.check_once()
+    worker.checks.check_once()
     parameters = {"n_epochs": 2, "batch_size": 8, "learning_rate_multiplier": 20.0}
     job = Job(id=new_id("ftjob"), model="tiny", training_file=file_id, seed=0, hyperparameters=parameters, meta={}, request_key=None)  # fmt: skip
     return worker.store.create_job(job, 10, None).id

@@ -48,7 +48,7 @@ def act_at_step(monkeypatch: pytest.MonkeyPatch, step: int, act: object) -> list
 
 def run_next(worker: Worker) -> bool:
     """The next job, once the uploads are checked -> whether there was one."""
-    while worker.check_once():
+    while worker.checks.check_once():
         pass
     return worker.work_once()
 
