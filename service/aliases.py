@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from sqlalchemy import delete, select
 
+from service.database import Store
 from service.errors import Conflict, InvalidRequest, NotFound
-from service.jobs.database import Database
-from service.jobs.tables import Alias, AliasChange
+from service.tables import Alias, AliasChange
 
 ALIAS = re.compile(r"[a-z0-9]([-._a-z0-9]{0,61}[a-z0-9])?")
 TRUST_SECONDS = 1.0  # how long other API processes may go on with what a name stood for
@@ -28,15 +28,8 @@ class Named:
     previous: str | None  # where a roll-back would go
 
 
-class AliasStore:
+class AliasStore(Store):
     """In the database of the service. Each owner has names of their own."""
-
-    def __init__(self, url: str, clock: Callable[[], float] = time.time) -> None:
-        self._database = Database(url)
-        self._clock = clock
-
-    def close(self) -> None:
-        self._database.close()
 
     def all(self, owner: str) -> list[Named]:
         """By name."""
@@ -63,7 +56,7 @@ class AliasStore:
             if before is not None and before.model == model:
                 raise Conflict(f"{name} stands for {model} already", "alias")
             change = AliasChange(
-                owner=owner, name=name, model=model, before=before.number if before else None, created_at=self._clock()
+                owner=owner, name=name, model=model, before=before.number if before else None, created_at=self.clock()
             )
             session.add(change)
             session.flush()
@@ -86,7 +79,7 @@ class AliasStore:
             else:
                 raise Conflict(f"{name} has stood for nothing before {now.model} that still exists", "alias")
             change = AliasChange(
-                owner=owner, name=name, model=earlier.model, before=earlier.before, created_at=self._clock()
+                owner=owner, name=name, model=earlier.model, before=earlier.before, created_at=self.clock()
             )
             session.add(change)
             session.flush()

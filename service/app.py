@@ -20,6 +20,7 @@ from service.auth import Auth
 from service.batches import BatchStore
 from service.bulk import BulkWorker
 from service.context import Parts
+from service.database import Database
 from service.engine.engine import Engine
 from service.errors import (
     InvalidRequest,
@@ -95,10 +96,10 @@ def build_parts(settings: Settings) -> Parts:
         settings.max_writing_queue,
         settings.request_timeout_seconds,
     )
-    url = settings.database_url
+    database = Database(settings.database_url)
     return Parts(
-        settings, metrics, registry, engine, JobStore(url), FileStorage(settings.files), KeyStore(url),
-        Names(AliasStore(url)), WebhookStore(url), BatchStore(url),
+        settings, metrics, registry, engine, database, JobStore(database), FileStorage(settings.files),
+        KeyStore(database), Names(AliasStore(database)), WebhookStore(database), BatchStore(database),
     )  # fmt: skip
 
 
@@ -122,11 +123,7 @@ async def _lifespan(parts: Parts) -> AsyncIterator[None]:
         if supervisor is not None:
             await asyncio.to_thread(supervisor.stop)
         await asyncio.to_thread(parts.engine.stop)
-        parts.jobs.close()
-        parts.keys.close()
-        parts.names.store.close()
-        parts.webhooks.close()
-        parts.batches.close()
+        parts.database.close()
 
 
 async def _prewarm(parts: Parts) -> None:

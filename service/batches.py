@@ -4,7 +4,6 @@ A batch is durable like a job: a lease says who works on it, and what is on disk
 the answers, requests done), so that whoever takes it over cuts the files back to that and goes on from there.
 """
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,12 +11,12 @@ from typing import Any
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
+from service.database import Store, page
 from service.errors import Conflict, InvalidRequest, NotFound
 from service.ids import new_id
 from service.jobs.announce import announce
-from service.jobs.database import Database
-from service.jobs.store import OPEN_BATCHES
-from service.jobs.tables import Batch, File
+from service.jobs.states import OPEN_BATCHES
+from service.tables import Batch, File
 
 WINDOW_SECONDS = 24 * 3600.0
 MAX_OPEN = 100  # of one owner
@@ -35,15 +34,8 @@ class Done:
     error_bytes: int
 
 
-class BatchStore:
+class BatchStore(Store):
     """In the database of the service."""
-
-    def __init__(self, url: str, clock: Callable[[], float] = time.time) -> None:
-        self._database = Database(url)
-        self.clock = clock
-
-    def close(self) -> None:
-        self._database.close()
 
     def create(
         self, owner: str, scopes: Sequence[str], endpoint: str, input_file: str, metadata: dict[str, str],
@@ -75,18 +67,10 @@ class BatchStore:
         with self._database.read() as session:
             return _batch(session, owner, batch_id)
 
-    def batches(self, owner: str, after: str | None, limit: int) -> tuple[Sequence[Batch], bool]:
+    def batches(self, owner: str, after: str | None, limit: int) -> tuple[list[Batch], bool]:
         """Newest first."""
         with self._database.read() as session:
-            query = select(Batch).where(Batch.owner == owner)
-            if after is not None:
-                anchor = session.get(Batch, after)
-                if anchor is None or anchor.owner != owner:
-                    raise NotFound(f"after={after!r} names nothing in this list; start again without it", "after")
-                same = (Batch.created_at == anchor.created_at) & (Batch.id > anchor.id)
-                query = query.where((Batch.created_at < anchor.created_at) | same)
-            rows = session.scalars(query.order_by(Batch.created_at.desc(), Batch.id).limit(limit + 1)).all()
-        return rows[:limit], len(rows) > limit
+            return page(session, select(Batch).where(Batch.owner == owner), Batch, after, limit)
 
     def cancel(self, owner: str, batch_id: str) -> Batch:
         """What is answered stays; the rest is not asked any more. Raises Conflict for a batch that has ended."""

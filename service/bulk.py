@@ -24,8 +24,8 @@ from service.engine.engine import in_bulk
 from service.errors import INTERNAL_BODY, ServiceError, Unavailable, body_of, status_of
 from service.faults import told_of_values
 from service.ids import new_id
-from service.jobs.tables import Batch, File
 from service.keys import Caller
+from service.tables import Batch, File
 
 POLL_SECONDS = 0.5
 LEASE_SECONDS = 15.0

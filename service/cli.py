@@ -9,14 +9,15 @@ from pathlib import Path
 
 from model.weights import WEIGHTS_FILE
 from service import data_cli, diagram_cli, evaluate_cli, keys_cli, models_cli, remote_cli
+from service.database import opened
 from service.errors import InvalidRequest, ServiceError
 from service.ids import new_id
 from service.jobs import worker
 from service.jobs.store import DEMO_PRIORITY, JobStore
-from service.jobs.tables import Job
 from service.keys import KeyStore
 from service.registry import ModelStore
 from service.settings import Settings
+from service.tables import Job
 from training.catalogue import MINILM_SHA256, fetch_minilm, sha256_of, write_splits
 from training.cli import Store, add_commands
 
@@ -76,8 +77,8 @@ def run_setup(settings: Settings) -> None:
 
 def queue_demo(settings: Settings) -> None:
     """One epoch of movie sentiment at the lowest priority, once, and only while no other job was ever made."""
-    jobs = JobStore(settings.database_url)
-    try:
+    with opened(settings.database_url) as database:
+        jobs = JobStore(database)
         if jobs.has_jobs():
             return
         print("fetching the movie sentences for the demonstration job (2 MB) ...", flush=True)
@@ -95,16 +96,13 @@ def queue_demo(settings: Settings) -> None:
             meta={"demo": "true"}, priority=DEMO_PRIORITY, request_key=None,
         )  # fmt: skip
         jobs.create_job(job, settings.max_queued_jobs, None)
-    finally:
-        jobs.close()
 
 
 def check_exposure(settings: Settings, host: str) -> None:
     """Without keys everyone who reaches the port may do everything, so it must not be reached from outside. Raises
     InvalidRequest when it would be, unless a first key is to be made at start."""
-    keys = KeyStore(settings.database_url)
-    closed = keys.exist()
-    keys.close()
+    with opened(settings.database_url) as database:
+        closed = KeyStore(database).exist()
     if closed or (settings.first_key_owner and host not in LOOPBACK):
         return
     if host in LOOPBACK:

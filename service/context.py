@@ -7,6 +7,7 @@ from fastapi import Depends, Request
 
 from service.aliases import Names
 from service.batches import BatchStore
+from service.database import Database
 from service.engine.engine import Engine
 from service.engine.runner import LoadedModel
 from service.errors import NotFound
@@ -29,6 +30,7 @@ class Parts:
     metrics: Metrics
     registry: Registry
     engine: Engine
+    database: Database
     jobs: JobStore
     files: FileStorage
     keys: KeyStore

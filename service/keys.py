@@ -6,15 +6,14 @@ A key has 192 random bits, so that one round of SHA-256 is enough: what can't be
 
 import hashlib
 import secrets
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import delete, func, select
 
+from service.database import Store
 from service.errors import Conflict, InvalidRequest, NotFound
-from service.jobs.database import Database
-from service.jobs.tables import LOCAL_OWNER, ApiKey, BrowserSession
+from service.tables import LOCAL_OWNER, ApiKey, BrowserSession
 
 KEY_PREFIX = "vt-"
 SCOPES = ("infer", "train")  # ask models; change files, jobs and models
@@ -34,15 +33,8 @@ class Caller:
 OPEN = Caller(LOCAL_OWNER, frozenset(SCOPES), None)  # while no key was ever made
 
 
-class KeyStore:
+class KeyStore(Store):
     """In the database of the service."""
-
-    def __init__(self, url: str, clock: Callable[[], float] = time.time) -> None:
-        self._database = Database(url)
-        self._clock = clock
-
-    def close(self) -> None:
-        self._database.close()
 
     def create(
         self, owner: str, scopes: Sequence[str] = SCOPES, lives_seconds: float | None = None
@@ -79,7 +71,7 @@ class KeyStore:
                 raise NotFound(f"key {key_id!r} does not exist; see `vitrine keys list`", "key")
             if row.revoked_at is not None:
                 raise Conflict(f"key {key_id} was revoked before")
-            row.revoked_at = self._clock()
+            row.revoked_at = self.clock()
             session.execute(delete(BrowserSession).where(BrowserSession.key_id == key_id))
 
     def caller(self, key: str) -> Caller | None:
@@ -93,7 +85,7 @@ class KeyStore:
         caller = self.caller(key)
         if caller is None or caller.key_id is None:
             return None
-        token, now = secrets.token_urlsafe(24), self._clock()
+        token, now = secrets.token_urlsafe(24), self.clock()
         with self._database.write() as session:
             session.execute(delete(BrowserSession).where(BrowserSession.expires_at < now))
             row = BrowserSession(hash=_hash(token), key_id=caller.key_id, expires_at=now + SESSION_SECONDS)
@@ -103,7 +95,7 @@ class KeyStore:
     def session_caller(self, token: str) -> Caller | None:
         with self._database.read() as session:
             found = session.get(BrowserSession, _hash(token))
-            if found is None or found.expires_at < self._clock():
+            if found is None or found.expires_at < self.clock():
                 return None
             row = session.get(ApiKey, found.key_id)
         return self._caller(row)
@@ -120,7 +112,7 @@ class KeyStore:
             raise InvalidRequest(f"scopes {strangers} are not known; choose some of {', '.join(SCOPES)}", "scopes")
         if lives_seconds is not None and lives_seconds <= 0:
             raise InvalidRequest(f"the key would live {lives_seconds:g} s; choose a time above 0", "expires")
-        key, now = KEY_PREFIX + secrets.token_urlsafe(24), self._clock()
+        key, now = KEY_PREFIX + secrets.token_urlsafe(24), self.clock()
         expires_at = None if lives_seconds is None else now + lives_seconds
         row = ApiKey(
             id=f"key-{secrets.token_hex(6)}", owner=owner, hash=_hash(key), scopes=list(scopes), created_at=now,
@@ -131,7 +123,7 @@ class KeyStore:
     def _caller(self, row: ApiKey | None) -> Caller | None:
         if row is None or row.revoked_at is not None:
             return None
-        if row.expires_at is not None and row.expires_at < self._clock():
+        if row.expires_at is not None and row.expires_at < self.clock():
             return None
         return Caller(row.owner, frozenset(row.scopes), row.id)
 

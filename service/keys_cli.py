@@ -4,6 +4,7 @@ import argparse
 import time
 from typing import Any
 
+from service.database import opened
 from service.keys import SCOPES, KeyStore
 from service.settings import Settings
 
@@ -26,30 +27,29 @@ def add_commands(commands: Any, settings: Settings) -> None:
 
 
 def _create(settings: Settings, arguments: argparse.Namespace) -> None:
-    store = KeyStore(settings.database_url)
     scopes = [scope.strip() for scope in arguments.scopes.split(",") if scope.strip()]
-    row, key = store.create(arguments.owner, scopes, None if arguments.days is None else arguments.days * DAY_SECONDS)
+    lives_seconds = None if arguments.days is None else arguments.days * DAY_SECONDS
+    with opened(settings.database_url) as database:
+        row, key = KeyStore(database).create(arguments.owner, scopes, lives_seconds)
     print(f"{key}\n\n{row.id} of {row.owner}, {', '.join(row.scopes)}; this is the only time it is shown.")
-    store.close()
 
 
 def _list(settings: Settings) -> None:
-    store = KeyStore(settings.database_url)
-    for row in store.all():
+    with opened(settings.database_url) as database:
+        rows = KeyStore(database).all()
+    for row in rows:
         state = "good"
         if row.revoked_at is not None:
             state = f"revoked {_day(row.revoked_at)}"
         elif row.expires_at is not None:
             state = f"{'expired' if row.expires_at < time.time() else 'good until'} {_day(row.expires_at)}"
         print(f"{row.id}  {row.owner}  {','.join(row.scopes)}  made {_day(row.created_at)}  {state}")
-    store.close()
 
 
 def _revoke(settings: Settings, key_id: str) -> None:
-    store = KeyStore(settings.database_url)
-    store.revoke(key_id)
+    with opened(settings.database_url) as database:
+        KeyStore(database).revoke(key_id)
     print(f"{key_id} is revoked; running services refuse it within two seconds")
-    store.close()
 
 
 def _day(seconds: float) -> str:

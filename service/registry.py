@@ -28,8 +28,8 @@ from model.lora import AdapterBank, is_adapter_folder, load_adapter, load_adapte
 from model.weights import load_config, load_model
 from service.engine.runner import LoadedModel, Operation, run
 from service.errors import Conflict, NotFound
-from service.jobs.tables import LOCAL_OWNER
 from service.metrics import Metrics
+from service.tables import LOCAL_OWNER
 
 MODEL_FILE = "model.yaml"  # of each version of a model in BentoML's store
 STAGING_SECONDS = 3600.0  # no copy takes longer

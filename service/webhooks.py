@@ -11,8 +11,7 @@ import ipaddress
 import logging
 import secrets
 import socket
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,10 +19,10 @@ import httpx
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
+from service.database import Store, page
 from service.errors import InvalidRequest, NotFound, Unreachable
 from service.ids import new_id
-from service.jobs.database import Database
-from service.jobs.tables import WebhookDelivery, WebhookEndpoint
+from service.tables import WebhookDelivery, WebhookEndpoint
 
 BACK_OFF_SECONDS = (
     5.0,
@@ -40,15 +39,8 @@ MAX_ENDPOINTS = 20  # of one owner
 log = logging.getLogger("vitrine.webhooks")
 
 
-class WebhookStore:
+class WebhookStore(Store):
     """Endpoints as an owner sees them, and what is to be delivered."""
-
-    def __init__(self, url: str, clock: Callable[[], float] = time.time) -> None:
-        self._database = Database(url)
-        self.clock = clock
-
-    def close(self) -> None:
-        self._database.close()
 
     def create(self, owner: str, name: str, url: str, event_types: Sequence[str]) -> WebhookEndpoint:
         check_url(url)
@@ -68,14 +60,9 @@ class WebhookStore:
 
     def endpoints(self, owner: str, after: str | None, limit: int) -> tuple[list[WebhookEndpoint], bool]:
         """Newest first."""
+        query = select(WebhookEndpoint).where(WebhookEndpoint.owner == owner)
         with self._database.read() as session:
-            query = select(WebhookEndpoint).where(WebhookEndpoint.owner == owner)
-            own = list(session.scalars(query.order_by(WebhookEndpoint.created_at.desc(), WebhookEndpoint.id)))
-        ids = [endpoint.id for endpoint in own]
-        if after is not None and after not in ids:
-            raise NotFound(f"after={after!r} names nothing in this list; start again without it", "after")
-        rest = own[ids.index(after) + 1 :] if after is not None else own
-        return rest[:limit], len(rest) > limit
+            return page(session, query, WebhookEndpoint, after, limit)
 
     def get(self, owner: str, endpoint_id: str) -> WebhookEndpoint:
         with self._database.read() as session:

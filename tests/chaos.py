@@ -31,13 +31,14 @@ from model.config import TransformerConfig
 from model.heads import TextModel
 from model.tokenizer import train_wordpiece
 from model.weights import save_model
+from service.database import Database
 from service.files import FileStorage
 from service.ids import new_id
 from service.jobs.store import JobStore
-from service.jobs.tables import Job
 from service.jobs.worker import Worker
 from service.registry import ModelStore
 from service.settings import Settings
+from service.tables import Job
 from tests.conftest import ROOT, Service
 
 PHASES = ("upload", "create", "train", "checkpoint", "register")
@@ -74,7 +75,7 @@ class Chaos:
         settings |= {"VITRINE_KEEP_CHECKPOINTS": "1", "OMP_NUM_THREADS": "1", "VITRINE_TRAINING_THREADS": "1"}
         self.service = Service(home, **settings)
         self.settings = Settings(home=home, default_model=BASE)
-        self.store = JobStore(self.settings.database_url)
+        self.store = JobStore(Database(self.settings.database_url))
         self.workers = [self._new_worker() for _ in range(WORKERS)]
         self.service.start(set_up=False)
 
@@ -242,7 +243,7 @@ class Chaos:
             worker.kill()
             worker.wait()
         self.service.stop()
-        self.store.close()
+        self.store._database.close()
 
 
 def prepare_base(home: Path) -> None:
@@ -288,7 +289,7 @@ def undisturbed_run(folder: Path) -> str:
     wanted = {"n_epochs": EPOCHS, "batch_size": BATCH_SIZE, "learning_rate_multiplier": 5.0}
     wanted |= {"task": None, "adapter": "auto", "class_weights": None, "early_stopping": None, "max_length": "auto", "training_method": "auto"}  # fmt: skip
     job = Job(id=new_id("ftjob"), model=BASE, training_file=file_id, seed=SEED, hyperparameters=wanted, meta={}, request_key=None)  # fmt: skip
-    while worker.check_once():
+    while worker.checks.check_once():
         pass
     job_id = worker.store.create_job(job, 10, None).id
     while worker.store.job(job_id).finished_at is None:
@@ -297,7 +298,7 @@ def undisturbed_run(folder: Path) -> str:
     assert done.status == "succeeded", done.error
     assert done.fine_tuned_model is not None
     found = weights_hash(worker.models.find(done.fine_tuned_model).folder)
-    worker.store.close()
+    worker.database.close()
     return found
 
 

@@ -20,7 +20,7 @@ import httpx
 import pgserver
 import pytest
 
-from service.jobs.database import sqlite_url
+from service.database import sqlite_url
 from training.catalogue import fetch_minilm, movie_sentiment
 
 ROOT = Path(__file__).parents[1]

@@ -16,6 +16,7 @@ from model.tokenizer import train_wordpiece
 from model.weights import save_model
 from service.aliases import AliasStore
 from service.app import create_app
+from service.database import Database
 from service.jobs.store import JobStore
 from service.keys import KeyStore
 from service.registry import ModelStore
@@ -62,9 +63,9 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     for number, accuracy in ((1, 0.8), (2, 0.9), (3, 0.7)):
         figures = {"accuracy": accuracy, "loss": 1 - accuracy}
         models.publish(folder / "tuned", f"ft:tiny:vitrine:mood:{number}", f"ft-mood:{number}", "tiny", figures, "ann")
-    store = KeyStore(settings.database_url)
+    store = KeyStore(Database(settings.database_url))
     (_, ann), (_, bob), (reader_row, reader) = store.create("ann"), store.create("bob"), store.create("ann", ["infer"])
-    store.close()
+    store._database.close()
     headers = [{"authorization": f"Bearer {key}"} for key in (ann, bob, reader)]
     app, gate = create_app(settings)
     with TestClient(gate, base_url="http://localhost") as client:
@@ -75,12 +76,12 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         file = client.post("/v1/files", headers=headers[0], files=upload).json()["id"]
         body = {"model": "tiny", "training_file": file}
         job = client.post("/v1/fine_tuning/jobs", headers=headers[0], json=body).json()["id"]
-        jobs = JobStore(settings.database_url)
+        jobs = JobStore(Database(settings.database_url))
         jobs.add_checkpoint(job, 5, "ft:tiny:vitrine:mood:1:ckpt-step-5", {"step": 5})
-        jobs.close()
-        aliases = AliasStore(settings.database_url)
+        jobs._database.close()
+        aliases = AliasStore(Database(settings.database_url))
         aliases.promote("ann", "moods", "ft:tiny:vitrine:mood:1")
-        aliases.close()
+        aliases._database.close()
         hook = {"name": "mine", "url": "https://example.com/hook", "event_types": ["fine_tuning.job.succeeded"]}
         requests = (
             b'{"custom_id": "1", "method": "POST", "url": "/v1/classify", "body": {"model": "tiny", "input": "x"}}\n'

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from service.aliases import AliasStore
+from service.database import Database
 from service.errors import Conflict, InvalidRequest, NotFound
 from tests.house import House, house
 from tests.test_service_jobs_store import Clock
@@ -16,9 +17,9 @@ MOOD = "ft:tiny:vitrine:mood:"
 
 @pytest.fixture
 def aliases(database_url: str) -> Iterator[AliasStore]:
-    made = AliasStore(database_url, Clock())
+    made = AliasStore(Database(database_url), Clock())
     yield made
-    made.close()
+    made._database.close()
 
 
 def everything(_: str) -> bool:

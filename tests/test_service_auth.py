@@ -14,13 +14,13 @@ from fastapi.testclient import TestClient
 from service.app import create_app
 from service.audit import AuditLog
 from service.cli import check_exposure
+from service.database import Database, sqlite_url
 from service.errors import Conflict, InvalidRequest, NotFound
-from service.jobs.database import sqlite_url
 from service.jobs.store import JobStore, new_id
-from service.jobs.tables import Job
 from service.jobs.turns import Waiting, in_turn
 from service.keys import KeyStore
 from service.settings import Settings
+from service.tables import Job
 from tests.house import House, house
 from tests.test_service_jobs_store import Clock
 
@@ -31,9 +31,9 @@ __all__ = ["house"]  # a fixture
 
 @pytest.fixture
 def keys(database_url: str) -> Iterator[KeyStore]:
-    made = KeyStore(database_url, Clock())
+    made = KeyStore(Database(database_url), Clock())
     yield made
-    made.close()
+    made._database.close()
 
 
 def test_a_key_is_known_by_its_hash_alone(keys: KeyStore) -> None:
@@ -52,7 +52,7 @@ def test_a_key_is_known_by_its_hash_alone(keys: KeyStore) -> None:
 
 
 def test_a_key_ends_by_time_or_by_being_revoked_and_its_sessions_with_it(keys: KeyStore) -> None:
-    clock = keys._clock
+    clock = keys.clock
     assert isinstance(clock, Clock)
     _, short = keys.create("ann", lives_seconds=60)
     row, long = keys.create("ann")
@@ -81,7 +81,7 @@ def test_a_session_ends_by_time_and_by_logging_out(keys: KeyStore) -> None:
     keys.end_session(first)
     assert keys.session_caller(first) is None
     assert keys.session_caller(second) is not None
-    keys._clock.now += 13 * 3600  # type: ignore[attr-defined]
+    keys.clock.now += 13 * 3600  # type: ignore[attr-defined]
     assert keys.session_caller(second) is None
 
 
@@ -115,9 +115,9 @@ def test_without_keys_only_loopback_is_served(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match=r"--host 0.0.0.0 would let everyone in.*vitrine keys create"):
         check_exposure(settings, "0.0.0.0")
     check_exposure(Settings(home=tmp_path, first_key_owner="admin"), "0.0.0.0")
-    store = KeyStore(settings.database_url)
+    store = KeyStore(Database(settings.database_url))
     store.create("ann")
-    store.close()
+    store._database.close()
     check_exposure(settings, "0.0.0.0")
 
 
@@ -142,7 +142,7 @@ def test_priority_comes_before_fairness_and_age_within_an_owner() -> None:
 
 
 def test_the_store_serves_owners_in_turn_and_tells_each_its_place(database_url: str) -> None:
-    store = JobStore(database_url, Clock())
+    store = JobStore(Database(database_url), Clock())
     made: dict[str, list[str]] = {"a": [], "b": []}
     for owner in "aaab":
         own = store.of(owner)
@@ -161,7 +161,7 @@ def test_the_store_serves_owners_in_turn_and_tells_each_its_place(database_url: 
     seconds = store.usual_seconds()
     assert seconds is not None
     assert 0 < seconds < 1
-    store.close()
+    store._database.close()
 
 
 # ---- over HTTP
@@ -392,9 +392,9 @@ def test_a_flood_of_strangers_does_not_fill_the_disk(tmp_path: Path) -> None:
 
 def test_an_owner_over_the_rate_or_the_room_is_told_so_and_others_are_not(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path / "home", run_worker=False, requests_per_minute=5, max_owner_bytes=100)
-    store = KeyStore(settings.database_url)
+    store = KeyStore(Database(settings.database_url))
     headers = [{"authorization": f"Bearer {store.create(owner)[1]}"} for owner in ("ann", "bob")]
-    store.close()
+    store._database.close()
     _, gate = create_app(settings)
     with TestClient(gate, base_url="http://localhost") as client:
         sizes = []
@@ -413,9 +413,9 @@ def test_an_owner_over_the_rate_or_the_room_is_told_so_and_others_are_not(tmp_pa
 
 def test_a_rate_below_one_a_minute_lets_one_through(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path / "home", run_worker=False, requests_per_minute=1, api_workers=4)
-    store = KeyStore(settings.database_url)
+    store = KeyStore(Database(settings.database_url))
     headers = {"authorization": f"Bearer {store.create('ann')[1]}"}
-    store.close()
+    store._database.close()
     _, gate = create_app(settings)
     with TestClient(gate, base_url="http://localhost") as client:
         assert [client.get("/v1/models", headers=headers).status_code for _ in range(2)] == [200, 429]
@@ -446,14 +446,14 @@ def test_a_container_shows_its_first_key_once(tmp_path: Path, capsys: pytest.Cap
 
 def test_a_database_of_a_time_before_owners_belongs_to_the_local_one(tmp_path: Path) -> None:
     url = sqlite_url(tmp_path / "old.sqlite")
-    store = JobStore(url)
+    store = JobStore(Database(url))
     store.add_file("file-1", "a", 1, "fine-tune")
     with store._database.write() as session:
         session.connection().exec_driver_sql("DROP INDEX ix_files_owner")
         session.connection().exec_driver_sql("ALTER TABLE files DROP COLUMN owner")
-    store.close()
-    again = JobStore(url)
+    store._database.close()
+    again = JobStore(Database(url))
     assert again.of("local").file("file-1").owner == "local"
     with pytest.raises(NotFound):
         again.of("ann").file("file-1")
-    again.close()
+    again._database.close()

@@ -13,6 +13,7 @@ import pytest
 import service.bulk
 from service.batches import BatchStore
 from service.bulk import BulkWorker, check_requests
+from service.database import Database
 from service.engine.engine import BULK_BATCH_TOKENS
 from service.errors import Conflict, InvalidRequest, NotFound
 from service.ids import new_id
@@ -244,7 +245,7 @@ def test_a_batch_whose_worker_dies_is_gone_on_with_and_no_answer_is_lost_or_doub
 
 def test_two_workers_never_have_the_same_batch_and_a_day_ends_it(database_url: str) -> None:
     clock = Clock()
-    jobs, store = JobStore(database_url, clock), BatchStore(database_url, clock)
+    jobs, store = JobStore(Database(database_url), clock), BatchStore(Database(database_url), clock)
     ids = []
     for _ in range(3):
         file_id = new_id("file")
@@ -274,8 +275,8 @@ def test_two_workers_never_have_the_same_batch_and_a_day_ends_it(database_url: s
     page, more = store.batches("ann", None, 2)
     assert ([batch.id for batch in page], more) == (ids[:0:-1], True)
     assert [batch.id for batch in store.batches("ann", page[-1].id, 2)[0]] == ids[:1]
-    jobs.close()
-    store.close()
+    jobs._database.close()
+    store._database.close()
 
 
 def test_an_expired_batch_ends_with_what_it_has(house: House) -> None:

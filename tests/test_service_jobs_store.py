@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from service.database import Database, sqlite_url
 from service.errors import Busy, Conflict, InvalidRequest, NotFound
-from service.jobs.database import sqlite_url
 from service.jobs.store import DEMO_PRIORITY, JobStore, new_id
-from service.jobs.tables import File, Job
+from service.tables import File, Job
 
 pytestmark = pytest.mark.filterwarnings("error::sqlalchemy.exc.SADeprecationWarning")
 
@@ -31,9 +31,9 @@ def clock() -> Clock:
 
 @pytest.fixture
 def store(database_url: str, clock: Clock) -> Iterator[JobStore]:
-    made = JobStore(database_url, clock)
+    made = JobStore(Database(database_url), clock)
     yield made
-    made.close()
+    made._database.close()
 
 
 def add_job(store: JobStore, priority: int = 0, checked: bool = True, key: str | None = None) -> Job:
@@ -158,8 +158,8 @@ def test_requeued_job_keeps_its_place_and_attempts(store: JobStore) -> None:
 
 def test_everything_is_there_after_a_reopen(store: JobStore, database_url: str) -> None:
     job = add_job(store)
-    store.close()
-    again = JobStore(database_url)
+    store._database.close()
+    again = JobStore(Database(database_url))
     assert again.job(job.id).status == "queued"
     assert again.figures()[0]["queued"] == 1
 
@@ -173,11 +173,11 @@ def test_a_database_of_an_earlier_version_gets_the_new_columns(tmp_path: Path) -
         )
         values = ("file-1", 1.0, "a.jsonl", 5, "fine-tune", "processed", "[]", "[]", '["a", "b"]', 4)
         old.execute("INSERT INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
-    store = JobStore(sqlite_url(database))
+    store = JobStore(Database(sqlite_url(database)))
     assert store.file("file-1").task is None
     assert store.file("file-1").warnings is None
     store.set_file_warnings("file-1", ["odd"])
-    assert JobStore(sqlite_url(database)).file("file-1").warnings == ["odd"]
+    assert JobStore(Database(sqlite_url(database))).file("file-1").warnings == ["odd"]
 
 
 def test_a_report_is_asked_for_once_answered_and_gone_with_its_file(store: JobStore) -> None:
@@ -394,7 +394,7 @@ def test_names_and_words_of_users_are_taken_whatever_they_hold(store: JobStore) 
 
 
 def test_many_workers_take_each_job_once_and_a_bound_is_kept_by_many_clients(database_url: str) -> None:
-    store = JobStore(database_url)
+    store = JobStore(Database(database_url))
     store.add_file("file-1", "rows.jsonl", 10, "fine-tune")
     store.set_file_checked("file-1", [], [], ["a", "b"], 10)
 
@@ -408,7 +408,7 @@ def test_many_workers_take_each_job_once_and_a_bound_is_kept_by_many_clients(dat
     with ThreadPoolExecutor(8) as pool:
         made = [job_id for job_id in pool.map(submit, range(40)) if job_id]
     assert len(made) == 20
-    workers = [JobStore(database_url) for _ in range(4)]
+    workers = [JobStore(Database(database_url)) for _ in range(4)]
 
     def work(number: int) -> list[str]:
         taken = []
@@ -422,13 +422,13 @@ def test_many_workers_take_each_job_once_and_a_bound_is_kept_by_many_clients(dat
         taken = [job_id for own in pool.map(work, range(4)) for job_id in own]
     assert sorted(taken) == sorted(made), "each once"
     for one in (store, *workers):
-        one.close()
+        one._database.close()
 
 
 def test_a_reader_that_follows_events_misses_none_of_many_writers(database_url: str) -> None:
-    store = JobStore(database_url)
+    store = JobStore(Database(database_url))
     job = add_job(store)
-    writers = [JobStore(database_url) for _ in range(3)]
+    writers = [JobStore(Database(database_url)) for _ in range(3)]
     seen: list[str] = []
 
     def write(number: int) -> None:
@@ -445,4 +445,4 @@ def test_a_reader_that_follows_events_misses_none_of_many_writers(database_url: 
                 seen.append(event.message)
     assert len(set(seen)) == len(seen) == 91
     for one in (store, *writers):
-        one.close()
+        one._database.close()

@@ -17,10 +17,10 @@ from service.errors import InvalidRequest
 from service.files import FileStorage
 from service.jobs.results import OPENAI_COLUMNS, PURPOSE, metrics_csv
 from service.jobs.store import new_id
-from service.jobs.tables import File, Job
 from service.jobs.worker import Worker
 from service.registry import ModelStore
 from service.settings import Settings
+from service.tables import File, Job
 
 WORDS = ["red", "green", "blue", "cat", "dog", "bird", "runs", "sleeps", "电影", "好看"]
 ROWS = [{"text": f"{a} {b} {c} {'cat ' * n}", "label": "暖" if a == "red" else "cold"} for a in WORDS[:3] for b in WORDS[3:6] for c in WORDS[6:10] for n in range(2)]  # fmt: skip
@@ -49,7 +49,7 @@ def settings(tmp_path: Path) -> Settings:
 def worker(settings: Settings) -> Iterator[Worker]:
     made = Worker(settings)
     yield made
-    made.store.close()
+    made.database.close()
 
 
 def submit(worker: Worker) -> str:
@@ -57,7 +57,7 @@ def submit(worker: Worker) -> str:
     file_id = new_id("file")
     size = FileStorage(worker.settings.files).write(file_id, io.BytesIO(content))
     worker.store.add_file(file_id, "rows.jsonl", size, "fine-tune")
-    worker.check_once()
+    worker.checks.check_once()
     parameters = {"n_epochs": 2, "batch_size": 8, "learning_rate_multiplier": 20.0}
     job = Job(id=new_id("ftjob"), model="tiny", training_file=file_id, seed=0, hyperparameters=parameters, meta={}, request_key=None)  # fmt: skip
     return worker.store.create_job(job, 10, None).id
@@ -143,7 +143,7 @@ def test_a_worker_killed_at_the_end_leaves_each_file_once(
     after = {path.name: path.read_bytes() for path in other.settings.files.glob("file-*")}
     assert before.items() <= after.items(), "the same bytes under the same ids"
     assert len(after) == 5  # with the training file
-    other.store.close()
+    other.database.close()
 
 
 def test_a_job_cancelled_at_the_end_leaves_none(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:

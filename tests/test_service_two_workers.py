@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from service.database import Database
 from service.files import FileStorage
 from service.ids import new_id
 from service.jobs.store import JobStore
-from service.jobs.tables import Job
 from service.settings import Settings
+from service.tables import Job
 from tests.chaos import BASE, prepare_base
 from tests.conftest import ROOT, wait_for
 
@@ -28,7 +29,7 @@ def test_fifty_jobs_of_three_owners_run_once_each_and_in_turn(database_url: str,
     home = tmp_path / "home"
     prepare_base(home)
     settings = Settings(home=home, default_model=BASE, database=database_url)
-    store = JobStore(settings.database_url)
+    store = JobStore(Database(settings.database_url))
     files = FileStorage(settings.files)
     for owner, count in SHARES.items():  # Ann's thirty come first
         own = store.of(owner)
@@ -73,4 +74,4 @@ def test_fifty_jobs_of_three_owners_run_once_each_and_in_turn(database_url: str,
     assert places["cem"] <= 3 * 5 + 2
     assert places["bob"] <= 5 + 2 * 15 + 2
     assert len({job.fine_tuned_model for job in jobs}) == 50
-    store.close()
+    store._database.close()

@@ -12,11 +12,12 @@ from typing import Any
 import openai
 import pytest
 
+from service.database import Database
 from service.errors import InvalidRequest, NotFound, Unreachable
 from service.ids import new_id
 from service.jobs.announce import EVENT_TYPES
 from service.jobs.store import JobStore
-from service.jobs.tables import Job
+from service.tables import Job
 from service.webhooks import BACK_OFF_SECONDS, WebhookStore, _address, check_url, deliver_once
 from tests.house import House, house
 from tests.test_service_jobs_store import Clock
@@ -66,10 +67,10 @@ def listener() -> Iterator[Listener]:
 def stores(database_url: str) -> Iterator[tuple[JobStore, WebhookStore]]:
     clock = Clock()
     clock.now = __import__("time").time()  # signatures have a date that the client looks at
-    jobs, hooks = JobStore(database_url, clock), WebhookStore(database_url, clock)
+    jobs, hooks = JobStore(Database(database_url), clock), WebhookStore(Database(database_url), clock)
     yield jobs, hooks
-    jobs.close()
-    hooks.close()
+    jobs._database.close()
+    hooks._database.close()
 
 
 def add_job(store: JobStore, owner: str = "ann") -> str:
@@ -248,11 +249,11 @@ def test_the_client_makes_lists_changes_tests_and_deletes_endpoints(house: House
 
 
 def test_an_owner_has_so_many_endpoints_and_no_more(tmp_path: Path) -> None:
-    hooks = WebhookStore(f"sqlite:///{tmp_path}/store.sqlite")
+    hooks = WebhookStore(Database(f"sqlite:///{tmp_path}/store.sqlite"))
     for number in range(20):
         hooks.create("ann", str(number), "https://example.com", EVENT_TYPES)
     with pytest.raises(InvalidRequest, match="the limit is 20; delete some"):
         hooks.create("ann", "more", "https://example.com", EVENT_TYPES)
     with pytest.raises(NotFound):
         hooks.get("bob", hooks.endpoints("ann", None, 1)[0][0].id)
-    hooks.close()
+    hooks._database.close()

@@ -10,14 +10,14 @@ from sqlalchemy.exc import OperationalError
 
 import service.jobs.lease
 from model.weights import load_model
+from service.database import Database, sqlite_url
 from service.errors import InvalidRequest
-from service.jobs.database import sqlite_url
 from service.jobs.lease import Lease
 from service.jobs.room import check_room, machine_memory
 from service.jobs.store import JobStore
-from service.jobs.tables import Job
 from service.jobs.worker import Worker
 from service.model_card import CARD_FILE, limits
+from service.tables import Job
 from tests.test_service_results import finish, settings, submit, worker
 from training.finetune import read_manifest
 from training.trainer import Trainer
@@ -48,7 +48,7 @@ def act_at_step(monkeypatch: pytest.MonkeyPatch, step: int, act: object) -> list
 
 def run_next(worker: Worker) -> bool:
     """The next job, once the uploads are checked -> whether there was one."""
-    while worker.check_once():
+    while worker.checks.check_once():
         pass
     return worker.work_once()
 
@@ -131,7 +131,7 @@ def test_a_job_that_was_taken_over_is_let_go_and_never_ends_twice(
     made = act_at_step(monkeypatch, 3, take_over)
     run_next(worker)
     second.join()
-    other.store.close()
+    other.database.close()
     assert seen == [other.name]
     assert made == list(range(1, len(made) + 1)), "the steps of both, none of them twice"
     assert worker.store.job(job_id).status == "succeeded"
@@ -168,7 +168,7 @@ def test_every_evaluation_leaves_a_model_that_can_be_called_and_old_ones_go(
 
 
 def test_a_database_that_does_not_answer_takes_no_job_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = JobStore(sqlite_url(tmp_path / "store.sqlite"))
+    store = JobStore(Database(sqlite_url(tmp_path / "store.sqlite")))
     lease = Lease(store, "ftjob-1", "w", 10, 0)
 
     def broken(*_: object) -> bool:
@@ -179,7 +179,7 @@ def test_a_database_that_does_not_answer_takes_no_job_away(tmp_path: Path, monke
     monkeypatch.undo()
     monkeypatch.setattr(service.jobs.lease, "ASK_SECONDS", 0.0)
     assert lease.over(), "there is no such job of this worker"
-    store.close()
+    store._database.close()
 
 
 def test_a_folder_that_takes_no_files_ends_in_a_clear_error(worker: Worker) -> None:

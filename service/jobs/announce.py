@@ -8,7 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from service.ids import new_id
-from service.jobs.tables import WebhookDelivery, WebhookEndpoint
+from service.tables import WebhookDelivery, WebhookEndpoint
 
 EVENT_TYPES = (
     *(f"fine_tuning.job.{state}" for state in ("succeeded", "failed", "cancelled")),

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from service.jobs.tables import File
 from service.report.evaluation.page import evaluation_page
+from service.tables import File
 
 PURPOSE = "fine-tune-results"
 OPENAI_COLUMNS = ("step", "train_loss", "train_accuracy", "valid_loss", "valid_mean_token_accuracy")

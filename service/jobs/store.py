@@ -1,160 +1,33 @@
-"""Files, jobs and events in one database, in transactions. The truth that survives every process.
+"""Jobs, their events and checkpoints, beside the files, in transactions. The truth that survives every process.
 
 Used by the routes (through threads, as an owner sees it) and by the worker process, which sees all. Times are Unix
 seconds from the wall clock.
 """
 
-import copy
 import json
-import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from sqlalchemy import ColumnElement, Select, delete, func, select, update
+from sqlalchemy import ColumnElement, delete, func, select, update
 from sqlalchemy.orm import Session
 
-from service.errors import Busy, Conflict, InvalidRequest, NotFound, TooLarge
+from service.database import page
+from service.errors import Busy, Conflict, InvalidRequest, NotFound
 from service.ids import new_id
 from service.jobs.announce import announce
-from service.jobs.database import Database
-from service.jobs.tables import LOCAL_OWNER, Batch, Checkpoint, Event, File, FileReport, Job
+from service.jobs.file_store import FileStore
+from service.jobs.states import OPEN_STATES, STATES, WAITING_STATES, WORKED_STATES
 from service.jobs.turns import Waiting, in_turn
+from service.tables import LOCAL_OWNER, Checkpoint, Event, File, Job
 
-STATES = ("validating_files", "queued", "running", "paused", "succeeded", "failed", "cancelled")
-WAITING_STATES = ("validating_files", "queued")
-WORKED_STATES = (*WAITING_STATES, "running")  # a worker may hold the job
-OPEN_STATES = (*WORKED_STATES, "paused")
-OPEN_BATCHES = ("validating", "in_progress", "finalizing", "cancelling")
 DEMO_PRIORITY = -100
 RECENT_JOBS = 20  # whose time tells what the next ones will take
 SCAN_ROWS = 500  # jobs read at a time where their metadata is looked at
 MAX_ATTEMPTS = 5  # a job whose workers died this often without one step more is broken, not unlucky
 
 
-Row = TypeVar("Row", "File", "Job")
-
-
-class JobStore:
+class JobStore(FileStore):
     """Every change is one transaction; a conditional update decides each race."""
-
-    def __init__(self, url: str, clock: Callable[[], float] = time.time) -> None:
-        self.owner: str | None = None  # whose rows are seen; None sees all, see `of`
-        self.clock = clock
-        self._database = Database(url)
-
-    def close(self) -> None:
-        self._database.close()
-
-    def of(self, owner: str) -> "JobStore":
-        """The same store as this owner sees it: the files and jobs of others are not there."""
-        view = copy.copy(self)
-        view.owner = owner
-        return view
-
-    # Files
-
-    def add_file(
-        self, file_id: str, filename: str, size: int, purpose: str, lives_seconds: float | None = None,
-        most_bytes: int = 0,
-    ) -> File:  # fmt: skip
-        """A file with `lives_seconds` deletes itself after that time. Raises TooLarge when the owner's files would have
-        more than `most_bytes`, if there is such a limit."""
-        now, owner = self.clock(), self.owner or LOCAL_OWNER
-        expires_at = None if lives_seconds is None else now + lives_seconds
-        with self._database.write() as session:
-            if most_bytes:
-                used = int(session.scalar(select(func.sum(File.bytes)).where(File.owner == owner)) or 0)
-                if used + size > most_bytes:
-                    message = f"{owner!r} has files of {used} bytes, {size} more would pass the limit of {most_bytes}"
-                    raise TooLarge(f"{message}; delete some", "file", "storage_limit_exceeded")
-            status = "uploaded" if purpose == "fine-tune" else "processed"  # rows to train on are looked into first
-            file = File(
-                id=file_id, created_at=now, expires_at=expires_at, filename=filename, bytes=size, purpose=purpose,
-                status=status, faults=[], training_faults=[], labels=[], num_rows=0, warnings=[], owner=owner,
-            )  # fmt: skip
-            session.add(file)
-        return file
-
-    def file(self, file_id: str, param: str | None = None) -> File:
-        with self._database.read() as session:
-            return self._file(session, file_id, param)
-
-    def list_files(
-        self, purpose: str | None, after: str | None, limit: int, descending: bool
-    ) -> tuple[list[File], bool]:
-        query = self._mine(select(File), File)
-        if purpose is not None:
-            query = query.where(File.purpose == purpose)
-        with self._database.read() as session:
-            return _page(session, query, File, after, limit, descending)
-
-    def unchecked_file(self) -> File | None:
-        with self._database.read() as session:
-            waits = (File.status == "uploaded") & (File.purpose == "fine-tune")
-            return session.scalars(select(File).where(waits).order_by(File.created_at)).first()
-
-    def set_file_checked(
-        self, file_id: str, faults: list[str], training_faults: list[str], labels: list[str], num_rows: int,
-        task: str | None = None, warnings: Sequence[str] = (),
-    ) -> None:  # fmt: skip
-        status = "error" if faults else "processed"
-        values = {"status": status, "faults": faults, "training_faults": training_faults, "labels": labels}
-        found = {"task": task, "warnings": list(warnings), "num_rows": num_rows}
-        with self._database.write() as session:
-            session.execute(update(File).where(File.id == file_id).values(**values, **found))
-
-    def set_file_warnings(self, file_id: str, warnings: Sequence[str]) -> None:
-        with self._database.write() as session:
-            session.execute(update(File).where(File.id == file_id).values(warnings=list(warnings)))
-
-    def expired_file(self) -> str | None:
-        """One whose time is over and that no job needs any more."""
-        needed = select(Job.id).where(
-            (Job.training_file == File.id) | (Job.validation_file == File.id), Job.status.in_(OPEN_STATES)
-        )
-        read = select(Batch.id).where(Batch.input_file == File.id, Batch.status.in_(OPEN_BATCHES))
-        with self._database.read() as session:
-            query = select(File.id).where(File.expires_at < self.clock(), ~needed.exists(), ~read.exists())
-            return session.scalars(query.order_by(File.expires_at)).first()
-
-    # Reports: a row without report or error is a request that the worker answers
-
-    def report(self, file_id: str, model: str) -> FileReport:
-        """The report of a file under this model's tokenizer, asked for when there is none yet."""
-        with self._database.write() as session:
-            self._file(session, file_id, None)
-            values = {"file_id": file_id, "model": model, "requested_at": self.clock()}
-            self._database.insert_once(session, FileReport, values)
-            return session.get_one(FileReport, (file_id, model))
-
-    def pending_report(self) -> FileReport | None:
-        """The oldest request whose file has been checked."""
-        pending = FileReport.report.is_(None) & FileReport.error.is_(None) & (File.status != "uploaded")
-        query = select(FileReport).join(File, File.id == FileReport.file_id).where(pending)
-        with self._database.read() as session:
-            return session.scalars(query.order_by(FileReport.requested_at)).first()
-
-    def set_report(self, file_id: str, model: str, report: dict[str, Any] | None, error: str | None = None) -> None:
-        """Answers a request; one whose file was deleted meanwhile is gone, and so is its report."""
-        mine = (FileReport.file_id == file_id) & (FileReport.model == model)
-        with self._database.write() as session:
-            session.execute(update(FileReport).where(mine).values(report=report, error=error))
-
-    def delete_file(self, file_id: str) -> None:
-        """Raises Conflict while a job that has not ended needs the file."""
-        with self._database.write() as session:
-            file = self._file(session, file_id, None)
-            uses = (Job.training_file == file_id) | (Job.validation_file == file_id)
-            users = session.scalars(select(Job.id).where(uses, Job.status.in_(OPEN_STATES))).all()
-            if users:
-                raise Conflict(f"file {file_id} is needed by {users[0]}, which has not ended; cancel the job first")
-            reads = (Batch.input_file == file_id) & Batch.status.in_(OPEN_BATCHES)
-            if (reader := session.scalars(select(Batch.id).where(reads)).first()) is not None:
-                raise Conflict(f"file {file_id} is needed by {reader}, which has not ended; cancel the batch first")
-            session.execute(delete(FileReport).where(FileReport.file_id == file_id))
-            session.delete(file)
-
-    # Jobs
 
     def create_job(self, job: Job, max_queued: int, retry_window_seconds: float | None) -> Job:
         """Adds the job, or returns the one that the same request made moments ago (a client's automatic retry).
@@ -203,7 +76,7 @@ class JobStore:
         with self._database.read() as session:
             while len(found) <= limit:
                 query = self._mine(select(Job), Job)
-                jobs, more = _page(session, query, Job, after, max(limit, SCAN_ROWS if metadata else 0))
+                jobs, more = page(session, query, Job, after, max(limit, SCAN_ROWS if metadata else 0))
                 for job in jobs:
                     if metadata is None or (metadata.items() <= job.meta.items() if metadata else not job.meta):
                         found.append(job)
@@ -277,9 +150,8 @@ class JobStore:
         """Newest first."""
         with self._database.read() as session:
             self._job(session, job_id)
-            query = select(Checkpoint).where(Checkpoint.job_id == job_id).order_by(Checkpoint.step.desc())
-            checkpoints = list(session.scalars(query))
-        return _rows_after(checkpoints, after, limit)
+            query = select(Checkpoint).where(Checkpoint.job_id == job_id)
+            return page(session, query, Checkpoint, after, limit)
 
     def events_since(self, job_id: str, after: str | None, limit: int) -> tuple[list[Event], bool]:
         """Oldest first, those after the event of this id -> and whether the job has ended, so that no more will come.
@@ -429,21 +301,11 @@ class JobStore:
         with self._database.read() as session:
             return session.scalar(select(func.count()).select_from(Job)) != 0
 
-    def _file(self, session: Session, file_id: str, param: str | None) -> File:
-        file = session.get(File, file_id)
-        if file is None or self.owner not in (None, file.owner):
-            message = f"file {file_id!r} does not exist; upload it with POST /v1/files first"
-            raise NotFound(message, param, "file_not_found")
-        return file
-
     def _job(self, session: Session, job_id: str) -> Job:
         job = session.get(Job, job_id)
         if job is None or self.owner not in (None, job.owner):
             raise NotFound(f"fine-tuning job {job_id!r} does not exist", None, "job_not_found")
         return job
-
-    def _mine(self, query: Select[Row], table: type[Row]) -> Select[Row]:
-        return query if self.owner is None else query.where(table.owner == self.owner)
 
     def _update_own(self, job_id: str, worker: str, /, **values: Any) -> bool:
         mine = (Job.id == job_id) & (Job.worker == worker) & Job.status.in_(WORKED_STATES)
@@ -502,38 +364,6 @@ def _event_number(session: Session, job_id: str, event_id: str) -> int:
     if number is None:
         raise NotFound(f"event {event_id!r} does not exist in job {job_id}", "after")
     return number
-
-
-def _page(
-    session: Session,
-    query: Select[Row],
-    table: type[Row],
-    after: str | None,
-    limit: int,
-    descending: bool = True,
-) -> tuple[list[Row], bool]:
-    """The rows after the one of this id, by age, newest first unless said otherwise -> and whether there are more."""
-    created, own_id = table.created_at, table.id
-    if after is not None:
-        anchor = session.get(table, after)
-        if anchor is None or not set(session.scalars(query.with_only_columns(own_id).where(own_id == after))):
-            raise NotFound(f"after={after!r} names nothing in this list; start again without it", "after")
-        older = (created < anchor.created_at) | ((created == anchor.created_at) & (own_id > anchor.id))
-        newer = (created > anchor.created_at) | ((created == anchor.created_at) & (own_id < anchor.id))
-        query = query.where(older if descending else newer)
-    order = (created.desc(), own_id) if descending else (created, own_id.desc())
-    rows = list(session.scalars(query.order_by(*order).limit(limit + 1)))
-    return rows[:limit], len(rows) > limit
-
-
-def _rows_after(rows: Sequence[Checkpoint], after: str | None, limit: int) -> tuple[list[Checkpoint], bool]:
-    start = 0
-    if after is not None:
-        positions = [index for index, row in enumerate(rows) if row.id == after]
-        if not positions:
-            raise NotFound(f"after={after!r} names nothing in this list; start again without it", "after")
-        start = positions[0] + 1
-    return list(rows[start : start + limit]), len(rows) > start + limit
 
 
 def _rowcount(result: Any) -> int:

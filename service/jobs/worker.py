@@ -1,7 +1,7 @@
 """The job worker: a process of its own that runs fine-tuning jobs, one at a time, and checks uploads beside them.
 
 Started by `supervisor.py`, or by hand with `vitrine worker` on any host that shares the state folder. It is
-the one place of the service that imports training.
+the one place of the service that imports training, with its parts `checks.py` and `wishes.py`.
 """
 
 import contextlib
@@ -9,54 +9,42 @@ import io
 import json
 import logging
 import os
-import re
 import secrets
 import shutil
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from sqlalchemy.exc import SQLAlchemyError
 
-from model.weights import load_tokenizer
 from service.aliases import AliasStore
+from service.database import Database
 from service.errors import Conflict, InvalidRequest, NotFound
 from service.files import FileStorage
 from service.ids import new_id
+from service.jobs.checks import Checks
 from service.jobs.lease import Lease
 from service.jobs.results import results_of
 from service.jobs.store import MAX_ATTEMPTS, JobStore, refuse_unfit
-from service.jobs.tables import File, Job
+from service.jobs.wishes import hyperparameters_of, name_model, wishes_of
 from service.model_card import CARD_FILE, model_card
 from service.registry import ModelStore, pick_device
 from service.settings import Settings
+from service.tables import File, Job
 from service.webhooks import WebhookStore, deliver_once
 from training.checkpoints import remove_checkpoints
-from training.choose import Chosen, choose_recipe
+from training.choose import choose_recipe
 from training.config import Recipe
 from training.data import DataFaults
 from training.evaluation.files import PREDICTIONS_FILE, REPORT_FILE
 from training.events import Evaluated, Noted, Progress, Started, TrainingEvent
-from training.faults import told
 from training.finetune import MANIFEST_FILE, finetune, load_data, read_manifest, snapshot_folder
 from training.gradients import NonFiniteLoss
-from training.oddities import odd_rows
-from training.report import data_report, read_source
 from training.trainer import Interrupted
 
-RECIPE_FIELDS = {  # of the API's hyperparameters
-    "training_method": "method",
-    "n_epochs": "num_epochs",
-    "batch_size": "batch_size",
-    "max_length": "max_length",
-    "adapter": "adapter",
-    "class_weights": "class_weights",
-    "early_stopping": "patience",
-}
 POLL_SECONDS = 0.5
 RETENTION_SECONDS = 300.0  # between two looks for old runs
 DAY_SECONDS = 86_400.0
@@ -69,11 +57,13 @@ class Worker:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.name = f"{os.uname().nodename}-{os.getpid()}-{secrets.token_hex(3)}"
-        self.store = JobStore(settings.database_url)
-        self.webhooks = WebhookStore(settings.database_url)
-        self.aliases = AliasStore(settings.database_url)
+        self.database = Database(settings.database_url)
+        self.store = JobStore(self.database)
+        self.webhooks = WebhookStore(self.database)
+        self.aliases = AliasStore(self.database)
         self.models = ModelStore(settings.bentoml_home)
         self.files = FileStorage(settings.files)
+        self.checks = Checks(self.store, self.files, self.models, settings.default_model)
         self.device = pick_device(settings.device)
 
     def run(self, stop: threading.Event) -> None:
@@ -81,9 +71,7 @@ class Worker:
         webhooks = self._beside("vitrine-webhooks", POLL_SECONDS, self._deliver)
         with webhooks, self._beside("vitrine-retention", RETENTION_SECONDS, self._forget_old_runs):
             self._work(stop)
-        self.store.close()
-        self.webhooks.close()
-        self.aliases.close()
+        self.database.close()
 
     def _forget_old_runs(self) -> None:
         """Frees the disk of runs whose time is over; models and result files stay."""
@@ -109,70 +97,13 @@ class Worker:
 
     def work_once(self) -> bool:
         """Checks one file, makes one report or runs one job; False when there was nothing to do."""
-        if self.check_once():
+        if self.checks.check_once():
             return True
         job = self.store.claim_job(self.name, self.settings.lease_seconds)
         if job is None:
             return False
         self.run_job(job)
         return True
-
-    def check_once(self) -> bool:
-        """Checks one upload, makes one report that was asked for or deletes one file whose time is over; False when
-        there was nothing to do."""
-        if (expired := self.store.expired_file()) is not None:
-            with contextlib.suppress(NotFound, Conflict):  # somebody was faster
-                self.store.delete_file(expired)
-                self.files.delete(expired)
-        elif (file := self.store.unchecked_file()) is not None:
-            self.check_file(file)
-        elif (wanted := self.store.pending_report()) is not None:
-            self.make_report(wanted.file_id, wanted.model)
-        else:
-            return False
-        return True
-
-    def check_file(self, file: File) -> None:
-        """Reads an upload and records its faults (those of the file, and those that forbid training on it), its
-        warnings, and its report under the default model."""
-        try:
-            reading = read_source(self.settings.files / file.id, file.filename)
-            warnings = [str(warning) for warning in odd_rows(reading.examples)]
-        except FileNotFoundError:
-            self.store.set_file_checked(file.id, ["the bytes of this file are gone; upload it again"], [], [], 0)
-            return
-        except Exception as error:  # a file that breaks a reader must not break the worker
-            log.exception("check of file %s failed", file.id)
-            self.store.set_file_checked(file.id, [f"the check failed: {type(error).__name__}: {error}"], [], [], 0)
-            return
-        faults, training_faults = told(reading.faults), told(reading.training_faults)
-        examples = reading.examples
-        self.store.set_file_checked(
-            file.id, faults, training_faults, list(reading.labels), len(examples.rows), examples.task, warnings
-        )
-        self.store.report(file.id, self.settings.default_model)  # asked for; it is next
-
-    def make_report(self, file_id: str, model: str) -> None:
-        """Measures a file with a model's tokenizer; what it finds cut under the default model joins the warnings."""
-        try:
-            file = self.store.file(file_id)
-            reading = read_source(self.settings.files / file_id, file.filename)
-            card = self.models.find(model)
-            base = self.models.find(card.base_model) if card.adapter and card.base_model else card
-            recipe = Recipe()
-            recipe = replace(recipe, max_length=min(recipe.max_length, base.config.max_positions))
-            report = data_report(reading, None, model, load_tokenizer(base.folder), recipe)
-        except Exception as error:
-            log.exception("report on file %s failed", file_id)
-            self.store.set_report(file_id, model, None, f"{type(error).__name__}: {error}")
-            return
-        self.store.set_report(file_id, model, report)
-        if model == self.settings.default_model:
-            warnings = [
-                f"line {item['line']}: {item['message']}" if item["line"] else item["message"]
-                for item in report["warnings"]
-            ]
-            self.store.set_file_warnings(file_id, warnings)
 
     def run_job(self, job: Job) -> None:
         if job.attempts > MAX_ATTEMPTS:
@@ -182,7 +113,7 @@ class Worker:
         lease = Lease(self.store, job.id, self.name, self.settings.lease_seconds, job.priority)
         try:
             beats = self._beside("vitrine-heartbeat", self.settings.lease_seconds / 4, lease.beat)
-            checks = self._beside("vitrine-checks", POLL_SECONDS, self.check_once)
+            checks = self._beside("vitrine-checks", POLL_SECONDS, self.checks.check_once)
             with beats, checks, lease.alone(self.settings.runs / job.id) as alone:
                 if not alone:
                     raise Interrupted("another worker of this machine is still amid a step of this job")
@@ -343,37 +274,6 @@ class Worker:
             if event.step > int((job.progress or {}).get("step", 0)):
                 values["attempts"] = 1  # further than any worker before: those that died did so by accident
             self.store.set_progress(job.id, self.name, **values)
-
-
-def wishes_of(job: Job) -> tuple[dict[str, Any], float]:
-    """What the user settled of the recipe, and the multiplier of the learning rate that is chosen. What an earlier
-    attempt at this job chose has a reason, and is open again."""
-    asked, chosen_before = job.hyperparameters, job.hyperparameters.get("reasons", {})
-    given = {name: asked[name] for name in asked if name not in chosen_before and asked[name] not in (None, "auto")}
-    wanted: dict[str, Any] = {"seed": job.seed}
-    wanted |= {field: given[name] for name, field in RECIPE_FIELDS.items() if name in given}
-    if isinstance(weights := wanted.get("class_weights"), dict):
-        wanted["class_weights"] = tuple(weights.items())
-    return wanted, float(given.get("learning_rate_multiplier", 1.0))
-
-
-def hyperparameters_of(chosen: Chosen, multiplier: float) -> dict[str, Any]:
-    """The settled values under their names of the API, and why each was chosen that the user left open."""
-    recipe = asdict(chosen.recipe)
-    names = {field: name for name, field in RECIPE_FIELDS.items()}
-    settled = {name: recipe[field] for name, field in RECIPE_FIELDS.items()}
-    if isinstance(recipe["class_weights"], tuple):
-        settled["class_weights"] = dict(recipe["class_weights"])
-    reasons = {names.get(choice.name, choice.name): choice.reason for choice in chosen.choices}
-    rate = {"learning_rate_multiplier": multiplier, "learning_rate": recipe["learning_rate"]}
-    return settled | rate | {"reasons": reasons}
-
-
-def name_model(job: Job) -> tuple[str, str]:
-    """The tuned model's id and BentoML tag, both a pure function of the job, so that a rerun names it the same."""
-    suffix = re.sub(r"[^a-z0-9]+", "-", (job.suffix or "tuned").lower()).strip("-") or "tuned"
-    short = job.id.removeprefix("ftjob-")[:8]
-    return f"ft:{job.model.split(':')[0]}:vitrine:{suffix}:{short}", f"ft-{suffix}:{short}"
 
 
 def main() -> None:

@@ -7,7 +7,6 @@ from fastapi import APIRouter, Query
 
 from service.bulk import Route
 from service.context import CallerOf, PartsOf
-from service.jobs.tables import Batch
 from service.routes import inference
 from service.schemas import (
     BatchCounts,
@@ -21,6 +20,7 @@ from service.schemas import (
     FillMaskRequest,
     TagRequest,
 )
+from service.tables import Batch
 
 router = APIRouter(prefix="/v1/batches", tags=["batches"])
 ROUTES = {

@@ -12,10 +12,10 @@ from starlette.types import Message
 from service.context import CallerOf, JobsOf, Parts, PartsOf
 from service.errors import Conflict, InvalidRequest, NotFound, TooLarge
 from service.ids import new_id
-from service.jobs.tables import File
 from service.report.data.page import report_page
 from service.report.data.picture import report_png
 from service.schemas import Deleted, FileList, FileObject
+from service.tables import File
 
 router = APIRouter(prefix="/v1/files", tags=["files"])
 ReportFormat = Literal["json", "html", "png"]

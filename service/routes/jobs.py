@@ -13,8 +13,8 @@ from service.context import CallerOf, JobsOf, PartsOf
 from service.errors import InvalidRequest
 from service.ids import new_id
 from service.jobs.room import check_room, machine_memory
-from service.jobs.store import WAITING_STATES, JobStore, request_key
-from service.jobs.tables import Checkpoint, Event, Job
+from service.jobs.states import WAITING_STATES
+from service.jobs.store import JobStore, request_key
 from service.schemas import (
     CheckpointList,
     CheckpointObject,
@@ -26,6 +26,7 @@ from service.schemas import (
     JobList,
     JobObject,
 )
+from service.tables import Checkpoint, Event, Job
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning"])
 OWN_HYPERPARAMETERS = (

@@ -9,7 +9,6 @@ from fastapi import APIRouter, Query
 from service.context import CallerOf, PartsOf
 from service.ids import new_id
 from service.jobs.announce import event_body
-from service.jobs.tables import WebhookEndpoint
 from service.schemas import (
     CreateWebhookRequest,
     Deleted,
@@ -21,6 +20,7 @@ from service.schemas import (
     WebhookObjectWithSecret,
     WebhookTestResult,
 )
+from service.tables import WebhookEndpoint
 from service.webhooks import send
 
 router = APIRouter(prefix="/v1/webhook_endpoints", tags=["webhooks"])

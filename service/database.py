@@ -1,25 +1,29 @@
-"""One SQL database, SQLite or PostgreSQL, whose writers go one after the other. Used by `store.py`.
+"""One SQL database, SQLite or PostgreSQL, whose writers go one after the other, and what its stores have in common.
+Each process opens it once.
 
 What a transaction has read is still true when it writes, on both: SQLite is locked when the transaction begins,
 PostgreSQL by an advisory lock of ours. A change of the store takes milliseconds; correctness is worth the queue.
 """
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, Select, create_engine, event, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session, sessionmaker
 
-from service.errors import InvalidRequest
-from service.jobs.tables import Base, create_tables
+from service.errors import InvalidRequest, NotFound
+from service.tables import Base, Batch, Checkpoint, File, Job, WebhookEndpoint, create_tables
 
 WRITES = "vitrine_writes"  # execution option of a transaction that changes something
 WRITE_LOCK = 0x76697472  # of all stores in one PostgreSQL database
 BUSY_SECONDS = 30
+
+Row = TypeVar("Row", File, Job, Checkpoint, Batch, WebhookEndpoint)  # what is listed in pages
 
 
 class Database:
@@ -55,6 +59,46 @@ class Database:
             session.execute(postgresql.insert(table).values(**values).on_conflict_do_nothing())
         else:
             session.execute(sqlite.insert(table).values(**values).on_conflict_do_nothing())
+
+
+@contextmanager
+def opened(url: str) -> Iterator[Database]:
+    """A database for a moment."""
+    database = Database(url)
+    try:
+        yield database
+    finally:
+        database.close()
+
+
+class Store:
+    """What is kept in some of the tables. Times are Unix seconds from the wall clock."""
+
+    def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
+        self._database = database
+        self.clock = clock
+
+
+def page(
+    session: Session,
+    query: Select[Row],
+    table: type[Row],
+    after: str | None,
+    limit: int,
+    descending: bool = True,
+) -> tuple[list[Row], bool]:
+    """The rows after the one of this id, by age, newest first unless said otherwise -> and whether there are more."""
+    created, own_id = table.created_at, table.id
+    if after is not None:
+        anchor = session.get(table, after)
+        if anchor is None or not set(session.scalars(query.with_only_columns(own_id).where(own_id == after))):
+            raise NotFound(f"after={after!r} names nothing in this list; start again without it", "after")
+        older = (created < anchor.created_at) | ((created == anchor.created_at) & (own_id > anchor.id))
+        newer = (created > anchor.created_at) | ((created == anchor.created_at) & (own_id < anchor.id))
+        query = query.where(older if descending else newer)
+    order = (created.desc(), own_id) if descending else (created, own_id.desc())
+    rows = list(session.scalars(query.order_by(*order).limit(limit + 1)))
+    return rows[:limit], len(rows) > limit
 
 
 def sqlite_url(path: Path) -> str:
