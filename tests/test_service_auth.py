@@ -202,6 +202,16 @@ def test_every_owner_sees_their_own_and_the_bases(house: House) -> None:
     }  # fmt: skip
 
 
+def test_jobs_are_found_by_metadata_over_http(house: House) -> None:
+    def found(query: str) -> Any:
+        return house.ask("GET", f"/v1/fine_tuning/jobs?{query}", house.ann)
+
+    assert [job["id"] for job in found("metadata=null").json()["data"]] == [house.job]
+    assert found("metadata[team]=a").json()["data"] == []
+    wrong = found("metadata=team")
+    assert (wrong.status_code, "metadata[key]=value" in wrong.text) == (400, True)
+
+
 def by_id(house: House) -> dict[tuple[str, str], tuple[str, dict[str, Any]]]:
     """Each route that takes an id -> what stands for it, and a body."""
     file, job, model, hook = house.file, house.job, house.model, house.webhook

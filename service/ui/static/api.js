@@ -25,6 +25,8 @@ export const api = {
   jobEvents,
   isReady,
   login,
+  logout,
+  whoami: () => send("GET", "/v1/whoami"),
 };
 
 function jobEvents(id, limit, after) {
@@ -51,6 +53,10 @@ async function attentionImage(model, input, layer = null, head = null) {
 /** Trades an API key for this browser's session; rejects a key that is not good. */
 async function login(key) {
   await answer("/login", { method: "POST", body: JSON.stringify({ key }), headers: { "content-type": "application/json" } });
+}
+
+async function logout() {
+  await answer("/logout", { method: "POST" });
 }
 
 /** "ready", "loading" (it answers, the model is not there yet) or "down". */
