@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sqlalchemy import delete, select
+from sqlalchemy.orm import aliased
 
 from service.database import Store
 from service.errors import Conflict, InvalidRequest, NotFound
@@ -34,12 +35,11 @@ class AliasStore(Store):
     def all(self, owner: str) -> list[Named]:
         """By name."""
         with self._database.read() as session:
-            aliases = session.scalars(select(Alias).where(Alias.owner == owner).order_by(Alias.name)).all()
-            changes = {
-                change.number: change
-                for change in session.scalars(select(AliasChange).where(AliasChange.owner == owner))
-            }
-        return [_named(changes[alias.change], changes) for alias in aliases]
+            before = aliased(AliasChange)
+            now = select(AliasChange, before.model).join(Alias, Alias.change == AliasChange.number)
+            now = now.outerjoin(before, before.number == AliasChange.before).where(Alias.owner == owner)
+            found = session.execute(now.order_by(Alias.name)).all()
+        return [Named(change.name, change.model, change.created_at, previous) for change, previous in found]
 
     def promote(self, owner: str, name: str, model: str) -> Named:
         """From here on the name stands for this model. Raises InvalidRequest for a name that can't be one, Conflict
@@ -120,11 +120,6 @@ class Names:
 
     def forget(self) -> None:
         self._known.clear()
-
-
-def _named(change: AliasChange, changes: dict[int, AliasChange]) -> Named:
-    previous = changes[change.before].model if change.before is not None else None
-    return Named(change.name, change.model, change.created_at, previous)
 
 
 def _unknown(name: str) -> NotFound:

@@ -12,7 +12,7 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from service.database import Store, page
-from service.errors import Conflict, InvalidRequest, NotFound
+from service.errors import Busy, Conflict, InvalidRequest, NotFound
 from service.ids import new_id
 from service.jobs.announce import announce
 from service.jobs.states import OPEN_BATCHES
@@ -38,10 +38,10 @@ class BatchStore(Store):
     """In the database of the service."""
 
     def create(
-        self, owner: str, scopes: Sequence[str], endpoint: str, input_file: str, metadata: dict[str, str],
+        self, owner: str, endpoint: str, input_file: str, metadata: dict[str, str],
         output_lives: float | None,
     ) -> Batch:  # fmt: skip
-        """Raises NotFound and InvalidRequest for a file that can't be used, Conflict for too many open batches."""
+        """Raises NotFound and InvalidRequest for a file that can't be used, Busy for too many open batches."""
         now = self.clock()
         with self._database.write() as session:
             file = session.get(File, input_file)
@@ -53,9 +53,10 @@ class BatchStore(Store):
                 raise InvalidRequest(message, "input_file_id")
             own = select(Batch.id).where(Batch.owner == owner, Batch.status.in_(OPEN_BATCHES))
             if len(session.scalars(own).all()) >= MAX_OPEN:
-                raise Conflict(f"you have {MAX_OPEN} batches that have not ended, which is the limit; wait for some")
+                message = f"{MAX_OPEN} of your batches have not ended, which is the limit; try again when some have"
+                raise Busy(message, retry_after_seconds=60)
             batch = Batch(
-                id=new_id("batch"), owner=owner, scopes=list(scopes), endpoint=endpoint, input_file=input_file,
+                id=new_id("batch"), owner=owner, endpoint=endpoint, input_file=input_file,
                 meta=metadata, status="validating", errors=[], times={}, created_at=now,
                 expires_at=now + WINDOW_SECONDS, output_lives=output_lives, total=0, completed=0, failed=0, tokens=0,
                 output_bytes=0, error_bytes=0, output_file=None, error_file=None, worker=None, lease_until=0.0,

@@ -122,7 +122,6 @@ class Batch(Base):
     __tablename__ = "batches"
     id: Mapped[str] = mapped_column(Text, primary_key=True)
     owner: Mapped[str] = mapped_column(Text, index=True)
-    scopes: Mapped[list[str]] = mapped_column(JSON)
     endpoint: Mapped[str]
     input_file: Mapped[str]
     meta: Mapped[dict[str, str]] = mapped_column(JSON)

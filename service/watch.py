@@ -11,6 +11,7 @@ from rich.text import Text
 
 from service.remote import Remote
 
+SHOWN_SCORES = 4
 CURVE_ROWS, CURVE_COLUMNS = 8, 60
 EIGHTHS = " ▁▂▃▄▅▆▇█"
 
@@ -38,7 +39,7 @@ class Board:
 
     def __init__(self) -> None:
         self.losses: list[tuple[int, float]] = []  # step, training loss
-        self.scores: list[tuple[int, float]] = []  # step, held-out accuracy or loss
+        self.scores: list[tuple[int, float]] = []  # step, held-out accuracy, or loss where there is none
         self._bar = Progress(
             TextColumn("{task.description}"), BarColumn(bar_width=40), MofNCompleteColumn(), TimeRemainingColumn(),
             TextColumn("{task.fields[said]}"),
@@ -62,6 +63,12 @@ class Board:
             parts.append(Text("\n".join(curve([loss for _, loss in self.losses]))))
         elif state:
             parts.append(Text(state))
+        if self.scores:
+            parts.append(
+                Text(
+                    "held out  " + "  ".join(f"step {step}: {value:.4f}" for step, value in self.scores[-SHOWN_SCORES:])
+                )
+            )
         return Group(*parts)
 
 

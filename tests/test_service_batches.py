@@ -250,12 +250,12 @@ def test_two_workers_never_have_the_same_batch_and_a_day_ends_it(database_url: s
     for _ in range(3):
         file_id = new_id("file")
         jobs.of("ann").add_file(file_id, "requests.jsonl", 9, "batch")
-        ids.append(store.create("ann", ["infer"], "/v1/classify", file_id, {}, None).id)
+        ids.append(store.create("ann", "/v1/classify", file_id, {}, None).id)
     with pytest.raises(NotFound):
-        store.create("bob", ["infer"], "/v1/classify", file_id, {}, None)
+        store.create("bob", "/v1/classify", file_id, {}, None)
     jobs.add_file("file-rows", "rows.jsonl", 9, "fine-tune")
     with pytest.raises(InvalidRequest, match="purpose 'fine-tune'"):
-        store.create("local", ["infer"], "/v1/classify", "file-rows", {}, None)
+        store.create("local", "/v1/classify", "file-rows", {}, None)
     first, second = store.claim("v", 10), store.claim("w", 10)
     assert [batch.id for batch in (first, second) if batch] == ids[:2]
     assert store.begin(ids[0], "w", 5) is None, "not w's"
@@ -279,13 +279,25 @@ def test_two_workers_never_have_the_same_batch_and_a_day_ends_it(database_url: s
     store._database.close()
 
 
+def test_an_owner_with_many_open_batches_is_asked_to_come_again(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.batches.MAX_OPEN", 1)
+    first = create(house, [request(number) for number in range(3_000)])
+    body = {"input_file_id": first["input_file_id"], "endpoint": "/v1/classify", "completion_window": "24h"}
+    second = house.ask("POST", "/v1/batches", house.ann, json=body)
+    assert (second.status_code, second.headers["retry-after"]) == (429, "60")
+    assert "1 of your batches have not ended, which is the limit" in second.text
+    house.ask("POST", f"/v1/batches/{first['id']}/cancel", house.ann)
+    wait(house, first["id"], "cancelled", "completed")
+    assert house.ask("POST", "/v1/batches", house.ann, json=body).status_code == 200
+
+
 def test_an_expired_batch_ends_with_what_it_has(house: House) -> None:
     parts = house.app.state.parts
     file_id = upload(house, [request(number) for number in range(3)])
     clock_was = parts.batches.clock
     parts.batches.clock = lambda: time.time() - 25 * 3600
     try:
-        made = parts.batches.create("ann", ["infer"], "/v1/classify", file_id, {}, None)
+        made = parts.batches.create("ann", "/v1/classify", file_id, {}, None)
     finally:
         parts.batches.clock = clock_was
     batch = wait(house, made.id, "expired")

@@ -22,6 +22,14 @@ EVENTS += [
     }
     for step in range(10, 51, 10)
 ]  # fmt: skip
+EVENTS += [
+    {
+        "id": "ftevent-60",
+        "type": "metrics",
+        "message": "Step 50: validation",
+        "data": {"step": 50, "valid_accuracy": 0.75},
+    }
+]
 EVENTS += [{"id": "ftevent-99", "type": "message", "message": "The job has succeeded", "data": {"metrics": {}}}]
 
 
@@ -103,6 +111,7 @@ def test_a_watcher_sees_all_that_is_said(flaky: Flaky, terminal: bool) -> None:
         assert "50/50" in text
         assert "loss 0.0200" in text
         assert "█" in text
+        assert "held out  step 50: 0.7500" in text
     else:
         assert [line for line in text.splitlines() if line] == [event["message"] for event in EVENTS]
 

@@ -36,9 +36,8 @@ async def create_batch(body: CreateBatchRequest, parts: PartsOf, caller: CallerO
     """Queues the requests of a file (purpose `batch`); they are asked while nobody else asks."""
     lives = float(body.output_expires_after.seconds) if body.output_expires_after else None
     create = parts.batches.create
-    scopes = sorted(caller.scopes)
     file = body.input_file_id
-    batch = await asyncio.to_thread(create, caller.owner, scopes, body.endpoint, file, body.metadata or {}, lives)
+    batch = await asyncio.to_thread(create, caller.owner, body.endpoint, file, body.metadata or {}, lives)
     return shape(batch)
 
 
