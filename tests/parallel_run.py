@@ -10,6 +10,7 @@ import json
 import os
 import random
 import signal
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -162,12 +163,13 @@ CASES: dict[str, tuple[Callable[[], Objective], dict[str, Any]]] = {
 
 def run(name: str, folder: Path, world: World, disturbance: str | None, at_step: int) -> None:
     make, fields = CASES[name]
+    output = folder / name.replace(" ", "-")
     torch.manual_seed(0)
     objective = make()
     if disturbance == "kill" and world.rank == world.size - 1:
-        objective.loss = functools.partial(_deadly, objective.loss, at_step)  # type: ignore[method-assign]
+        state = output / "checkpoint" / "state.json"
+        objective.loss = functools.partial(_deadly, objective.loss, at_step, state)  # type: ignore[method-assign]
     run_key = f"{name} {world.rank if disturbance == 'differ' else 0}"
-    output = folder / name.replace(" ", "-")
     output.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(objective, Optimisation(**(COMMON | fields)), output / "checkpoint", run_key, world)
     events: list[TrainingEvent] = []
@@ -190,8 +192,12 @@ def run(name: str, folder: Path, world: World, disturbance: str | None, at_step:
     (output / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
 
 
-def _deadly(loss: Callable[[Sequence[int], int], Any], at_step: int, rows: Sequence[int], step: int) -> Any:
+def _deadly(
+    loss: Callable[[Sequence[int], int], Any], at_step: int, state: Path, rows: Sequence[int], step: int
+) -> Any:
     if step == at_step:
+        while f'"step": {step}' not in (state.read_text(encoding="utf-8") if state.is_file() else ""):
+            time.sleep(0.01)  # the first process writes it; torchrun would end that one amid its writing
         os.kill(os.getpid(), signal.SIGKILL)
     return loss(rows, step)
 

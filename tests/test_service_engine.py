@@ -104,6 +104,26 @@ def test_a_late_answer_is_504_and_its_waiting_texts_cost_nothing(engine: Engine,
     assert gate.batches == [1, 1], "the text that timed out while it waited was never computed"
 
 
+def test_a_waiter_whose_loop_has_closed_does_not_end_the_device_thread(engine: Engine, gate: Gatekeeper) -> None:
+    """A batch worker that is stopped amid its requests leaves so."""
+
+    async def leaves(tokens: int) -> None:
+        asking = asyncio.create_task(engine.submit(MODEL, "embed", [encoding(tokens)]))
+        await asyncio.to_thread(gate.entered.wait, 5)
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+
+    async def asks() -> Any:
+        return await engine.submit(MODEL, "embed", [encoding(7)])
+
+    for tokens in (5, 13):  # one is answered, one fails
+        gate.open.clear()
+        gate.entered.clear()
+        asyncio.run(leaves(tokens))
+        gate.open.set()
+        assert asyncio.run(asks())[0][0] == 7.0
+
+
 def test_a_stop_answers_those_who_wait(gate: Gatekeeper) -> None:
     async def scenario() -> None:
         engine = Engine(Metrics(), 100, 64, 1, 4, timeout_seconds=10.0)

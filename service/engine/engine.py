@@ -18,7 +18,7 @@ from typing import Any
 from model.tokenizer import Encoding
 from service.engine.queue import Item, QueueFull, TokenQueue
 from service.engine.runner import Array, LoadedModel, Operation, attend, run
-from service.engine.writer import Order, Writer, Written
+from service.engine.writer import Order, Writer, Written, deliver
 from service.errors import Busy, TimedOut, Unavailable
 from service.metrics import Metrics
 
@@ -228,7 +228,7 @@ class Engine:
         tokens = sum(item.num_tokens for item in batch)
         self._metrics.batch(operation, len(batch), tokens, len(batch) * longest, time.monotonic() - now)
         for item, row in zip(batch, results, strict=True):
-            item.payload.loop.call_soon_threadsafe(_resolve, item.payload.reply, row)
+            deliver(item.payload.loop, _resolve, item.payload.reply, row)
 
     def _run_batch(self, batch: list[Item]) -> Sequence[Any]:
         operation: Operation = batch[0].key[1]  # type: ignore[assignment]
@@ -250,4 +250,4 @@ def _reject(reply: "asyncio.Future[Any]", error: Exception) -> None:
 
 def _fail(items: Sequence[Item], error: Exception) -> None:
     for item in items:
-        item.payload.loop.call_soon_threadsafe(_reject, item.payload.reply, error)
+        deliver(item.payload.loop, _reject, item.payload.reply, error)
