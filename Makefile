@@ -11,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: serve test check format load bento setup clean chaos chinese-encoder bench-finetune
+.PHONY: serve test check check-gpu format load bento setup clean chaos chinese-encoder bench-finetune
 
 serve: $(VENV)/serve.done  ## install, fetch the base model, start at http://localhost:3000
 	@$(BIN)/vitrine setup
@@ -39,6 +39,10 @@ load: $(VENV)/test.done  ## bounded load test against a running service
 
 chaos: $(VENV)/test.done  ## 200 random kills of service and workers; nothing may be lost (half an hour)
 	$(BIN)/python -m tests.chaos
+
+check-gpu: $(VENV)/test.done  ## what only a GPU can show: the sums of a CPU, memory, jobs and answers on the card
+	$(BIN)/vitrine setup
+	$(BIN)/python -m pytest --noconftest -s tests/gpu_checks.py
 
 chinese-encoder: $(VENV)/serve.done  ## pre-train the Chinese encoder and put it into the store (half an hour on two cores)
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/vitrine pretrain chinese-encoder

@@ -2,16 +2,22 @@
 reviews; then few labels. Prints the tables and writes `results/finetune.md`: `make bench-finetune`, within an hour.
 
 Every run is a process of its own. Three recipes: transformers' default, in float32 and in bfloat16 with batches grouped
-by length; ours with the very same hyperparameters; ours as a user gets it who sets nothing.
+by length; ours with the very same hyperparameters; ours as a user gets it who sets nothing. On a machine with many
+cores, `--lanes` makes several runs at a time, each lane on two cores of its own; the runs that are compared take turns
+in one lane, or run at the same time.
 """
 
 import argparse
+import functools
 import json
+import os
+import queue
 import random
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
@@ -37,6 +43,7 @@ LIKE_THEIRS = {
 }  # fmt: skip
 EVALUATIONS = 40  # steps between ours, where the time to an accuracy is measured; their time counts
 CHINESE_ROWS = 4_000
+CORES = 2  # of a lane
 PEER_PACKAGES = ("torch==2.13.0", "transformers==5.23.0", "accelerate==1.15.0", "safetensors")
 
 
@@ -55,20 +62,64 @@ class Case:
         return len(self.files["train"].read_text(encoding="utf-8").splitlines())
 
 
+Cores = tuple[int, ...]  # of a lane; none: all that there are
+Task = Callable[[Cores], Any]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--home", type=Path, required=True, help="state folder: cache, pre-trained models, peers")
-    home = parser.parse_args().home
+    parser.add_argument(
+        "--lanes", type=int, default=1, help="runs at a time, each on two cores of its own (default: 1)"
+    )
+    parser.add_argument("--only", choices=("movies", "chinese"), help="one of the two data sets, in a file of its own")
+    parser.add_argument(
+        "--peer-python", type=Path, help="an interpreter that has the peer (default: made, in the home)"
+    )
+    given = parser.parse_args()
     if not has_bfloat16(torch.device("cpu")):
         raise SystemExit(
             "this CPU has no bfloat16 in hardware: their bf16 run would be emulated and the table say nothing; take "
             "one with AVX-512 BF16 or AMX"
         )
-    python = peer_python(home)
+    lanes = lanes_of(given.lanes, sorted(os.sched_getaffinity(0)))
+    python = given.peer_python or peer_python(given.home)
+    makers = {"movies": movies, "chinese": chinese}
+    names = [given.only] if given.only else list(makers)
     with tempfile.TemporaryDirectory() as folder:
-        cases = [movies(home, Path(folder)), chinese(home, Path(folder))]
-        parts = [part for case in cases for part in compare(case, python)]
-        write("finetune", "\n\n".join(["# Fine-tuning against the Trainer of transformers", environment(), *parts]))
+        comparisons = [Comparison(makers[name](given.home, Path(folder)), python) for name in names]
+        in_lanes(lanes, [task for one in comparisons for task in one.tasks])
+    about = environment() + ("" if len(lanes) == 1 else f"; {len(lanes)} runs at a time, each on {CORES} cores")
+    parts = [part for one in comparisons for part in one.section()]
+    result = "_".join(["finetune", *([given.only] if given.only else [])])
+    write(result, "\n\n".join(["# Fine-tuning against the Trainer of transformers", about, *parts]))
+
+
+def lanes_of(count: int, cores: Sequence[int]) -> list[Cores]:
+    """Raises SystemExit when there are not enough cores."""
+    if count == 1:
+        return [()]
+    if count * CORES > len(cores):
+        raise SystemExit(f"{count} lanes need {count * CORES} cores, and there are {len(cores)}; take fewer")
+    return [tuple(cores[lane * CORES : (lane + 1) * CORES]) for lane in range(count)]
+
+
+def in_lanes(lanes: Sequence[Cores], tasks: Sequence[Task]) -> None:
+    """Each task in the lane that is free first. The first task that fails ends the benchmark."""
+    free: queue.SimpleQueue[Cores] = queue.SimpleQueue()
+    for lane in lanes:
+        free.put(lane)
+
+    def work(task: Task) -> None:
+        lane = free.get()
+        try:
+            task(lane)
+        finally:
+            free.put(lane)
+
+    with ThreadPoolExecutor(len(lanes)) as pool, tqdm(total=len(tasks), unit="task") as bar:
+        for _ in pool.map(work, tasks):
+            bar.update()
 
 
 def peer_python(home: Path) -> Path:
@@ -105,39 +156,51 @@ def chinese(home: Path, folder: Path) -> Case:
     return Case(name, output / "model", theirs, files | {"train": few}, SAME_CHINESE)
 
 
-def compare(case: Case, python: Path) -> list[str]:
-    """All runs of one case, in turn -> its section of the result."""
-    theirs, same, ours = [], [], []
-    with tqdm(total=3 * len(SEEDS) + 4, desc=case.name, unit="run") as bar:
+class Comparison:
+    """All runs of one case. A task's runs take turns: the two of a same recipe, or those that give rates."""
 
-        def their(seed: int, *options: str) -> dict[str, Any]:
-            bar.update()
-            return run(
-                [python, ROOT / "benchmarks" / "peers" / "transformers_trainer.py"], their_options(case, seed, *options)
-            )
+    def __init__(self, case: Case, python: Path) -> None:
+        self._case, self._python = case, python
+        self._runs: dict[str, dict[int, dict[str, Any]]] = {"theirs": {}, "same": {}, "ours": {}}  # by seed
+        self._rates: dict[str, list[float]] = {"float32": [], "ours": []}
+        self._full: dict[str, Any] = {}
+        of_seeds = [functools.partial(task, seed) for seed in SEEDS for task in (self._same, self._user)]
+        self.tasks: list[Task] = [self._measure_rates, *of_seeds]
 
-        def our(recipe: Mapping[str, Any], *options: str) -> dict[str, Any]:
-            bar.update()
-            return run([sys.executable, "-m", "benchmarks.finetune_once"], our_options(case, recipe, *options))
+    def section(self) -> list[str]:
+        """-> its part of the result, once all tasks are done."""
+        runs = {name: [own[seed] for seed in SEEDS] for name, own in self._runs.items()}
+        return section(self._case, self._rates, runs, self._full)
 
-        rates: dict[str, list[float]] = {"float32": [], "ours": []}
+    def _measure_rates(self, cores: Cores) -> None:
+        batch_size = self._case.same["batch_size"]
         for _ in range(2):
-            full = their(0, "--max-steps", str(RATE_STEPS))
-            rates["float32"].append(step_rate(list(enumerate(full["steps"], start=1)), case.same["batch_size"]))
-            quick = our({**case.same, **LIKE_THEIRS}, "--stop", str(RATE_STEPS))
-            rates["ours"].append(step_rate(quick["progress"], case.same["batch_size"]))
-        for seed in SEEDS:
-            theirs.append(their(seed, "--bf16"))
-            same.append(our({**case.same, **LIKE_THEIRS, "seed": seed}))
-            ours.append(our({"seed": seed, "evaluation_steps": EVALUATIONS}))
-    return section(case, rates, {"theirs": theirs, "same": same, "ours": ours}, full)
+            self._full = self._their(cores, 0, "--max-steps", str(RATE_STEPS))
+            self._rates["float32"].append(step_rate(list(enumerate(self._full["steps"], start=1)), batch_size))
+            quick = self._our(cores, {**self._case.same, **LIKE_THEIRS}, "--stop", str(RATE_STEPS))
+            self._rates["ours"].append(step_rate(quick["progress"], batch_size))
+
+    def _same(self, seed: int, cores: Cores) -> None:
+        self._runs["theirs"][seed] = self._their(cores, seed, "--bf16")
+        self._runs["same"][seed] = self._our(cores, {**self._case.same, **LIKE_THEIRS, "seed": seed})
+
+    def _user(self, seed: int, cores: Cores) -> None:
+        self._runs["ours"][seed] = self._our(cores, {"seed": seed, "evaluation_steps": EVALUATIONS})
+
+    def _their(self, cores: Cores, seed: int, *options: str) -> dict[str, Any]:
+        program = [self._python, ROOT / "benchmarks" / "peers" / "transformers_trainer.py"]
+        return run(program, their_options(self._case, seed, *options), cores)
+
+    def _our(self, cores: Cores, recipe: Mapping[str, Any], *options: str) -> dict[str, Any]:
+        program = [sys.executable, "-m", "benchmarks.finetune_once"]
+        return run(program, our_options(self._case, recipe, *options), cores)
 
 
 def their_options(case: Case, seed: int, *options: str) -> list[str | Path]:
     same = case.same
     given = ["--learning-rate", str(same["learning_rate"]), "--batch-size", str(same["batch_size"])]
     given += ["--epochs", str(same["num_epochs"]), "--max-length", str(same["max_length"]), "--seed", str(seed)]
-    output = case.files["train"].parent / "transformers"
+    output = case.files["train"].parent / f"transformers-{case.theirs.name}-{seed}"
     return ["--base", case.theirs, *file_options(case), "--output", output, *given, *options]
 
 
@@ -149,11 +212,16 @@ def file_options(case: Case) -> list[str | Path]:
     return [item for name in ("train", "validation", "test") for item in (f"--{name}", case.files[name])]
 
 
-def run(program: Sequence[str | Path], options: Sequence[str | Path]) -> dict[str, Any]:
-    done = subprocess.run([*program, *options], cwd=ROOT, capture_output=True, text=True)
+def run(program: Sequence[str | Path], options: Sequence[str | Path], cores: Cores) -> dict[str, Any]:
+    pinned = ["taskset", "--cpu-list", ",".join(map(str, cores))] if cores else []
+    threads = {"OMP_NUM_THREADS": str(len(cores))} if cores else {}
+    command = [*pinned, *program, *options]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | threads, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{' '.join(map(str, program))} failed:\n{done.stderr[-3000:]}")
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    told = "".join(f"; {seconds:.1f} s: {score:.4f}" for _, seconds, score in result.get("evaluations", [])[-1:])
+    tqdm.write(f"{Path(str(program[-1])).name} {' '.join(map(str, options[-4:]))}{told}", file=sys.stderr)
     return result
 
 

@@ -18,8 +18,6 @@ from training.evaluate import predict
 from training.events import Evaluated, Progress
 from training.finetune import encode, finetune, load_data
 
-CPU = torch.device("cpu")
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -27,13 +25,14 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--recipe", type=json.loads, required=True, help="what is set by hand; the rest is chosen")
     parser.add_argument("--stop", type=int, default=0, help="stop after so many steps: for a rate")
+    parser.add_argument("--device", type=torch.device, default="cpu")
     given = parser.parse_args()
     data = load_data(given.train, given.validation, Recipe())
     recipe = choose_recipe(given.recipe, data, given.base).recipe
     progress, evaluations = [], []
     with tempfile.TemporaryDirectory() as output:
         began = peak = 0.0
-        for event in finetune(given.base, data, recipe, Path(output), CPU):
+        for event in finetune(given.base, data, recipe, Path(output), given.device):
             began = began or time.perf_counter()
             seconds = time.perf_counter() - began
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -46,8 +45,8 @@ def main() -> None:
                 evaluations.append([event.step, seconds, event.evaluation.figures()["accuracy"]])
         model, tokenizer = load_model(Path(output) / "model")
     rows = encode(load_examples(given.test), tokenizer, data.labels, recipe.max_length)
-    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
-        likely = predict(model, rows.encodings).argmax(dim=-1)
+    with torch.inference_mode(), torch.autocast(given.device.type, dtype=torch.bfloat16):
+        likely = predict(model.to(given.device), rows.encodings).argmax(dim=-1).cpu()
     result = {
         "seconds": evaluations[-1][1],
         "progress": progress,

@@ -2,8 +2,10 @@
 
 import io
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -48,8 +50,13 @@ class House:
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    folder = tmp_path_factory.mktemp("house")
-    settings = Settings(home=folder / "home", default_model="tiny", run_worker=False, device="cpu")
+    with made_house(tmp_path_factory.mktemp("house"), "cpu") as made:
+        yield made
+
+
+@contextmanager
+def made_house(folder: Path, device: Literal["cpu", "cuda"]) -> Iterator[House]:
+    settings = Settings(home=folder / "home", default_model="tiny", run_worker=False, device=device)
     tokenizer = train_wordpiece([" ".join(WORDS)] * 5, 100)
     config = TransformerConfig(
         vocab_size=tokenizer.vocab_size, width=16, num_layers=1, num_heads=2, feed_forward_width=24, max_positions=32,

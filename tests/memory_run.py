@@ -47,7 +47,7 @@ def model_of(
         "feed_forward_width": 4 * width,
     }
     return TextModel(
-        small_config(architecture, **shape, vocab_size=vocab_size, max_positions=512, dropout=0.1, **fields)
+        small_config(architecture, **shape, vocab_size=vocab_size, max_positions=512, **{"dropout": 0.1, **fields})
     )
 
 

@@ -20,8 +20,8 @@ from training.config import Recipe
 from training.finetune import make_objective
 from training.gradients import BatchLoss, Gradients, NonFiniteLoss
 from training.labelled import Rows
-from training.memory import NotEnoughMemory
 from training.parallel import ALONE
+from training.sharding import NotEnoughMemory
 from training.trainer import Objective
 
 CPU = torch.device("cpu")

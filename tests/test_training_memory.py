@@ -6,17 +6,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.memory_run import CASES, run
+from tests.memory_run import CASES, model_of, run
 from training.memory import (
     EVALUATION_BYTES,
     MAPPED_BYTES,
     SPARE_SHARE,
     MemoryNeed,
-    NotEnoughMemory,
     free_memory,
     largest_micro_batch,
     measure_need,
 )
+from training.parallel import ALONE
+from training.sharding import NotEnoughMemory, Placement
 
 CPU = torch.device("cpu")
 MEBIBYTE = 2**20
@@ -98,12 +99,23 @@ def test_a_device_that_holds_one_row_only_is_still_measured() -> None:
         measure_need(model, full)
 
 
+def test_a_device_without_room_for_the_weights_is_told_in_the_users_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("full")
+
+    model = model_of(16, 1)
+    monkeypatch.setattr(model, "to", full)
+    with pytest.raises(NotEnoughMemory, match="choose adapter 'lora' or a smaller base"):
+        Placement(model, CPU, ALONE)
+
+
 def test_the_peak_is_of_a_step_a_checkpoint_or_an_evaluation() -> None:
     giant = EVALUATION_BYTES
     need = MemoryNeed(present=7, training=5, writing=3, fixed=2, per_row=giant, passing=1, scrap=(4,))
     assert need.peak(2) == 7 + 5 + 2 + 2 * (giant + 2 + 4)
     assert MemoryNeed(7, 5, 3, 2, 10, 1).peak(2) == 7 + 5 + EVALUATION_BYTES
     assert MemoryNeed(7, 5, 2 * giant, 2, 10, 1).peak(2) == 7 + 5 + 2 * giant
+    assert MemoryNeed(7, 5, 3, 2, giant, 10, at_once=3).peak(1) == 7 + 5 + 2 + giant + 30, "as on a GPU"
     large = MAPPED_BYTES // 2
     steady = MemoryNeed(0, 0, 0, 0, giant, 0, (large,))
     assert steady.peak(1) == giant + large

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from training.checkpoints import Position
 from training.config import Optimisation
-from training.memory import NotEnoughMemory, is_out_of_memory
+from training.memory import is_out_of_memory
 from training.optim import learning_rate_at
 from training.parallel import World
+from training.sharding import NotEnoughMemory
 
 
 @dataclass(frozen=True)

@@ -16,26 +16,15 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from training.sharding import Placement, own_part
+from training.sharding import NotEnoughMemory, Placement, own_part
 
 SPARE_SHARE = 0.1  # of the free memory, left to others
 WEIGHT_BYTES, GRADIENT_BYTES, ADAM_BYTES = 4, 4, 8  # a trained parameter
 EVALUATION_BYTES = 2**28  # held-out rows pass in batches that need no more: see MAX_LOGIT_BYTES in `objectives.py`
 MAPPED_BYTES = 2**25  # glibc gives blocks from this size on back at once (mallopt(3), M_MMAP_THRESHOLD)
+CUBLAS_BYTES = 2**25  # its workspace on the newest GPUs
 HOLES = 1.0  # of what glibc's heap holds: batches of many lengths leave gaps that fit no later tensor
 Sizes = Counter[int]  # of tensors, in bytes -> how many there are
-
-
-class NotEnoughMemory(ValueError):
-    """Not even one row at a time fits."""
-
-    @classmethod
-    def met(cls) -> "NotEnoughMemory":
-        """Not foreseen, but met."""
-        return cls(
-            "memory was not enough for one row at a time; lower max_length, choose adapter 'lora' or a smaller base, "
-            "or free some memory"
-        )
 
 
 @dataclass(frozen=True)
@@ -47,15 +36,16 @@ class MemoryNeed:
     writing: int  # the optimiser state (of sharded weights the whole, and they too) once more in a checkpoint's making
     fixed: int  # kept by a forward pass whatever the rows: weights in bfloat16, sharded weights while they are whole
     per_row: int  # kept for the backward pass of one of the longest rows
-    passing: int  # a row's largest tensor: two gradients of its size come and go
+    passing: int  # a row's largest tensor: gradients of its size come and go
     scrap: tuple[int, ...] = ()  # a row's other tensors: freed at once, but glibc's heap seldom gives their place again
     kept: tuple[int, ...] = ()  # a row's tensors of `per_row`, where glibc's heap may hold them
+    at_once: int = 2  # gradients of the size of `passing`
 
     def peak(self, rows: int) -> int:
         """With so many rows passing through the model at once."""
         scrap = sum(rows * size for size in self.scrap if rows * size < MAPPED_BYTES)
         holes = int(HOLES * sum(min(rows * size, MAPPED_BYTES) for size in self.kept))
-        step = self.fixed + rows * (self.per_row + 2 * self.passing) + scrap + holes
+        step = self.fixed + rows * (self.per_row + self.at_once * self.passing) + scrap + holes
         return self.present + self.training + max(step, self.writing, EVALUATION_BYTES)
 
 
@@ -84,11 +74,12 @@ def measure_need(
         present=_present_bytes(device),
         training=own * (GRADIENT_BYTES + ADAM_BYTES),
         writing=writing if on_cpu else 0,
-        fixed=max(0, _total(saved_of_one) - per_row) + (gathered or 0),
+        fixed=max(0, _total(saved_of_one) - per_row) + (gathered or 0) + (0 if on_cpu else CUBLAS_BYTES),
         per_row=per_row,
         passing=max(saved_of_two - saved_of_one, default=0) // 2,
         scrap=tuple((made_of_one - saved_of_one).elements()) if on_cpu and gathered is None else (),
         kept=tuple(saved_of_one.elements()) if on_cpu else (),
+        at_once=2 if on_cpu else 3,
     )
 
 

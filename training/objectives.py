@@ -39,6 +39,13 @@ MAX_LOGIT_BYTES = 2**26  # over the vocabulary, of one batch of held-out rows
 class _Plain:
     """An objective that gathers nothing while it trains."""
 
+    model: TextModel
+
+    @property
+    def _device(self) -> torch.device:
+        """Where the model is now: it may be moved after the objective is made."""
+        return next(self.model.parameters()).device
+
     def tensors(self, world: World = ALONE) -> dict[str, Tensor]:
         return {}
 
@@ -73,7 +80,6 @@ class _OverTexts(_Plain, Generic[Target]):
         self.num_train, self.num_validation = len(train.targets), len(validation.targets)
         self._seed = seed
         self._lengths = [len(encoding.ids) for encoding in train.encodings]
-        self._device = next(model.parameters()).device
         self.padding_share = padding_of(self.steps(0), self._lengths)
 
     def steps(self, epoch: int) -> list[list[int]]:
@@ -245,7 +251,6 @@ class _OverPackedRows(_Plain):
         self.num_train, self.num_validation = train.num_documents, validation.num_documents
         self.batch_size = batch_rows
         self._seed = seed
-        self._device = next(model.parameters()).device
 
     def steps(self, epoch: int) -> list[list[int]]:
         order = list(range(len(self.train)))
@@ -375,7 +380,6 @@ class SequenceToSequence(_Plain):
         self.batch_size = batch_size
         self._seed = seed
         self._smoothing = smoothing  # label smoothing, section 5.4 of the paper
-        self._device = next(model.parameters()).device
         pairs = zip(train.sources, train.targets, strict=True)
         self._lengths = [len(source) + len(target) for source, target in pairs]
         self.padding_share = padding_of(self.steps(0), self._lengths)

@@ -20,15 +20,31 @@ from training.parallel import World
 Result = TypeVar("Result")
 
 
+class NotEnoughMemory(ValueError):
+    """Not even one row at a time fits."""
+
+    @classmethod
+    def met(cls) -> "NotEnoughMemory":
+        """Not foreseen, but met."""
+        return cls(
+            "memory was not enough for one row at a time; lower max_length, choose adapter 'lora' or a smaller base, "
+            "or free some memory"
+        )
+
+
 class Placement:
-    """Puts a model on its device, or a part of it. Of a sharded model the weights are read by `whole` alone."""
+    """Puts a model on its device, or a part of it. Of a sharded model the weights are read by `whole` alone. Raises
+    NotEnoughMemory when the device has no room for the weights."""
 
     def __init__(self, model: TextModel, device: torch.device, world: World) -> None:
         self._model = model
         self._world = world
         self._bare = _without_weights(model) if world.shards else None
         self._root = _shard(model, device) if world.shards else None
-        model.to(device)
+        try:
+            model.to(device)
+        except torch.OutOfMemoryError as error:
+            raise NotEnoughMemory.met() from error
 
     @property
     def gathered_bytes(self) -> int | None:

@@ -74,6 +74,7 @@ def main():
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--bf16", action="store_true", help="bfloat16 and batches grouped by length")
     parser.add_argument("--max-steps", type=int, default=-1, help="stop early and do not evaluate: for a rate")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--output", required=True)
     given = parser.parse_args()
     transformers.utils.logging.set_verbosity_error()
@@ -95,7 +96,7 @@ def main():
         max_steps=given.max_steps,
         bf16=given.bf16,
         train_sampling_strategy="group_by_length" if given.bf16 else "random",
-        use_cpu=True,
+        use_cpu=given.device == "cpu",
         seed=given.seed,
         save_strategy="no",
         eval_strategy="no" if rate_only else "epoch",
