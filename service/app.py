@@ -86,7 +86,7 @@ def build_parts(settings: Settings) -> Parts:
     metrics = Metrics()
     device = pick_device(settings.device)
     bfloat16 = has_bfloat16(device) if settings.dtype == "auto" else settings.dtype == "bfloat16"
-    store = ModelStore(settings.bentoml_home)
+    store = ModelStore.of(settings)
     registry = Registry(store, metrics, device, bfloat16, settings.max_resident_models, settings.max_resident_bytes)
     engine = Engine(
         metrics,
@@ -98,7 +98,7 @@ def build_parts(settings: Settings) -> Parts:
     )
     database = Database(settings.database_url)
     return Parts(
-        settings, metrics, registry, engine, database, JobStore(database), FileStorage(settings.files),
+        settings, metrics, registry, engine, database, JobStore(database), FileStorage.of(settings),
         KeyStore(database), Names(AliasStore(database)), WebhookStore(database), BatchStore(database),
     )  # fmt: skip
 

@@ -21,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from service.batches import OUTPUT_PURPOSE, BatchStore, Done
 from service.context import Parts
 from service.engine.engine import in_bulk
-from service.errors import INTERNAL_BODY, ServiceError, Unavailable, body_of, status_of
+from service.errors import INTERNAL_BODY, ArtefactsUnavailable, ServiceError, Unavailable, body_of, status_of
 from service.faults import told_of_values
 from service.ids import new_id
 from service.keys import Caller
@@ -71,6 +71,9 @@ class BulkWorker:
                         await self._work(batch)
                 except Lost:
                     log.warning("batch %s was taken over", batch.id if batch else "")
+                except ArtefactsUnavailable:
+                    log.exception("a batch could not go on; it is taken up again when its lease is over")
+                    batch = None
                 except Unavailable:  # this process is stopping; another one, or the next life, goes on
                     return
                 except (SQLAlchemyError, OSError):
@@ -89,13 +92,12 @@ class BulkWorker:
                 self._store.release(self._name)
 
     async def _work(self, batch: Batch) -> None:
-        requests = self._parts.files.path(batch.input_file)
-        total, faults = await asyncio.to_thread(check_requests, requests, batch.endpoint)
+        requests, total, faults = await asyncio.to_thread(self._read, batch)
         if faults:
             await asyncio.to_thread(self._store.finish, batch.id, self._name, "failed", (), faults[:SHOWN_ERRORS])
             return
         status = await asyncio.to_thread(self._store.begin, batch.id, self._name, total)
-        answers = await asyncio.to_thread(Answers, self._parts.files.path(""), batch)
+        answers = await asyncio.to_thread(Answers, self._parts.files.folder, batch)
         try:
             with requests.open("rb") as lines:
                 for _ in range(answers.done.completed + answers.done.failed):
@@ -114,6 +116,15 @@ class BulkWorker:
         files = await asyncio.to_thread(self._publish, batch, answers)
         if await asyncio.to_thread(self._store.finish, batch.id, self._name, end, files):
             await asyncio.to_thread(answers.remove)  # not before: who takes over an open batch needs them
+
+    def _read(self, batch: Batch) -> tuple[Path, int, list[dict[str, Any]]]:
+        """-> the file of requests on this host, how many there are, and its faults."""
+        try:
+            requests = self._parts.files.path(batch.input_file)
+        except FileNotFoundError:
+            gone = "the bytes of the input file are gone; upload it again"
+            return Path(), 0, [fault_of("file_not_found", gone, None)]
+        return requests, *check_requests(requests, batch.endpoint)
 
     async def _answer(self, batch: Batch, lines: Sequence[bytes], answers: "Answers") -> str | None:
         """Asks some requests, and keeps the lease meanwhile, however long live requests come first -> the status."""
@@ -215,6 +226,11 @@ class Answers:
             path.unlink(missing_ok=True)
 
 
+def fault_of(code: str, message: str, line: int | None, param: str | None = None) -> dict[str, Any]:
+    """As a batch's `errors` lists it."""
+    return {"code": code, "message": message, "line": line, "param": param}
+
+
 def check_requests(path: Path, endpoint: str) -> tuple[int, list[dict[str, Any]]]:
     """-> how many requests there are, and every fault of the file with its line."""
     faults: list[dict[str, Any]] = []
@@ -222,14 +238,9 @@ def check_requests(path: Path, endpoint: str) -> tuple[int, list[dict[str, Any]]
     count = 0
 
     def fault(code: str, message: str, line: int | None, param: str | None = None) -> None:
-        faults.append({"code": code, "message": message, "line": line, "param": param})
+        faults.append(fault_of(code, message, line, param))
 
-    try:
-        file = path.open("rb")
-    except FileNotFoundError:
-        fault("file_not_found", "the bytes of the input file are gone; upload it again", None)
-        return 0, faults
-    with file:
+    with path.open("rb") as file:
         for number, line in _numbered(file):
             count += 1
             if count > MAX_REQUESTS:

@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import shutil
 import sys
 from functools import partial
 from pathlib import Path
@@ -11,6 +10,7 @@ from model.weights import WEIGHTS_FILE
 from service import data_cli, diagram_cli, evaluate_cli, keys_cli, models_cli, remote_cli
 from service.database import opened
 from service.errors import InvalidRequest, ServiceError
+from service.files import FileStorage
 from service.ids import new_id
 from service.jobs import worker
 from service.jobs.store import DEMO_PRIORITY, JobStore
@@ -41,7 +41,7 @@ def main() -> None:
     store = Store(
         publish=partial(publish, settings),
         find_base=partial(data_cli.find_base, settings=settings),
-        bases=lambda: ModelStore(settings.bentoml_home).bases(),
+        bases=lambda: ModelStore.of(settings).bases(),
     )
     data_commands = add_commands(commands, settings.home.absolute(), store)
     data_cli.add_report(data_commands, settings)
@@ -60,17 +60,18 @@ def main() -> None:
 def publish(settings: Settings, name: str, folder: Path) -> str:
     """Puts a pre-trained model into the store as a base; another one of the same name takes its place."""
     tag = f"{name}:{sha256_of(folder / WEIGHTS_FILE)[:12]}"
-    ModelStore(settings.bentoml_home).replace(folder, name, tag)
+    ModelStore.of(settings).replace(folder, name, tag)
     return f"in the model store as {name!r}; GET /v1/models lists it"
 
 
 def run_setup(settings: Settings) -> None:
     """Idempotent; the second call only looks."""
-    store = ModelStore(settings.bentoml_home)
+    store = ModelStore.of(settings)
     if not any(card.id == "minilm-l6" for card in store.cards()):
         print("fetching the base model minilm-l6 (84 MB) ...", flush=True)
         folder = fetch_minilm(settings.cache)
         store.publish(folder, "minilm-l6", f"minilm-l6:{MINILM_SHA256[:12]}", None, None)
+    store.share_all()
     if settings.demo_job:
         queue_demo(settings)
 
@@ -83,12 +84,13 @@ def queue_demo(settings: Settings) -> None:
             return
         print("fetching the movie sentences for the demonstration job (2 MB) ...", flush=True)
         paths = write_splits(DEMO_DATA, settings.cache, settings.cache)
-        settings.files.mkdir(parents=True, exist_ok=True)
+        files = FileStorage.of(settings)
         ids = []
         for path in paths[:2]:  # training and validation; the test rows stay unseen
             file_id = new_id("file")
-            shutil.copyfile(path, settings.files / file_id)
-            jobs.add_file(file_id, path.name, path.stat().st_size, "fine-tune")
+            with path.open("rb") as rows:
+                size = files.write(file_id, rows)
+            jobs.add_file(file_id, path.name, size, "fine-tune")
             ids.append(file_id)
         job = Job(
             id=new_id("ftjob"), model="minilm-l6", training_file=ids[0], validation_file=ids[1], suffix="movie-demo",

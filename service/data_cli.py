@@ -64,7 +64,7 @@ def find_base(given: str, settings: Settings) -> Path:
     if is_model_folder(Path(given)):
         return Path(given)
     try:
-        card = ModelStore(settings.bentoml_home).find(given)
+        card = ModelStore.of(settings).find(given)
     except NotFound as error:
         if given == "minilm-l6":
             return fetch_minilm(settings.cache)

@@ -47,7 +47,7 @@ def find_model(given: str, settings: Settings) -> tuple[str, TransformerConfig]:
     if is_model_folder(folder):
         return folder.resolve().name, load_config(folder)
     try:
-        card = ModelStore(settings.bentoml_home).find(given)
+        card = ModelStore.of(settings).find(given)
     except NotFound as error:
         raise ValueError(f"{error}; presets: {', '.join(PRESETS)}; or name a model folder") from None
     return card.id, card.config

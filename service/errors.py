@@ -61,6 +61,10 @@ class Unavailable(ServiceError):
     """Not ready yet, or stopping."""
 
 
+class ArtefactsUnavailable(Unavailable):
+    """The store that hosts share does not answer, or refuses."""
+
+
 class TimedOut(ServiceError):
     """An accepted request was not answered in time."""
 
@@ -78,6 +82,7 @@ STATUS: dict[type[ServiceError], tuple[int, str, str]] = {
     Busy: (429, "rate_limit_error", "queue_full"),
     Unreachable: (424, "invalid_request_error", "endpoint_unreachable"),
     Unavailable: (503, "server_error", "unavailable"),
+    ArtefactsUnavailable: (503, "server_error", "unavailable"),
     TimedOut: (504, "server_error", "timeout"),
 }
 

@@ -110,6 +110,6 @@ def _find_folder(given: str, settings: Settings) -> Path:
         if is_model_folder(folder) or is_adapter_folder(folder):
             return folder
     try:
-        return ModelStore(settings.bentoml_home).find(given).folder
+        return ModelStore.of(settings).find(given).folder
     except NotFound as error:
         raise ValueError(f"{error}; or name a model folder") from None

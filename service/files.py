@@ -1,25 +1,41 @@
-"""The bytes of uploaded files: streamed to disk, flushed, renamed. Client file names never reach the file system."""
+"""The bytes of uploaded files: streamed to disk, flushed, renamed, and put where all hosts find them. Client file names
+never reach the file system.
+"""
 
 import os
 from pathlib import Path
 from typing import BinaryIO
 
+from service.artefacts import Artefacts
+from service.settings import Settings
+
 CHUNK_BYTES = 1 << 20
 
 
 class FileStorage:
-    """One flat folder; a file is named by its id alone."""
+    """One flat folder of this host; a file is named by its id alone. With `artefacts` it holds copies."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, artefacts: Artefacts | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._folder = folder
+        self.folder = folder
+        self._artefacts = artefacts
+
+    @classmethod
+    def of(cls, settings: Settings) -> "FileStorage":
+        return cls(settings.files, Artefacts.of(settings.artefacts))
 
     def path(self, file_id: str) -> Path:
-        return self._folder / file_id
+        """Where the file lies on this host, fetched first when another host has it. Raises FileNotFoundError."""
+        path = self.folder / file_id
+        if self._artefacts is not None and not path.is_file():
+            self._artefacts.get(_name(file_id), path)
+        if not path.is_file():
+            raise FileNotFoundError(file_id)
+        return path
 
     def write(self, file_id: str, source: BinaryIO) -> int:
         """Copies a stream to disk -> its size in bytes. Either the whole file is there afterwards, or none of it."""
-        temporary = self._folder / f".{file_id}.tmp"
+        temporary = self.folder / f".{file_id}.tmp"
         try:
             with open(temporary, "wb") as target:
                 while chunk := source.read(CHUNK_BYTES):
@@ -27,10 +43,19 @@ class FileStorage:
                 target.flush()
                 os.fsync(target.fileno())
                 size = target.tell()
-            os.replace(temporary, self.path(file_id))
+            if self._artefacts is not None:
+                self._artefacts.put(temporary, _name(file_id))
+            os.replace(temporary, self.folder / file_id)
         finally:
             temporary.unlink(missing_ok=True)
         return size
 
     def delete(self, file_id: str) -> None:
-        self.path(file_id).unlink(missing_ok=True)
+        """On this host and for all; a copy that another host made stays there, and nobody is sent to it."""
+        (self.folder / file_id).unlink(missing_ok=True)
+        if self._artefacts is not None:
+            self._artefacts.delete(_name(file_id))
+
+
+def _name(file_id: str) -> str:
+    return f"files/{file_id}"

@@ -61,7 +61,7 @@ def import_model(source: str, name: str | None, revision: str | None, settings: 
             "letter or digit at both ends"
         )
     folder = Path(source) if Path(source).is_dir() else fetch(source, revision, settings.cache / "huggingface")
-    store = ModelStore(settings.bentoml_home)
+    store = ModelStore.of(settings)
     settings.cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=settings.cache) as temporary:
         if is_adapter_folder(folder):
@@ -133,7 +133,7 @@ def fetch(hub_id: str, revision: str | None, cache: Path) -> Path:
 
 def export_model(model_id: str, folder: Path, layout: str | None, settings: Settings) -> Path:
     """Writes a model of the store as a Hugging Face folder -> that folder. An adapter is merged into its base."""
-    store = ModelStore(settings.bentoml_home)
+    store = ModelStore.of(settings)
     try:
         model, tokenizer = _load(store, model_id)
     except NotFound as error:
@@ -155,7 +155,7 @@ def list_models(settings: Settings) -> list[str]:
     """One line a model: id, task, shape, tag."""
     rows = [
         (card.id, card.config.task, f"{card.config.num_layers} x {card.config.width}", card.tag)
-        for card in ModelStore(settings.bentoml_home).cards()
+        for card in ModelStore.of(settings).cards()
     ]
     widths = [max(len(row[column]) for row in rows) for column in range(4)] if rows else []
     return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]

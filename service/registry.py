@@ -7,9 +7,12 @@ brings it in or takes it out.
 
 import asyncio
 import contextlib
+import logging
+import math
 import os
 import shutil
 import tempfile
+import threading
 import time
 import weakref
 from collections import OrderedDict
@@ -26,12 +29,17 @@ from bentoml.models import Model as StoredModel
 from model.config import TransformerConfig
 from model.lora import AdapterBank, is_adapter_folder, load_adapter, load_adapter_config
 from model.weights import load_config, load_model
+from service.artefacts import Artefacts
 from service.engine.runner import LoadedModel, Operation, run
-from service.errors import Conflict, NotFound
+from service.errors import ArtefactsUnavailable, Conflict, NotFound
 from service.metrics import Metrics
+from service.settings import Settings
 from service.tables import LOCAL_OWNER
 
 MODEL_FILE = "model.yaml"  # of each version of a model in BentoML's store
+TAG_MARK = "@"  # for the colon of a tag, which not every store allows in a name
+FOLLOW_SECONDS = 1.0
+log = logging.getLogger("vitrine.models")
 STAGING_SECONDS = 3600.0  # no copy takes longer
 
 
@@ -58,11 +66,20 @@ class ModelCard:
 class ModelStore:
     """Our names over BentoML's store. Used by the service, the job worker and the command line."""
 
-    def __init__(self, bentoml_home: Path) -> None:
+    def __init__(self, bentoml_home: Path, artefacts: Artefacts | None = None) -> None:
         self._folder = bentoml_home / "models"
         self._staging = bentoml_home / "staging"
-        for folder in (self._folder, self._staging):
+        self._shared = bentoml_home / "shared"  # an empty file for each model here that all hosts have
+        for folder in (self._folder, self._staging, self._shared):
             folder.mkdir(parents=True, exist_ok=True)
+        self._known: dict[Path, tuple[int, StoredModel]] = {}  # by its file, with the time of that
+        self._artefacts = artefacts
+        self._following = threading.Lock()
+        self._followed_at = -math.inf  # time.monotonic()
+
+    @classmethod
+    def of(cls, settings: Settings) -> "ModelStore":
+        return cls(settings.bentoml_home, Artefacts.of(settings.artefacts))
 
     def publish(
         self, folder: Path, model_id: str, tag: str, base_model: str | None, metrics: dict[str, Any] | None,
@@ -73,20 +90,27 @@ class ModelStore:
 
         target = self._path(tag)
         if (target / MODEL_FILE).is_file():
+            self._share(tag)
             return
         fields = {"vitrine_id": model_id, "base_model": base_model, "metrics": metrics, "owner": owner}
         metadata = {name: value for name, value in fields.items() if value is not None}  # BentoML refuses None
         with self._aside() as aside:
             with bentoml.models.create(tag, metadata=metadata, _model_store=BentoModelStore(aside)) as stored:
                 shutil.copytree(folder, stored.path, dirs_exist_ok=True)
-            target.parent.mkdir(exist_ok=True)
             if target.exists():  # half a model, of an earlier version that was killed
                 target.rename(aside / "half")
-            try:
-                (aside / target.parent.name / target.name).rename(target)
-            except OSError:
-                if not (target / MODEL_FILE).is_file():  # else somebody was faster
-                    raise
+            self._bring_in(aside / target.parent.name / target.name, target)
+        self._share(tag)
+
+    @staticmethod
+    def _bring_in(folder: Path, target: Path) -> None:
+        """By one rename."""
+        target.parent.mkdir(exist_ok=True)
+        try:
+            folder.rename(target)
+        except OSError:
+            if not (target / MODEL_FILE).is_file():  # else somebody was faster
+                raise
         latest = target.parent / f".latest.{os.getpid()}"  # BentoML's mark of what `name:latest` means
         latest.write_text(target.name, encoding="utf-8")
         latest.replace(target.parent / "latest")
@@ -101,8 +125,15 @@ class ModelStore:
         for card in old:
             self._remove(card.tag)
 
+    def share_all(self) -> None:
+        """Gives to all hosts what is here: models from before there were artefacts, and those of a process that was
+        killed while it published."""
+        for card in self.cards():
+            self._share(card.tag)
+
     def cards(self, owner: str | None = None) -> list[ModelCard]:
         """Every Vitrine model in the store that this owner may use (None: all), newest first."""
+        self._follow()
         models = self._models()
         newest_first = sorted(models, key=lambda model: (model.info.creation_time, str(model.tag)), reverse=True)
         found = []
@@ -123,10 +154,13 @@ class ModelStore:
 
     def find(self, model_id: str, owner: str | None = None) -> ModelCard:
         """Raises NotFound for a name that no model of this owner has (None: none at all)."""
-        cards = self.cards(owner)
-        for card in cards:
-            if card.id == model_id:
-                return card
+        for now in (False, True):  # another host may have published it since the last look
+            if now and not self._follow(now=True):
+                break
+            cards = self.cards(owner)
+            for card in cards:
+                if card.id == model_id:
+                    return card
         known = ", ".join(card.id for card in cards[:10]) or "none yet"
         raise NotFound(f"model {model_id!r} does not exist; this service has: {known}", "model", "model_not_found")
 
@@ -141,14 +175,63 @@ class ModelStore:
             raise Conflict(f"{model_id} is the base of the adapter {adapters[0]}; delete that first", "model")
 
     def _models(self) -> list[StoredModel]:
-        found = []
+        """Asked for every second, and YAML is slow to read: a model never changes under its tag."""
+        found: dict[Path, tuple[int, StoredModel]] = {}
         for path in self._folder.glob(f"*/*/{MODEL_FILE}"):
             with contextlib.suppress(BentoMLException, OSError):  # deleted at this very moment
-                found.append(StoredModel.from_path(path.parent))
-        return found
+                made = path.stat().st_mtime_ns
+                known = self._known.get(path)
+                found[path] = known if known and known[0] == made else (made, StoredModel.from_path(path.parent))
+        self._known = found
+        return [model for _, model in found.values()]
+
+    def _share(self, tag: str) -> None:
+        """Gives a model of this host to all. One that is left half is given whole when it is published again."""
+        if self._artefacts is None or (self._shared / _file_name(tag)).exists():
+            return
+        self._artefacts.put_folder(self._path(tag), _name(tag))
+        (self._shared / _file_name(tag)).touch()
+
+    def _follow(self, now: bool = False) -> bool:
+        """Takes what other hosts have published, drops what they have deleted, at most once in FOLLOW_SECONDS unless
+        it must be now -> whether it was done. Without the shared store this host goes on with what it has."""
+        if self._artefacts is None:
+            return False
+        with self._following:
+            if not now and time.monotonic() - self._followed_at < FOLLOW_SECONDS:
+                return False
+            self._followed_at = time.monotonic()
+            try:
+                there = {name.replace(TAG_MARK, ":") for name in self._artefacts.folders("models")}
+                here = {path.name.replace(TAG_MARK, ":") for path in self._shared.iterdir()}
+                for tag in sorted(there - here):
+                    self._take(tag, self._artefacts)
+                for tag in here - there:
+                    self._take_out(tag)
+            except ArtefactsUnavailable:
+                log.warning("the store of artefacts does not answer; models of other hosts wait", exc_info=True)
+                return False
+        return True
+
+    def _take(self, tag: str, artefacts: Artefacts) -> None:
+        """A model that another host has published."""
+        target = self._path(tag)
+        if not (target / MODEL_FILE).is_file():
+            with self._aside() as aside:
+                if not artefacts.get_folder(_name(tag), aside / target.name):
+                    return  # deleted at this very moment
+                self._bring_in(aside / target.name, target)
+        (self._shared / _file_name(tag)).touch()
 
     def _remove(self, tag: str) -> None:
+        """For all hosts, then here."""
+        if self._artefacts is not None:
+            self._artefacts.delete_folder(_name(tag))
+        self._take_out(tag)
+
+    def _take_out(self, tag: str) -> None:
         path = self._path(tag)
+        (self._shared / _file_name(tag)).unlink(missing_ok=True)
         with self._aside() as aside, contextlib.suppress(FileNotFoundError):
             path.rename(aside / path.name)
         with contextlib.suppress(FileNotFoundError):
@@ -188,6 +271,15 @@ class ModelStore:
             metrics=metadata.get("metrics") or None,
             adapter=adapter,
         )
+
+
+def _file_name(tag: str) -> str:
+    return tag.replace(":", TAG_MARK)
+
+
+def _name(tag: str) -> str:
+    """Among the artefacts."""
+    return f"models/{_file_name(tag)}"
 
 
 class Registry:

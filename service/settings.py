@@ -2,9 +2,9 @@
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -18,6 +18,10 @@ class Settings(BaseSettings):
         default="",
         pattern=r"^(|sqlite:///.+|postgres(ql)?://.+)$",
         description="URL of the database of files, jobs and events; empty: SQLite in `home`",
+    )
+    artefacts: str = Field(
+        default="",
+        description="URL (s3://bucket/folder, ...) where hosts share files, models and checkpoints; empty: `home`",
     )
     default_model: str = Field(default="minilm-l6", description="the base model put in the store at set-up")
     allowed_hosts: str = Field(
@@ -67,6 +71,16 @@ class Settings(BaseSettings):
     )
     demo_job: bool = Field(default=True, description="queue a demonstration job at the first start")
     training_threads: int = Field(default=0, ge=0, description="threads of a training job; 0 takes all cores")
+
+    @model_validator(mode="after")
+    def _hosts_share_both(self) -> Self:
+        """Files without their rows, or rows without their files, are of no use to another host."""
+        if self.artefacts and not self.database:
+            raise ValueError(
+                f"VITRINE_ARTEFACTS is {self.artefacts!r} without VITRINE_DATABASE; set the URL of a PostgreSQL that "
+                "all hosts share, or leave both out"
+            )
+        return self
 
     @property
     def bentoml_home(self) -> Path:

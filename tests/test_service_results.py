@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,6 @@ from model.heads import TextModel
 from model.tokenizer import train_wordpiece
 from model.weights import save_model
 from service.errors import InvalidRequest
-from service.files import FileStorage
 from service.jobs.results import OPENAI_COLUMNS, PURPOSE, metrics_csv
 from service.jobs.store import new_id
 from service.jobs.worker import Worker
@@ -34,15 +34,21 @@ class Killed(BaseException):
 def settings(tmp_path: Path) -> Settings:
     """A home with a tiny base in its store."""
     settings = Settings(home=tmp_path / "home", default_model="tiny", lease_seconds=5, device="cpu")
+    publish_base(ModelStore.of(settings))
+    return settings
+
+
+def publish_base(store: ModelStore) -> None:
+    """A tiny one."""
     tokenizer = train_wordpiece([" ".join(WORDS)] * 5, 150)
     config = TransformerConfig(
         vocab_size=tokenizer.vocab_size, width=16, num_layers=1, num_heads=2, feed_forward_width=24, max_positions=32,
         num_segments=2, dropout=0.0, task="masked_lm",
     )  # fmt: skip
     torch.manual_seed(0)
-    save_model(TextModel(config), tokenizer, tmp_path / "base")
-    ModelStore(settings.bentoml_home).publish(tmp_path / "base", "tiny", "tiny:1", None, None)
-    return settings
+    with tempfile.TemporaryDirectory() as folder:
+        save_model(TextModel(config), tokenizer, Path(folder) / "base")
+        store.publish(Path(folder) / "base", "tiny", "tiny:1", None, None)
 
 
 @pytest.fixture
@@ -55,7 +61,7 @@ def worker(settings: Settings) -> Iterator[Worker]:
 def submit(worker: Worker) -> str:
     content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS).encode()
     file_id = new_id("file")
-    size = FileStorage(worker.settings.files).write(file_id, io.BytesIO(content))
+    size = worker.files.write(file_id, io.BytesIO(content))
     worker.store.add_file(file_id, "rows.jsonl", size, "fine-tune")
     worker.checks.check_once()
     parameters = {"n_epochs": 2, "batch_size": 8, "learning_rate_multiplier": 20.0}

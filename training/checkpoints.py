@@ -131,6 +131,16 @@ def remove_checkpoints(folder: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
+def settled_file(folder: Path) -> Path:
+    """Where it stands how the run of these checkpoints was settled, see `surroundings.py`."""
+    return folder.with_name("surroundings.json")
+
+
+def needed_to_continue(folder: Path) -> tuple[Path, ...]:
+    """What another machine needs to go on from the last checkpoint in `folder`."""
+    return folder, _best_folder(folder), settled_file(folder)
+
+
 def _temporary(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.tmp")
 

@@ -85,10 +85,11 @@ def finetune(
     world: World = ALONE,
     interrupted: Callable[[], bool] = lambda: False,
     snapshots: bool = False,
+    saved: Callable[[], None] = lambda: None,
 ) -> Iterator[TrainingEvent]:
     """Tunes the model folder `base` and leaves `model` in `output`, whole or as an adapter, with its evaluation; the
     manifest comes last. With `snapshots` each evaluation leaves the model of its step in `snapshot_folder`, before its
-    event.
+    event. `saved` is called when a checkpoint of this run is whole.
 
     An interrupted run (Interrupted, when `interrupted` says so, or a kill) continues from its last checkpoint when
     called again with the same arguments. When the base's vocabulary lacks much of the text, the first event says so and
@@ -126,7 +127,7 @@ def finetune(
         objective = make_objective(data.task, model, train, validation, recipe)
     optimisation = recipe.optimisation_for(USUAL_METRIC[data.task])
     run_key = run_key_of(description)
-    trainer = Trainer(objective, optimisation, output / "checkpoint", run_key, world, placement, interrupted)
+    trainer = Trainer(objective, optimisation, output / "checkpoint", run_key, world, placement, interrupted, saved)
 
     def save(tuned: TextModel, folder: Path) -> None:
         if recipe.adapter == "lora":

@@ -24,6 +24,7 @@ from training.checkpoints import (
     load_checkpoint,
     save_best,
     save_checkpoint,
+    settled_file,
     trained,
 )
 from training.clock import Clock
@@ -96,6 +97,7 @@ class Trainer:
         world: World = ALONE,
         placement: Placement | None = None,  # of the model; None: it stays where it is
         interrupted: Callable[[], bool] = lambda: False,  # asked after each step
+        saved: Callable[[], None] = lambda: None,  # called in the first process after each checkpoint
     ) -> None:
         self.objective = objective
         self.model = objective.model
@@ -103,6 +105,7 @@ class Trainer:
         self.checkpoint = checkpoint
         self.world = world
         self.interrupted = interrupted
+        self._saved = saved
         self.device = next(self.model.parameters()).device
         self.placement = placement or Placement(self.model, self.device, world)
         self.steps_per_epoch = len(objective.steps(0))
@@ -268,7 +271,7 @@ class Trainer:
 
     @property
     def _settled_file(self) -> Path:
-        return self.checkpoint.with_name("surroundings.json")
+        return settled_file(self.checkpoint)
 
     def _said(self) -> Iterator[TrainingEvent]:
         while self._notes:
@@ -375,6 +378,7 @@ class Trainer:
                 f"no checkpoint could be written at step {self.position.step} ({error.strerror or error}); the run "
                 "goes on, and if it is interrupted it continues from the one before; free some disk space"
             ]
+        self._saved()
         return []
 
     def _gradients(self, optimizer: torch.optim.AdamW, micro_batch_size: int) -> Gradients:

@@ -7,7 +7,7 @@ import logging
 from dataclasses import replace
 
 from model.weights import load_tokenizer
-from service.errors import Conflict, NotFound
+from service.errors import ArtefactsUnavailable, Conflict, NotFound
 from service.files import FileStorage
 from service.jobs.file_store import FileStore
 from service.registry import ModelStore
@@ -48,6 +48,8 @@ class Checks:
         try:
             reading = read_source(self._files.path(file.id), file.filename)
             warnings = [str(warning) for warning in odd_rows(reading.examples)]
+        except ArtefactsUnavailable:
+            raise
         except FileNotFoundError:
             self._store.set_file_checked(file.id, ["the bytes of this file are gone; upload it again"], [], [], 0)
             return
@@ -72,6 +74,8 @@ class Checks:
             recipe = Recipe()
             recipe = replace(recipe, max_length=min(recipe.max_length, base.config.max_positions))
             report = data_report(reading, None, model, load_tokenizer(base.folder), recipe)
+        except ArtefactsUnavailable:
+            raise
         except Exception as error:
             log.exception("report on file %s failed", file_id)
             self._store.set_report(file_id, model, None, f"{type(error).__name__}: {error}")

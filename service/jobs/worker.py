@@ -13,6 +13,7 @@ import secrets
 import shutil
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,15 @@ import torch
 from sqlalchemy.exc import SQLAlchemyError
 
 from service.aliases import AliasStore
+from service.artefacts import RETRY_SECONDS, Artefacts
 from service.database import Database
-from service.errors import Conflict, InvalidRequest, NotFound
+from service.errors import ArtefactsUnavailable, Conflict, InvalidRequest, NotFound
 from service.files import FileStorage
 from service.ids import new_id
 from service.jobs.checks import Checks
 from service.jobs.lease import Lease
 from service.jobs.results import results_of
+from service.jobs.shared_run import CHECKPOINT, SharedRun
 from service.jobs.store import MAX_ATTEMPTS, JobStore, refuse_unfit
 from service.jobs.wishes import hyperparameters_of, name_model, wishes_of
 from service.model_card import CARD_FILE, model_card
@@ -61,8 +64,9 @@ class Worker:
         self.store = JobStore(self.database)
         self.webhooks = WebhookStore(self.database)
         self.aliases = AliasStore(self.database)
-        self.models = ModelStore(settings.bentoml_home)
-        self.files = FileStorage(settings.files)
+        self.artefacts = Artefacts.of(settings.artefacts)
+        self.models = ModelStore.of(settings)
+        self.files = FileStorage.of(settings)
         self.checks = Checks(self.store, self.files, self.models, settings.default_model)
         self.device = pick_device(settings.device)
 
@@ -75,12 +79,13 @@ class Worker:
 
     def _forget_old_runs(self) -> None:
         """Frees the disk of runs whose time is over; models and result files stay."""
-        if not self.settings.runs.is_dir():
-            return
-        there = {path.name for path in self.settings.runs.iterdir()}
+        there = {path.name for path in self.settings.runs.iterdir()} if self.settings.runs.is_dir() else set()
+        given = set(self.artefacts.folders("runs")) if self.artefacts is not None else set()
         ended = self.store.ended_before(self.store.clock() - self.settings.keep_runs_days * DAY_SECONDS)
         for job_id in there.intersection(ended):
             shutil.rmtree(self.settings.runs / job_id, ignore_errors=True)
+        for job_id in given.intersection(ended):
+            SharedRun(self.artefacts, job_id, self.settings.runs / job_id).drop()
 
     def _deliver(self) -> bool:
         return deliver_once(self.webhooks, self.settings.webhook_private)
@@ -89,7 +94,7 @@ class Worker:
         while not stop.is_set():
             try:
                 busy = self.work_once()
-            except SQLAlchemyError:  # a full disk, a database that restarts: nothing is lost, the next turn tries again
+            except (SQLAlchemyError, ArtefactsUnavailable):  # a full disk, a restart: the next turn tries again
                 log.exception("the store did not answer")
                 busy = False
             if not busy:
@@ -122,6 +127,12 @@ class Worker:
             if lease.standing == "outranked":
                 self.store.add_event(job.id, f"yielded:{new_id('turn')}", "Paused for a job of higher priority")
                 self.store.requeue(job.id, self.name)
+        except ArtefactsUnavailable as error:
+            log.exception("job %s waits", job.id)
+            message = f"{error}; the job goes on from its last checkpoint when it does"
+            self.store.add_event(job.id, f"waits:{new_id('turn')}", message, level="warn")
+            self.store.requeue(job.id, self.name)
+            time.sleep(RETRY_SECONDS)
         except (DataFaults, InvalidRequest, NotFound) as error:
             self.store.fail(job.id, self.name, "invalid_training_data", str(error), "training_file")
         except (NonFiniteLoss, ValueError) as error:
@@ -165,8 +176,8 @@ class Worker:
         task = job.hyperparameters.get("task")
         refuse_unfit(training, validation, task)
         wanted, multiplier = wishes_of(job)
-        validation_path = self.settings.files / validation.id if validation else None
-        data = load_data(self.settings.files / training.id, validation_path, Recipe(seed=job.seed), task)
+        validation_path = self.files.path(validation.id) if validation else None
+        data = load_data(self.files.path(training.id), validation_path, Recipe(seed=job.seed), task)
         if not self.store.start_running(job.id, self.name):
             return
         base = self.models.find(job.model)
@@ -180,11 +191,14 @@ class Worker:
         for choice in map(str, chosen.choices):
             self.store.add_event(job.id, f"chosen:{choice}", f"Chosen: {choice}")
         output = self.settings.runs / job.id
+        shared = SharedRun(self.artefacts, job.id, output)
         tokens = 0
         if not (output / MANIFEST_FILE).is_file():  # else a worker died between the manifest and the store
+            shared.fetch()
             for event in finetune(
                 base.folder, data, chosen.recipe, output, self.device, job.model, self.models.bases(),
                 interrupted=lease.over, snapshots=self.settings.keep_checkpoints > 0,
+                saved=lambda: self._give(job.id, shared),
             ):  # fmt: skip
                 tokens = event.tokens_seen if isinstance(event, Progress) else tokens
                 self._report(job, event)
@@ -198,11 +212,17 @@ class Worker:
         held_out = validation.filename if validation else f"the held-out part of {training.filename}"
         results = self._write_results(job, output, model_id, held_out)
         if self.store.succeed(job.id, self.name, model_id, manifest["metrics"], tokens, results):
-            remove_checkpoints(output / "checkpoint")
+            remove_checkpoints(output / CHECKPOINT)
+            shared.drop()
         elif self.store.job(job.id).status == "cancelled":  # while its model was being published
             self.models.delete(model_id)
             for file in results:
                 self.files.delete(file.id)
+
+    def _give(self, job_id: str, shared: SharedRun) -> None:
+        """Not over what another worker has given since it took the job."""
+        if self.store.job(job_id).worker in (None, self.name):
+            shared.give()
 
     def _write_card(self, job: Job, output: Path, model_id: str, training_file: str) -> None:
         if (output / REPORT_FILE).is_file():  # else a run that an earlier version finished

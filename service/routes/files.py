@@ -65,7 +65,7 @@ async def upload(request: Request, parts: PartsOf, jobs: JobsOf) -> FileObject:
         file_id = new_id("file")
         size = await asyncio.to_thread(parts.files.write, file_id, file.file)
         if size == 0:
-            parts.files.delete(file_id)
+            await asyncio.to_thread(parts.files.delete, file_id)
             raise InvalidRequest("the file has 0 bytes; upload at least two labelled rows", "file")
         name = (file.filename or "upload")[:255]
     most_bytes = parts.settings.max_owner_bytes
@@ -116,9 +116,10 @@ async def get_file(file_id: str, jobs: JobsOf) -> FileObject:
 async def get_content(file_id: str, parts: PartsOf, jobs: JobsOf) -> FileResponse:
     """The bytes as they were uploaded, or as a job left them."""
     file = await asyncio.to_thread(jobs.file, file_id)
-    path = parts.files.path(file_id)
-    if not path.is_file():
-        raise NotFound(f"the bytes of file {file_id!r} are gone; upload it again")
+    try:
+        path = await asyncio.to_thread(parts.files.path, file_id)
+    except FileNotFoundError:
+        raise NotFound(f"the bytes of file {file_id!r} are gone; upload it again") from None
     return FileResponse(path, media_type="application/octet-stream", filename=file.filename)
 
 

@@ -1,0 +1,239 @@
+"""Several hosts of one service: files, models and runs on a real S3 server and on a shared disk, rows in PostgreSQL."""
+
+import io
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from moto.server import ThreadedMotoServer
+from pydantic import ValidationError
+
+import service.jobs.worker
+from service.artefacts import Artefacts
+from service.errors import ArtefactsUnavailable, NotFound
+from service.files import FileStorage
+from service.jobs.worker import Worker
+from service.registry import ModelStore
+from service.settings import Settings
+from tests.conftest import free_port
+from tests.s3 import bucket, s3
+from tests.test_service_results import finish, publish_base, submit
+from tests.test_service_worker import act_at_step, asks_after_each_step, run_next
+from training.finetune import read_manifest
+
+__all__ = ["asks_after_each_step", "bucket", "s3"]  # fixtures
+
+
+@pytest.fixture(params=["s3", "disk"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "disk":
+        return f"file://{tmp_path}/network-disk"
+    found: str = request.getfixturevalue("bucket")
+    return found
+
+
+Hosts = Callable[[str], Settings]
+
+
+@pytest.fixture
+def host(url: str, tmp_path: Path, postgresql: Callable[[], str]) -> Hosts:
+    """Hosts by name, each with a disk of its own -> their settings."""
+    database = postgresql()
+    return lambda name: Settings(home=tmp_path / name, artefacts=url, database=database, default_model="tiny", device="cpu")  # fmt: skip
+
+
+# ---- the store itself
+
+
+def write(folder: Path, **files: str) -> Path:
+    for name, content in files.items():
+        path = folder / name.replace("__", "/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content, encoding="utf-8")
+    return folder
+
+
+def read(folder: Path) -> dict[str, str]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8")
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_a_folder_is_there_whole_is_replaced_whole_and_leaves_nothing_behind(url: str, tmp_path: Path) -> None:
+    store = Artefacts(url)
+    assert store.folders("models") == []
+    assert not store.get_folder("models/m@1", tmp_path / "m")
+    store.put_folder(write(tmp_path / "first", a="1", deep__b="2", c="3"), "models/m@1")
+    store.put_folder(write(tmp_path / "second", a="10", deep__d="4"), "models/m@1")
+    store.put_folder(tmp_path / "first", "models/n@1", ["deep", "c", "missing"])
+    assert store.folders("models") == ["m@1", "n@1"]
+    write(tmp_path / "target", old="gone")
+    assert store.get_folder("models/m@1", tmp_path / "target")
+    assert read(tmp_path / "target") == {"a": "10", "deep/d": "4"}
+    assert store.get_folder("models/n@1", tmp_path / "part")
+    assert read(tmp_path / "part") == {"deep/b": "2", "c": "3"}
+    for name in ("models/m@1", "models/n@1", "models/never"):
+        store.delete_folder(name)
+    assert store.folders("models") == []
+    assert [path for path in store._fs.find(store._root) if path] == [], "no file of any version is left"
+
+
+def test_who_reads_a_folder_that_is_being_replaced_gets_one_of_its_versions(url: str, tmp_path: Path) -> None:
+    store = Artefacts(url)
+    versions = [write(tmp_path / f"v{number}", **{f"f{n}": str(number) for n in range(4)}) for number in range(6)]
+    store.put_folder(versions[0], "runs/r")
+    writer = threading.Thread(target=lambda: [Artefacts(url).put_folder(version, "runs/r") for version in versions])
+    writer.start()
+    seen = set()
+    while writer.is_alive():
+        assert store.get_folder("runs/r", tmp_path / "target")
+        (number,) = set(read(tmp_path / "target").values())
+        seen.add(number)
+    writer.join()
+    assert len(read(tmp_path / "target")) == 4
+    assert seen
+
+
+def test_what_cannot_be_opened_is_told_with_the_setting(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"VITRINE_ARTEFACTS is 'nothing://x': .*vitrine\[s3\]"):
+        Artefacts("nothing://x")
+    with pytest.raises(ValidationError, match="without VITRINE_DATABASE; set the URL of a PostgreSQL"):
+        Settings(home=tmp_path, artefacts="s3://bucket")
+
+
+def test_a_store_that_does_not_answer_is_told_as_503(
+    bucket: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
+    with pytest.raises(ArtefactsUnavailable, match=r"did not answer .* try again soon") as caught:
+        FileStorage(tmp_path, Artefacts(bucket + "/other")).write("file-1", io.BytesIO(b"x"))
+    assert caught.value.retry_after_seconds
+    assert not list(tmp_path.iterdir()), "what is not shared is not there"
+
+
+# ---- files and models
+
+
+def test_a_file_of_one_host_is_read_on_another_until_it_is_deleted(host: Hosts) -> None:
+    first, second = (FileStorage.of(host(name)) for name in ("first", "second"))
+    assert first.write("file-1", io.BytesIO(b"rows")) == 4
+    assert second.path("file-1").read_bytes() == b"rows"
+    second.delete("file-1")
+    third = FileStorage.of(host("third"))
+    with pytest.raises(FileNotFoundError):
+        third.path("file-1")
+
+
+def test_a_model_of_one_host_is_live_on_another_at_once_and_its_deletion_follows(host: Hosts) -> None:
+    first, second = (ModelStore.of(host(name)) for name in ("first", "second"))
+    assert second.cards() == []
+    publish_base(first)
+    card = second.find("tiny")
+    assert (card.tag, card.config) == (first.find("tiny").tag, first.find("tiny").config)
+    assert (card.folder / "model.safetensors").read_bytes() == (first.find("tiny").folder / "model.safetensors").read_bytes()  # fmt: skip
+    second.delete("tiny")
+    first._followed_at = 0.0
+    assert first.cards() == []
+    with pytest.raises(NotFound):
+        ModelStore.of(host("third")).find("tiny")
+
+
+def test_models_from_before_there_were_artefacts_are_given_to_all_at_set_up(host: Hosts) -> None:
+    publish_base(ModelStore(host("first").bentoml_home))
+    first, second = (ModelStore.of(host(name)) for name in ("first", "second"))
+    assert [card.id for card in first.cards()] == ["tiny"], "what all do not have is not taken for deleted"
+    assert second.cards() == []
+    first.share_all()
+    assert second.find("tiny")
+
+
+# ---- runs
+
+
+@pytest.fixture
+def workers(host: Hosts) -> Iterator[Callable[[str], Worker]]:
+    publish_base(ModelStore.of(host("first")))
+    made: list[Worker] = []
+
+    def make(name: str) -> Worker:
+        made.append(Worker(host(name)))
+        return made[-1]
+
+    yield make
+    for worker in made:
+        worker.database.close()
+
+
+def weights(worker: Worker, job_id: str) -> bytes:
+    folder = worker.models.find(str(worker.store.job(job_id).fine_tuned_model)).folder
+    return (folder / "model.safetensors").read_bytes()
+
+
+def test_a_job_whose_host_is_gone_goes_on_on_another_to_the_same_weights(
+    workers: Callable[[str], Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = workers("first"), workers("second")
+    whole = submit(first)
+    assert finish(first, whole).status == "succeeded"
+    job_id = submit(first)
+    steps = read_manifest(first.settings.runs / whole)["steps"]
+
+    def die() -> None:
+        raise SystemExit("as if the host were gone")
+
+    at = steps // 2 + 2  # the first epoch's end is in a checkpoint
+    with monkeypatch.context() as patch:
+        made = act_at_step(patch, at, die)
+        with pytest.raises(SystemExit):
+            run_next(first)
+        assert made == list(range(1, at))
+    made = act_at_step(monkeypatch, -1, die)
+    second.store.clock = lambda: time.time() + 60  # for it the lease is over
+    assert finish(second, job_id).status == "succeeded"
+    assert made == list(range(steps // 2 + 1, steps + 1)), "from the checkpoint of the host that is gone"
+    assert weights(second, job_id) == weights(first, job_id) == weights(first, whole)
+    keys = [event.key for event in second.store.events_since(job_id, None, 1_000)[0]]
+    assert len(keys) == len(set(keys))
+    assert any(key.startswith("taken_over") or "taken" in key for key in keys), keys
+    assert second.artefacts is not None
+    assert second.artefacts.folders("runs") == [], "nobody needs its checkpoints any more"
+
+
+def test_a_paused_job_goes_on_on_another_host_at_the_very_step(
+    workers: Callable[[str], Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = workers("first"), workers("second")
+    job_id = submit(first)
+    made = act_at_step(monkeypatch, 4, lambda: first.store.pause_job(job_id))
+    run_next(first)
+    assert first.store.job(job_id).status == "paused"
+    first.store.resume_job(job_id)
+    assert finish(second, job_id).status == "succeeded"
+    assert made == list(range(1, len(made) + 1)), "no step is made twice"
+
+
+def test_a_job_waits_for_a_store_that_is_away(
+    bucket: str, s3: ThreadedMotoServer, tmp_path: Path, postgresql: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service.jobs.worker, "RETRY_SECONDS", 0.1)
+    worker = Worker(Settings(home=tmp_path / "home", artefacts=bucket, database=postgresql(), default_model="tiny", device="cpu"))  # fmt: skip
+    publish_base(worker.models)
+    job_id = submit(worker)
+    while worker.checks.check_once():
+        pass
+    s3.stop()
+    try:
+        run_next(worker)
+        job = worker.store.job(job_id)
+        assert (job.status, job.attempts) == ("queued", 0)
+        told = worker.store.list_events(job_id, None, 1)[0][0].message
+        assert told.startswith("the store of artefacts did not answer")
+        assert "goes on from its last checkpoint" in told
+    finally:
+        s3.start()
+    assert finish(worker, job_id).status == "succeeded"
+    worker.database.close()
