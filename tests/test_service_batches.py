@@ -135,9 +135,17 @@ def test_faults_of_a_file_are_told_with_their_lines(house: House, row: Any, word
     assert batch["failed_at"] is not None
 
 
-def test_an_empty_file_a_long_one_and_one_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_whose_file_is_gone_from_the_disk_fails_with_the_remedy(house: House) -> None:
+    file = upload(house, [request(1)])
+    (house.settings.files / file).unlink()
+    body = {"input_file_id": file, "endpoint": "/v1/classify", "completion_window": "24h"}
+    batch = wait(house, house.ask("POST", "/v1/batches", house.ann, json=body).json()["id"], "failed")
+    (error,) = batch["errors"]["data"]
+    assert (error["code"], "upload it again" in error["message"]) == ("file_not_found", True)
+
+
+def test_an_empty_file_and_a_long_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "requests"
-    assert check_requests(path, "/v1/classify")[1][0]["code"] == "file_not_found"
     path.write_text("\n \n")
     assert check_requests(path, "/v1/classify")[1][0]["code"] == "empty_file"
     monkeypatch.setattr(service.bulk, "MAX_REQUESTS", 3)
