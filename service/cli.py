@@ -12,7 +12,7 @@ from service.database import opened
 from service.errors import InvalidRequest, ServiceError
 from service.files import FileStorage
 from service.ids import new_id
-from service.jobs import worker
+from service.jobs import on_ray, worker
 from service.jobs.store import DEMO_PRIORITY, JobStore
 from service.keys import KeyStore
 from service.registry import ModelStore
@@ -49,6 +49,7 @@ def main() -> None:
     models_cli.add_commands(commands, settings)
     keys_cli.add_commands(commands, settings)
     remote_cli.add_commands(commands)
+    on_ray.add_command(commands)
     diagram_cli.add_commands(commands, settings)
     arguments = parser.parse_args()
     try:

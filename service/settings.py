@@ -69,6 +69,12 @@ class Settings(BaseSettings):
     keep_checkpoints: int = Field(
         default=3, ge=0, le=100, description="models of a job's last evaluations that stay callable, beside its result"
     )
+    executor: Literal["local", "ray"] = Field(
+        default="local", description="where the worker trains jobs: in its own process, or on a Ray cluster"
+    )
+    ray_address: str = Field(default="http://127.0.0.1:8265", description="the Jobs API of the Ray cluster")
+    ray_nodes: int = Field(default=1, ge=1, le=1024, description="nodes of a job, at most as many as are alive")
+    ray_gpus: int = Field(default=0, ge=0, le=64, description="GPUs of each node that a job takes; 0 trains on CPUs")
     demo_job: bool = Field(default=True, description="queue a demonstration job at the first start")
     training_threads: int = Field(default=0, ge=0, description="threads of a training job; 0 takes all cores")
 
@@ -79,6 +85,11 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"VITRINE_ARTEFACTS is {self.artefacts!r} without VITRINE_DATABASE; set the URL of a PostgreSQL that "
                 "all hosts share, or leave both out"
+            )
+        if self.executor == "ray" and not self.artefacts:
+            raise ValueError(
+                "VITRINE_EXECUTOR is 'ray' without VITRINE_ARTEFACTS and VITRINE_DATABASE; the nodes of a cluster read "
+                "a job's files there, set both"
             )
         return self
 

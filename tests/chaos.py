@@ -246,12 +246,12 @@ class Chaos:
         self.store._database.close()
 
 
-def prepare_base(home: Path) -> None:
+def prepare_base(home: Path, dropout: float = 0.1) -> None:
     """A tiny base in the store, and nothing to fetch."""
     tokenizer = train_wordpiece([" ".join(WORDS)] * 5, 150)
     config = TransformerConfig(
         vocab_size=tokenizer.vocab_size, width=32, num_layers=2, num_heads=2, feed_forward_width=64, max_positions=32,
-        num_segments=2, dropout=0.1, task="masked_lm",
+        num_segments=2, dropout=dropout, task="masked_lm",
     )  # fmt: skip
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as folder:

@@ -171,7 +171,7 @@ def service(tmp_path_factory: pytest.TempPathFactory, cache: Path, minilm: Path)
 def closed_service(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Iterator[tuple[Service, dict[str, str]]]:
     """A service with keys, made on the command line before its start -> the keys by owner; "... asks" may only ask."""
     home = new_home(tmp_path_factory.mktemp("contract"), cache)
-    service = Service(home, VITRINE_REQUESTS_PER_MINUTE="3000", VITRINE_MAX_FILE_BYTES=str(2**21))
+    service = Service(home, VITRINE_REQUESTS_PER_MINUTE="600", VITRINE_MAX_FILE_BYTES=str(2**21))
     keys = {}
     wanted = {"ann": "infer,train", "bob": "infer,train", "ann asks": "infer", "bob asks": "infer", "hasty": "infer"}
     for name, scopes in wanted.items():

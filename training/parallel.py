@@ -159,7 +159,7 @@ def join_world(device: torch.device, shards: bool = False) -> Iterator[World]:
         if not _is_first_to_fail(store, rank):
             time.sleep(LAST_WORDS_SECONDS)
             raise SystemExit(1) from error
-        if isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error).lower()):
+        if another_has_ended(error):
             raise RuntimeError(
                 "another process of this run has ended without a word, perhaps for lack of memory; start it again, and "
                 "it continues from its last checkpoint"
@@ -167,6 +167,11 @@ def join_world(device: torch.device, shards: bool = False) -> Iterator[World]:
         raise
     dist.destroy_process_group()
     gc.collect()  # sharded models refer to the group in circles
+
+
+def another_has_ended(error: BaseException) -> bool:
+    """Whether this error says that another process of the run is gone."""
+    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error).lower())
 
 
 def _import_before_the_group() -> None:

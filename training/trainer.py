@@ -201,7 +201,8 @@ class Trainer:
                     break
         if not self.finished:
             raise UnfinishedRun(f"the run ended at step {position.step} of {self.total_steps}")
-        if self.optimisation.metric is not None and position.best_step != position.step:
+        keeps = self.world.leads or self.world.shards  # the others may be on another machine, without its file
+        if keeps and self.optimisation.metric is not None and position.best_step != position.step:
             load_best(self.checkpoint, position.best_step, self.model)
 
     def _measure(self) -> MemoryNeed:

@@ -231,6 +231,10 @@ class JobStore(FileStore):
         attempts = Job.attempts - 1
         return self._update_own(job_id, worker, status="queued", worker=None, lease_until=0.0, attempts=attempts)
 
+    def give_back(self, job_id: str, worker: str) -> bool:
+        """The same after an attempt that went wrong, which counts."""
+        return self._update_own(job_id, worker, status="queued", worker=None, lease_until=0.0)
+
     def outranked(self, priority: int) -> bool:
         """Whether a job of higher priority waits."""
         with self._database.read() as session:

@@ -24,10 +24,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from service.aliases import AliasStore
 from service.artefacts import RETRY_SECONDS, Artefacts
 from service.database import Database
-from service.errors import ArtefactsUnavailable, Conflict, InvalidRequest, NotFound
+from service.errors import ArtefactsUnavailable, Conflict, InvalidRequest, NotFound, ServiceError
 from service.files import FileStorage
 from service.ids import new_id
 from service.jobs.checks import Checks
+from service.jobs.executors import OnRay
 from service.jobs.lease import Lease
 from service.jobs.results import results_of
 from service.jobs.shared_run import CHECKPOINT, SharedRun
@@ -39,13 +40,14 @@ from service.settings import Settings
 from service.tables import File, Job
 from service.webhooks import WebhookStore, deliver_once
 from training.checkpoints import remove_checkpoints
-from training.choose import choose_recipe
+from training.choose import Chosen, choose_recipe
 from training.config import Recipe
 from training.data import DataFaults
 from training.evaluation.files import PREDICTIONS_FILE, REPORT_FILE
 from training.events import Evaluated, Noted, Progress, Started, TrainingEvent
-from training.finetune import MANIFEST_FILE, finetune, load_data, read_manifest, snapshot_folder
+from training.finetune import MANIFEST_FILE, Data, finetune, load_data, read_manifest, snapshot_folder
 from training.gradients import NonFiniteLoss
+from training.parallel import ALONE, World, another_has_ended
 from training.trainer import Interrupted
 
 POLL_SECONDS = 0.5
@@ -57,9 +59,9 @@ log = logging.getLogger("vitrine.worker")
 class Worker:
     """Claims, runs, reports. Everything it knows is in the store, so that a killed worker loses nothing."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, name: str | None = None, device: torch.device | None = None) -> None:
         self.settings = settings
-        self.name = f"{os.uname().nodename}-{os.getpid()}-{secrets.token_hex(3)}"
+        self.name = name or f"{os.uname().nodename}-{os.getpid()}-{secrets.token_hex(3)}"
         self.database = Database(settings.database_url)
         self.store = JobStore(self.database)
         self.webhooks = WebhookStore(self.database)
@@ -68,7 +70,8 @@ class Worker:
         self.models = ModelStore.of(settings)
         self.files = FileStorage.of(settings)
         self.checks = Checks(self.store, self.files, self.models, settings.default_model)
-        self.device = pick_device(settings.device)
+        self.device = device or pick_device(settings.device)
+        self.cluster = OnRay(settings, self.store, self.name) if settings.executor == "ray" else None
 
     def run(self, stop: threading.Event) -> None:
         """Until told to stop; webhooks are delivered beside, whatever the jobs do."""
@@ -115,14 +118,33 @@ class Worker:
             message = f"the worker died {MAX_ATTEMPTS} times on this job; the machine may lack memory for it"
             self.store.fail(job.id, self.name, "worker_died", message)
             return
-        lease = Lease(self.store, job.id, self.name, self.settings.lease_seconds, job.priority)
+        lease = self._lease(job)
+        beats = self._beside("vitrine-heartbeat", self.settings.lease_seconds / 4, lease.beat)
+        with beats, self._beside("vitrine-checks", POLL_SECONDS, self.checks.check_once):
+            if self.cluster is not None:
+                self.cluster.run(job, lease)
+            else:
+                self._attempt(job, lease, ALONE)
+
+    def take_part(self, job_id: str, world: World) -> None:
+        """As one of the processes that train a job together; the first reports, in the name of who holds the lease."""
+        job = self.store.job(job_id)
+        if world.leads:
+            self._attempt(job, self._lease(job), world)
+            return
+        with contextlib.suppress(Interrupted, ServiceError, ValueError, NonFiniteLoss):  # the first meets it, and tells
+            self._tune(job, None, world)
+
+    def _lease(self, job: Job) -> Lease:
+        return Lease(self.store, job.id, self.name, self.settings.lease_seconds, job.priority)
+
+    def _attempt(self, job: Job, lease: Lease, world: World) -> None:
+        """Trains the job, and stores how that ended."""
         try:
-            beats = self._beside("vitrine-heartbeat", self.settings.lease_seconds / 4, lease.beat)
-            checks = self._beside("vitrine-checks", POLL_SECONDS, self.checks.check_once)
-            with beats, checks, lease.alone(self.settings.runs / job.id) as alone:
+            with lease.alone(self.settings.runs / job.id) as alone:
                 if not alone:
                     raise Interrupted("another worker of this machine is still amid a step of this job")
-                self._tune(job, lease)
+                self._tune(job, lease, world)
         except Interrupted:
             if lease.standing == "outranked":
                 self.store.add_event(job.id, f"yielded:{new_id('turn')}", "Paused for a job of higher priority")
@@ -145,6 +167,8 @@ class Worker:
             message = f"the machine could not read or write the run's files ({what}); check its disk, then submit again"
             self.store.fail(job.id, self.name, "storage", message)
         except Exception as error:
+            if world.size > 1 and another_has_ended(error):
+                raise  # the job goes on elsewhere
             log.exception("job %s failed", job.id)
             self.store.fail(job.id, self.name, "internal", f"{type(error).__name__}: {error}")
 
@@ -170,7 +194,8 @@ class Worker:
             done.set()
             thread.join()
 
-    def _tune(self, job: Job, lease: Lease) -> None:
+    def _tune(self, job: Job, lease: Lease | None, world: World) -> None:
+        """In the first process with the lease, in the others without."""
         training = self.store.file(job.training_file, "training_file")
         validation = self.store.file(job.validation_file, "validation_file") if job.validation_file else None
         task = job.hyperparameters.get("task")
@@ -178,10 +203,35 @@ class Worker:
         wanted, multiplier = wishes_of(job)
         validation_path = self.files.path(validation.id) if validation else None
         data = load_data(self.files.path(training.id), validation_path, Recipe(seed=job.seed), task)
-        if not self.store.start_running(job.id, self.name):
+        if not world.from_leader(lambda: self.store.start_running(job.id, self.name)):
             return
         base = self.models.find(job.model)
-        chosen = choose_recipe(wanted, data, base.folder, multiplier)
+        chosen = world.from_leader(lambda: choose_recipe(wanted, data, base.folder, multiplier))
+        if world.leads:
+            self._tell_choices(job, data, chosen, multiplier)
+        output = self.settings.runs / job.id
+        shared = SharedRun(self.artefacts, job.id, output)
+        tokens = 0
+        if not world.from_leader((output / MANIFEST_FILE).is_file):  # else a worker died before it told the store
+            if world.size == 1 or int(os.environ["LOCAL_RANK"]) == 0:  # one process a machine
+                shared.fetch()
+            world.wait()
+            for event in finetune(
+                base.folder, data, chosen.recipe, output, self.device, job.model, self.models.bases(), world,
+                interrupted=lease.over if lease else lambda: False, snapshots=self.settings.keep_checkpoints > 0,
+                saved=lambda: self._give(job.id, shared),
+            ):  # fmt: skip
+                tokens = event.tokens_seen if isinstance(event, Progress) else tokens
+                if world.leads:
+                    self._report(job, event)
+                if world.leads and isinstance(event, Evaluated):
+                    self._publish_snapshot(job, event, output)
+        if world.leads:
+            held_out = validation.filename if validation else f"the held-out part of {training.filename}"
+            if self._publish(job, output, training.filename, held_out, tokens):
+                shared.drop()
+
+    def _tell_choices(self, job: Job, data: Data, chosen: Chosen, multiplier: float) -> None:
         settled = job.hyperparameters | hyperparameters_of(chosen, multiplier) | {"task": data.task}
         self.store.set_progress(job.id, self.name, hyperparameters=settled)
         message = f"Files validated: {len(data.train.rows)} training rows for {data.task}"
@@ -190,34 +240,23 @@ class Worker:
             self.store.add_event(job.id, f"noted:{warning}", warning, level="warn")
         for choice in map(str, chosen.choices):
             self.store.add_event(job.id, f"chosen:{choice}", f"Chosen: {choice}")
-        output = self.settings.runs / job.id
-        shared = SharedRun(self.artefacts, job.id, output)
-        tokens = 0
-        if not (output / MANIFEST_FILE).is_file():  # else a worker died between the manifest and the store
-            shared.fetch()
-            for event in finetune(
-                base.folder, data, chosen.recipe, output, self.device, job.model, self.models.bases(),
-                interrupted=lease.over, snapshots=self.settings.keep_checkpoints > 0,
-                saved=lambda: self._give(job.id, shared),
-            ):  # fmt: skip
-                tokens = event.tokens_seen if isinstance(event, Progress) else tokens
-                self._report(job, event)
-                if isinstance(event, Evaluated):
-                    self._publish_snapshot(job, event, output)
+
+    def _publish(self, job: Job, output: Path, training_file: str, held_out: str, tokens: int) -> bool:
+        """Makes the model callable and the job succeeded, the same again after a crash -> whether it was ours to."""
         manifest = read_manifest(output)
         model_id, tag = name_model(job)
-        self._write_card(job, output, model_id, training.filename)
+        self._write_card(job, output, model_id, training_file)
         self.models.publish(output / "model", model_id, tag, job.model, manifest["metrics"], job.owner)
         tokens = tokens or int((job.progress or {}).get("tokens_seen", 0))
-        held_out = validation.filename if validation else f"the held-out part of {training.filename}"
         results = self._write_results(job, output, model_id, held_out)
         if self.store.succeed(job.id, self.name, model_id, manifest["metrics"], tokens, results):
             remove_checkpoints(output / CHECKPOINT)
-            shared.drop()
-        elif self.store.job(job.id).status == "cancelled":  # while its model was being published
+            return True
+        if self.store.job(job.id).status == "cancelled":  # while its model was being published
             self.models.delete(model_id)
             for file in results:
                 self.files.delete(file.id)
+        return False
 
     def _give(self, job_id: str, shared: SharedRun) -> None:
         """Not over what another worker has given since it took the job."""

@@ -107,7 +107,7 @@ def test_upload_tune_follow_classify(service: Service, movie_rows: Rows, tmp_pat
     asking = threading.Thread(target=keep_asking)
     asking.start()
     try:
-        job_id = submit(client, write_jsonl(tmp_path / "rows.jsonl", movie_rows[:1500]), 2, "Movie Mood")
+        job_id = submit(client, write_jsonl(tmp_path / "rows.jsonl", movie_rows[:600]), 2, "Movie Mood")
         wait_until(client, job_id, {"succeeded", "failed"}, 500)
         job = client.fine_tuning.jobs.retrieve(job_id)
         assert job.status == "succeeded", job.error
@@ -183,7 +183,7 @@ def events_of_stream(
 def test_pause_resume_checkpoints_and_the_stream_of_events(service: Service, movie_rows: Rows, tmp_path: Path) -> None:
     client = client_of(service)
     file = client.files.create(
-        file=write_jsonl(tmp_path / "rows.jsonl", movie_rows[:600]).open("rb"), purpose="fine-tune",
+        file=write_jsonl(tmp_path / "rows.jsonl", movie_rows[:320]).open("rb"), purpose="fine-tune",
         expires_after={"anchor": "created_at", "seconds": 7_200},
     )  # fmt: skip
     assert file.expires_at == file.created_at + 7_200
@@ -207,7 +207,7 @@ def test_pause_resume_checkpoints_and_the_stream_of_events(service: Service, mov
     assert [event["id"] for event in first + rest] == listed[::-1], "every event once, in order, over two connections"
     steps = [event["data"]["step"] for event in first + rest if "train_loss" in event["data"]]
     assert steps == sorted(set(steps)), "no step is made twice"
-    assert before < steps[-1] == 3 * -(-int(600 * 0.9) // 32), "it was paused amid the run"
+    assert before < steps[-1] == 3 * -(-int(320 * 0.9) // 32), "it was paused amid the run"
     stopped = httpx.get(
         f"{service.url}/v1/fine_tuning/jobs/{job.id}/events",
         headers={"accept": "text/event-stream", "last-event-id": rest[-1]["id"]},
@@ -241,19 +241,19 @@ def test_kill_9_of_the_worker_and_of_the_service_lose_nothing(
     fragile: Service, movie_rows: Rows, tmp_path: Path
 ) -> None:
     client = client_of(fragile)
-    long_job = submit(client, write_jsonl(tmp_path / "rows.jsonl", movie_rows[:1200]), 2, "long")
+    long_job = submit(client, write_jsonl(tmp_path / "rows.jsonl", movie_rows[:800]), 2, "long")
     short_job = submit(client, write_jsonl(tmp_path / "few.jsonl", movie_rows[:96]), 1, "short")
 
     def step() -> int:
         progress = httpx.get(f"{fragile.url}/v1/fine_tuning/jobs/{long_job}").json()["progress"]
         return int(progress["step"]) if progress else 0
 
-    wait_for(lambda: step() >= 20, 200, step)
+    wait_for(lambda: step() >= 10, 200, step)
     (worker,) = fragile.worker_pids()
     os.kill(worker, signal.SIGKILL)
     events_before = {event.id for event in client.fine_tuning.jobs.list_events(long_job, limit=100)}
     wait_for(lambda: len(fragile.worker_pids()) == 1 and fragile.worker_pids() != [worker], 30)
-    wait_for(lambda: step() >= 40, 200, step)
+    wait_for(lambda: step() >= 20, 200, step)
     fragile.kill()  # -9, with one job running and one queued
     wait_for(lambda: not fragile.worker_pids(), 15)
     fragile.start()
@@ -269,7 +269,7 @@ def test_kill_9_of_the_worker_and_of_the_service_lose_nothing(
     assert events_before <= {event.id for event in events}, "no event is lost"
     steps = [event.data["step"] for event in events if "train_loss" in (event.data or {})]  # type: ignore[operator, index]
     assert steps == sorted(set(steps), reverse=True), "no step is reported twice"
-    assert steps[0] == 2 * -(-int(1200 * 0.9) // 32)
+    assert steps[0] == 2 * -(-int(800 * 0.9) // 32)
     assert sum("died" in event.message for event in events) == 2
     assert len(client.files.list(purpose="fine-tune").data) == 2
     results = [
