@@ -2,14 +2,17 @@
 never reach the file system.
 """
 
+import logging
 import os
 from pathlib import Path
 from typing import BinaryIO
 
 from service.artefacts import Artefacts
+from service.errors import ArtefactsUnavailable
 from service.settings import Settings
 
 CHUNK_BYTES = 1 << 20
+log = logging.getLogger("vitrine.files")
 
 
 class FileStorage:
@@ -51,10 +54,13 @@ class FileStorage:
         return size
 
     def delete(self, file_id: str) -> None:
-        """On this host and for all; a copy that another host made stays there, and nobody is sent to it."""
+        """On this host and for all, as far as they can be reached: the row is gone, so nobody is sent to what stays."""
         (self.folder / file_id).unlink(missing_ok=True)
         if self._artefacts is not None:
-            self._artefacts.delete(_name(file_id))
+            try:
+                self._artefacts.delete(_name(file_id))
+            except ArtefactsUnavailable:
+                log.warning("the bytes of %s stay among the artefacts", file_id, exc_info=True)
 
 
 def _name(file_id: str) -> str:

@@ -197,21 +197,24 @@ class ModelStore:
         it must be now -> whether it was done. Without the shared store this host goes on with what it has."""
         if self._artefacts is None:
             return False
-        with self._following:
+        if not self._following.acquire(blocking=now):  # models may be large: who knows enough does not wait for them
+            return False
+        try:
             if not now and time.monotonic() - self._followed_at < FOLLOW_SECONDS:
                 return False
             self._followed_at = time.monotonic()
-            try:
-                there = {name.replace(TAG_MARK, ":") for name in self._artefacts.folders("models")}
-                here = {path.name.replace(TAG_MARK, ":") for path in self._shared.iterdir()}
-                for tag in sorted(there - here):
-                    self._take(tag, self._artefacts)
-                for tag in here - there:
-                    self._take_out(tag)
-            except ArtefactsUnavailable:
-                log.warning("the store of artefacts does not answer; models of other hosts wait", exc_info=True)
-                return False
-        return True
+            here = {path.name.replace(TAG_MARK, ":") for path in self._shared.iterdir()}  # first: one may come now
+            there = {name.replace(TAG_MARK, ":") for name in self._artefacts.folders("models")}
+            for tag in sorted(there - here):
+                self._take(tag, self._artefacts)
+            for tag in here - there:
+                self._take_out(tag)
+            return True
+        except ArtefactsUnavailable:
+            log.warning("the store of artefacts does not answer; models of other hosts wait", exc_info=True)
+            return False
+        finally:
+            self._following.release()
 
     def _take(self, tag: str, artefacts: Artefacts) -> None:
         """A model that another host has published."""

@@ -9,12 +9,15 @@ import hashlib
 import hmac
 import ipaddress
 import logging
+import os
 import secrets
 import socket
+import ssl
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+import certifi
 import httpx
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
@@ -113,6 +116,11 @@ class WebhookStore(Store):
             delivery.next_at = now + lease_seconds
             return delivery, endpoint
 
+    def forget(self, moment: float) -> None:
+        """Deliveries that were done before that moment."""
+        with self._database.write() as session:
+            session.execute(delete(WebhookDelivery).where(WebhookDelivery.done_at < moment))
+
     def settle(self, delivery_id: str, problem: str | None) -> None:
         """Records an attempt; a failed one is tried again later, the last of them no more."""
         now = self.clock()
@@ -165,7 +173,9 @@ def send(endpoint: WebhookEndpoint, event_id: str, body: str, now: float, privat
     shown = f"[{address}]" if ":" in address else address  # the very address that was looked at: names can change
     url = parts._replace(netloc=f"{shown}:{port}").geturl()
     try:
-        with httpx.Client(timeout=ATTEMPT_SECONDS, follow_redirects=False, trust_env=False) as client:
+        with httpx.Client(
+            timeout=ATTEMPT_SECONDS, follow_redirects=False, trust_env=False, verify=_authorities()
+        ) as client:
             answer = client.post(url, content=body.encode(), headers=headers, extensions={"sni_hostname": host})
             return answer.status_code
     except httpx.HTTPError as error:
@@ -209,6 +219,11 @@ def _is_public(address: str) -> bool:
     number = ipaddress.ip_address(address.partition("%")[0])
     inner = getattr(number, "ipv4_mapped", None) or getattr(number, "sixtofour", None)
     return number.is_global and not number.is_multicast and (inner is None or inner.is_global)
+
+
+def _authorities() -> ssl.SSLContext:
+    """Who may vouch for an https endpoint: SSL_CERT_FILE, where a network has authorities of its own, else the usual."""
+    return ssl.create_default_context(cafile=os.environ.get("SSL_CERT_FILE") or certifi.where())
 
 
 def _new_secret() -> str:

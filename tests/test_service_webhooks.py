@@ -3,22 +3,30 @@ sent into a private network unless that is allowed."""
 
 import itertools
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+from sqlalchemy import select
 
-from service.database import Database
+from service.database import Database, sqlite_url
 from service.errors import InvalidRequest, NotFound, Unreachable
 from service.ids import new_id
 from service.jobs.announce import EVENT_TYPES
 from service.jobs.store import JobStore
-from service.tables import Job
-from service.webhooks import BACK_OFF_SECONDS, WebhookStore, _address, check_url, deliver_once
+from service.tables import Job, WebhookDelivery
+from service.webhooks import BACK_OFF_SECONDS, WebhookStore, _address, check_url, deliver_once, send
 from tests.house import House, house
 from tests.test_service_jobs_store import Clock
 
@@ -28,7 +36,7 @@ __all__ = ["house"]  # a fixture
 class Listener:
     """A real web server on loopback that keeps what it is sent; `answers` are its statuses, the last one for ever."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.received: list[tuple[dict[str, str], bytes]] = []
         self.answers = [200]
         listener = self
@@ -48,7 +56,9 @@ class Listener:
                 pass
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://localhost:{self._server.server_port}"
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
+        self.url = f"{'https' if tls else 'http'}://localhost:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def close(self) -> None:
@@ -257,3 +267,73 @@ def test_an_owner_has_so_many_endpoints_and_no_more(tmp_path: Path) -> None:
     with pytest.raises(NotFound):
         hooks.get("bob", hooks.endpoints("ann", None, 1)[0][0].id)
     hooks._database.close()
+
+
+def certificate_for(name: str, folder: Path) -> Path:
+    """A self-signed one, with its key in the same file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    path = folder / f"{name}.pem"
+    path.write_bytes(private + made.public_bytes(Encoding.PEM))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "delivered"), [("localhost", True, True), ("localhost", False, False), ("elsewhere", True, False)]
+)
+def test_an_https_endpoint_is_called_at_the_address_looked_at_and_checked_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, known: bool, delivered: bool
+) -> None:
+    file = certificate_for(name, tmp_path)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(file)
+    if known:
+        monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    listener = Listener(tls)
+    database = Database(sqlite_url(tmp_path / "store.sqlite"))
+    hooks = WebhookStore(database)
+    endpoint = hooks.create("ann", "mine", f"{listener.url}/hook", ["batch.completed"])
+    try:
+        if delivered:
+            assert send(endpoint, "evt-1", "{}", 0.0, private_allowed=True) == 200
+            assert listener.received[0][0]["host"] == listener.url.removeprefix("https://")
+        else:
+            with pytest.raises(Unreachable, match="could not be reached"):
+                send(endpoint, "evt-1", "{}", 0.0, private_allowed=True)
+            assert not listener.received
+    finally:
+        listener.close()
+        database.close()
+
+
+def test_deliveries_that_are_done_are_forgotten_in_time(
+    stores: tuple[JobStore, WebhookStore], listener: Listener
+) -> None:
+    jobs, hooks = stores
+    hooks.create("ann", "mine", f"{listener.url}/hook", list(EVENT_TYPES))
+    jobs.of("ann").cancel_job(add_job(jobs))
+    hooks.forget(hooks.clock() + 10)
+    assert deliver_once(hooks, private_allowed=True), "what is not done is not forgotten"
+
+    def kept() -> int:
+        with hooks._database.read() as session:
+            return len(session.scalars(select(WebhookDelivery)).all())
+
+    hooks.forget(hooks.clock() - 10)
+    assert kept() == 1
+    hooks.forget(hooks.clock() + 10)
+    assert kept() == 0

@@ -81,10 +81,12 @@ class Worker:
         self.database.close()
 
     def _forget_old_runs(self) -> None:
-        """Frees the disk of runs whose time is over; models and result files stay."""
+        """Frees the disk of runs whose time is over, and forgets old deliveries; models and result files stay."""
         there = {path.name for path in self.settings.runs.iterdir()} if self.settings.runs.is_dir() else set()
         given = set(self.artefacts.folders("runs")) if self.artefacts is not None else set()
-        ended = self.store.ended_before(self.store.clock() - self.settings.keep_runs_days * DAY_SECONDS)
+        moment = self.store.clock() - self.settings.keep_runs_days * DAY_SECONDS
+        self.webhooks.forget(moment)
+        ended = self.store.ended_before(moment)
         for job_id in there.intersection(ended):
             shutil.rmtree(self.settings.runs / job_id, ignore_errors=True)
         for job_id in given.intersection(ended):
