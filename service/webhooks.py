@@ -222,7 +222,7 @@ def _is_public(address: str) -> bool:
 
 
 def _authorities() -> ssl.SSLContext:
-    """Who may vouch for an https endpoint: SSL_CERT_FILE, where a network has authorities of its own, else the usual."""
+    """Who may vouch for an https endpoint: those in SSL_CERT_FILE, where a network has its own, else the usual ones."""
     return ssl.create_default_context(cafile=os.environ.get("SSL_CERT_FILE") or certifi.where())
 
 
