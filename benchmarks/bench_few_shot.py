@@ -3,13 +3,17 @@ logistic regression on frozen text vectors, and against contrastive pairs as in 
 
     python -m benchmarks.bench_few_shot --home .vitrine
 
-`make bench-finetune` runs it too. No method looks at held-out rows while it learns; what was chosen was chosen on the
-validation splits (`--split validation`).
+An hour and a half on one core. What is done is kept in the state folder and not done again as long as this code and
+that of `model/` and `training/` are the same, so that it may be interrupted. No method looks at held-out rows while it
+learns; what was chosen was chosen on the validation splits (`--split validation`).
 """
 
 import argparse
+import functools
+import json
 import random
 import statistics
+import subprocess
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -22,7 +26,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 from tqdm import tqdm
 
-from benchmarks.report import environment, mean_and_spread, table, write
+from benchmarks.report import ROOT, environment, mean_and_spread, table, write
 from model.batch import pad
 from model.heads import TextModel
 from model.tokenizer import Tokenizer
@@ -162,19 +166,40 @@ class Result:
         return self.size, self.method, mean_and_spread(self.accuracy), each
 
 
+class Done:
+    """Accuracies of runs that are over, by what was run and with which code."""
+
+    def __init__(self, file: Path) -> None:
+        trees = ["git", "rev-parse", "HEAD:model", "HEAD:training", "HEAD:benchmarks/bench_few_shot.py"]
+        self._code = subprocess.run(trees, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+        self._file = file
+        lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+        self._known = {json.dumps(key): accuracy for key, accuracy in map(json.loads, lines)}
+
+    def get(self, what: Sequence[object], make: Callable[[], float]) -> float:
+        key = [*what, *self._code]
+        if (name := json.dumps(key)) not in self._known:
+            self._known[name] = make()
+            with self._file.open("a", encoding="utf-8") as file:
+                file.write(json.dumps([key, self._known[name]]) + "\n")
+        return self._known[name]
+
+
 def few_shot_table(
-    base: Path, train: Examples, judged: Examples, sizes: Sequence[int] = SIZES, draws: int = DRAWS
-) -> list[Result]:
+    name: str, base: Path, train: Examples, judged: Examples, done: Done, sizes: Sequence[int] = SIZES,
+    draws: int = DRAWS,
+) -> list[Result]:  # fmt: skip
     """Every method on the same draws."""
     case = Case.of(base, train, judged)
     results = []
-    with tqdm(total=len(sizes) * len(METHODS) * draws, unit="run") as bar:
+    with tqdm(total=len(sizes) * len(METHODS) * draws, unit="run", desc=name) as bar:
         for size in sizes:
             drawn = [case.draw(size, seed) for seed in range(draws)]
-            for name, method in METHODS.items():
-                result = Result(size, name, [])
+            for label, method in METHODS.items():
+                result = Result(size, label, [])
                 for seed, rows in enumerate(drawn):
-                    result.accuracy.append(method(case, rows, seed))
+                    run = functools.partial(method, case, rows, seed)
+                    result.accuracy.append(done.get([name, size, label, seed], run))
                     bar.update()
                 results.append(result)
     return results
@@ -206,15 +231,18 @@ def main() -> None:
     parser.add_argument("--only", choices=("movies", "chinese"), help="one of the two data sets")
     arguments = parser.parse_args()
     cache = arguments.home / "cache"
+    done = Done(arguments.home / f"few-shot-{arguments.split}.jsonl")
     sections = []
     if arguments.only != "chinese":
         movies = movie_sentiment(cache)
-        results = few_shot_table(fetch_minilm(cache), *(load_examples(movies[s]) for s in ("train", arguments.split)))
+        rows = [load_examples(movies[split]) for split in ("train", arguments.split)]
+        results = few_shot_table("movies", fetch_minilm(cache), *rows, done)
         sections.append(section("Movie sentences, MiniLM-L6", results))
     if arguments.only != "movies":
         reviews = chinese_reviews(cache)
         base = arguments.home / "pretraining" / "chinese-encoder" / "model"
-        results = few_shot_table(base, *(load_examples(reviews[s]) for s in ("train", arguments.split)))
+        rows = [load_examples(reviews[split]) for split in ("train", arguments.split)]
+        results = few_shot_table("chinese", base, *rows, done)
         sections.append(section("Chinese reviews, our Chinese encoder", results))
     about = f"""Why: to know whether the few-shot method pays where it is meant to. Accuracy on the {arguments.split}
     split; mean and standard deviation of {DRAWS} draws, the same for every method. No method sees held-out rows while
