@@ -13,7 +13,9 @@ COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY model model
 COPY training training
 COPY service service
-RUN /opt/vitrine/venv/bin/pip install --no-cache-dir --constraint constraints.txt .
+# What several hosts need; add ray to train on a cluster.
+ARG EXTRAS=postgresql,s3
+RUN /opt/vitrine/venv/bin/pip install --no-cache-dir --constraint constraints.txt ".[$EXTRAS]"
 
 FROM nvidia/cuda:12.8.1-base-ubuntu24.04
 # hadolint ignore=DL3008
