@@ -108,7 +108,7 @@ def test_a_lora_job_leaves_an_adapter_that_is_served_and_exported(
 
 def test_text_that_the_base_cannot_read_gets_a_warning(service: Service, cache: Path, tmp_path: Path) -> None:
     rows = [dict(row) for row in chinese_reviews(cache)["train"].select(range(64))]
-    job, messages = tune(service, write_jsonl(tmp_path / "rows.jsonl", rows))
+    job, messages = tune(service, write_jsonl(tmp_path / "rows.jsonl", rows), training_method="fine_tune")
     assert job.status == "succeeded", messages
     warnings = [message for message in messages if message.startswith("warn")]
     assert any("of the tokens are unknown to base 'minilm-l6', more than 5%" in warning for warning in warnings), (
