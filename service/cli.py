@@ -8,8 +8,9 @@ from pathlib import Path
 
 from model.weights import WEIGHTS_FILE
 from service import data_cli, diagram_cli, evaluate_cli, keys_cli, models_cli, remote_cli
+from service.command import obey
 from service.database import opened
-from service.errors import InvalidRequest, ServiceError
+from service.errors import InvalidRequest
 from service.files import FileStorage
 from service.ids import new_id
 from service.jobs import on_ray, worker
@@ -26,7 +27,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def main() -> None:
-    """Entry point; errors a user can act on come without a traceback."""
+    """All commands; called by `command.py`."""
     settings = Settings()
     parser = argparse.ArgumentParser(prog="vitrine", description="Run, tune and look inside Transformers.")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -51,11 +52,7 @@ def main() -> None:
     remote_cli.add_commands(commands)
     on_ray.add_command(commands)
     diagram_cli.add_commands(commands, settings)
-    arguments = parser.parse_args()
-    try:
-        arguments.run(arguments)
-    except (ServiceError, ValueError, RuntimeError, OSError) as error:
-        sys.exit(f"vitrine: {error}")
+    obey(parser)
 
 
 def publish(settings: Settings, name: str, folder: Path) -> str:

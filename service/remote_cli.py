@@ -13,6 +13,7 @@ from service.watch import watch_job
 Parsers = Any  # what argparse's add_subparsers returns
 JOBS = "/v1/fine_tuning/jobs"
 ENDED = ("succeeded", "failed", "cancelled")
+MODEL_COMMANDS = ("remote-list", "promote", "rollback", "card", "delete")
 
 
 def add_commands(commands: Parsers) -> None:
@@ -51,7 +52,7 @@ def add_commands(commands: Parsers) -> None:
 
 
 def add_model_commands(actions: Parsers) -> None:
-    """Adds what `models` does at a running service: `remote-list`, `promote`, `rollback`, `card`, `delete`."""
+    """Adds what `models` does at a running service: MODEL_COMMANDS."""
     _remote(actions, "remote-list", "the models of a running service", _list_models)
     promote = _remote(actions, "promote", "let an alias stand for a model of a running service", _promote)
     promote.add_argument("model")

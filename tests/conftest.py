@@ -176,7 +176,7 @@ def closed_service(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Ite
     wanted = {"ann": "infer,train", "bob": "infer,train", "ann asks": "infer", "bob asks": "infer", "hasty": "infer"}
     for name, scopes in wanted.items():
         owner = name.removesuffix(" asks")
-        command = [sys.executable, "-m", "service.cli", "keys", "create", "--owner", owner, "--scopes", scopes]
+        command = [sys.executable, "-m", "service.command", "keys", "create", "--owner", owner, "--scopes", scopes]
         done = subprocess.run(command, cwd=ROOT, env=service.environment, capture_output=True, text=True, check=True)
         (keys[name],) = re.findall(r"^vt-\S+$", done.stdout, re.MULTILINE)
     yield service.start(), keys
