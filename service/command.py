@@ -1,5 +1,5 @@
-"""The `vitrine` command's first step. What talks to a running service, and what only needs the database, starts at once:
-it never meets torch, which takes seconds to load. Everything else is `cli.py`'s.
+"""The `vitrine` command's first step. What talks to a running service, and what needs the database alone, starts at
+once: it never meets torch, which takes seconds to load. Everything else is `cli.py`'s.
 """
 
 import argparse
