@@ -133,7 +133,8 @@ async def _prewarm(parts: Parts) -> None:
     while True:
         try:
             names = [parts.settings.default_model] if first else []
-            done, _ = await asyncio.to_thread(parts.jobs.list_jobs, None, parts.settings.max_resident_models)
+            room = parts.settings.max_resident_models - 1  # beside the default model
+            done = (await asyncio.to_thread(parts.jobs.list_jobs, None, room))[0] if room else []
             fresh = [job.fine_tuned_model for job in done if job.fine_tuned_model and job.fine_tuned_model not in seen]
             for name in [*names, *reversed(fresh)]:
                 seen.add(name)

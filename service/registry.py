@@ -305,6 +305,7 @@ class Registry:
         self._max_resident = max_resident
         self._max_bytes = max_bytes
         self._bytes: dict[str, int] = {}  # of those that are resident, by their weights on disk
+        self._known: set[str] = set()  # loaded at some time by this process
         self._resident: OrderedDict[str, LoadedModel] = OrderedDict()
         self._owners: dict[str, str | None] = {}  # of those that are resident
         self._locks: dict[str, asyncio.Lock] = {}
@@ -316,6 +317,10 @@ class Registry:
     @property
     def resident(self) -> list[str]:
         return list(self._resident)
+
+    def has_loaded(self, model_id: str) -> bool:
+        """Whether this process has had it in memory, and so can have it again."""
+        return model_id in self._known
 
     async def get(self, model_id: str, owner: str | None = None) -> LoadedModel:
         """The model, loaded and warmed up. Raises NotFound for a name that no model of this owner has (None: none at
@@ -357,6 +362,7 @@ class Registry:
             self._metrics.model_load("failure")
             raise
         self._metrics.model_load("success")
+        self._known.add(model_id)
         self._resident[model_id], self._owners[model_id] = loaded, card.owner
         self._bytes[model_id] = await asyncio.to_thread(lambda: card.weights_bytes)
         self._make_room(loaded)

@@ -9,6 +9,7 @@ import bentoml
 import pytest
 import torch
 from bentoml._internal.models import ModelStore as BentoModelStore
+from fastapi.testclient import TestClient
 
 from model.config import TransformerConfig
 from model.generation import Sampling, Writing, write_all
@@ -16,13 +17,18 @@ from model.heads import TextModel
 from model.lora import AdapterBank, LoraConfig, make_trainable, save_adapter, take_adapter
 from model.tokenizer import Encoding, Tokenizer, train_wordpiece
 from model.weights import save_model
+from service.app import create_app
+from service.database import Database
 from service.engine import engine as engine_module
 from service.engine.engine import Engine
 from service.engine.runner import LoadedModel, Operation, run
 from service.engine.writer import new_orders
 from service.errors import Conflict, NotFound
+from service.jobs.store import JobStore
 from service.metrics import Metrics
 from service.registry import ModelStore, Registry
+from tests.conftest import wait_for
+from tests.house import made_house
 from tests.small import random_model, small_config
 
 TEXT = "the film was fine"
@@ -321,3 +327,36 @@ def test_models_leave_by_their_size_too(store: ModelStore, tokenizer: Tokenizer,
         assert models.resident == ["b", "c"]
 
     asyncio.run(check())
+
+
+def test_a_service_stays_ready_when_other_models_push_the_default_one_out(tmp_path: Path) -> None:
+    with made_house(tmp_path, "cpu") as house:
+        registry = house.app.state.parts.registry
+        wait_for(lambda: house.client.get("/readyz").status_code == 200, 30)
+        registry._max_resident = 1
+        body = {"model": house.model, "input": "red cat"}
+        assert house.ask("POST", "/v1/classify", house.ann, json=body).status_code == 200
+        assert registry.resident == [house.model]
+        assert house.client.get("/readyz").status_code == 200
+        vectors = house.ask("POST", "/v1/embeddings", house.ann, json={"model": "tiny", "input": "red"})
+        assert vectors.status_code == 200
+
+
+def test_models_loaded_at_the_start_leave_room_for_the_default_one(tmp_path: Path) -> None:
+    """As many jobs have ended as there is room for models."""
+    with made_house(tmp_path, "cpu") as house:
+        settings = house.settings
+    store = JobStore(Database(settings.database_url))
+    with store._database.write() as session:
+        for number in (1, 2, 3):
+            job = session.merge(store.job(house.job))
+            row = {column.name: getattr(job, column.name) for column in job.__table__.columns}
+            row |= {"id": f"ftjob-{number}", "status": "succeeded", "created_at": job.created_at + number}
+            row |= {"fine_tuned_model": f"ft:tiny:vitrine:mood:{number}"}
+            session.add(type(job)(**row))
+    store._database.close()
+    app, gate = create_app(settings.model_copy(update={"max_resident_models": 3}))
+    with TestClient(gate, base_url="http://localhost") as client:
+        wait_for(lambda: len(app.state.parts.registry.resident) == 3, 30)
+        assert "tiny" in app.state.parts.registry.resident
+        assert client.get("/readyz").status_code == 200

@@ -80,6 +80,10 @@ class Engine:
             self._wake.notify_all()
         self._thread.join(timeout=30)
 
+    @property
+    def running(self) -> bool:
+        return self._thread.is_alive() and not self._stopping
+
     async def submit(self, loaded: LoadedModel, operation: Operation, encodings: Sequence[Encoding]) -> list[Any]:
         """One row of results for each encoding, in order.
 
@@ -159,7 +163,7 @@ class Engine:
         return Item((loaded.base_tag, operation), len(encoding.ids), waiting)
 
     def _check_running(self) -> None:
-        if self._stopping or not self._thread.is_alive():
+        if not self.running:
             raise Unavailable("the service is stopping; try again in a moment", retry_after_seconds=5)
 
     async def _wait(self, items: list[Item]) -> list[Any]:

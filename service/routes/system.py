@@ -54,8 +54,10 @@ async def livez() -> PlainTextResponse:
 
 @router.get("/readyz")
 async def readyz(parts: PartsOf) -> PlainTextResponse:
-    """The default model is loaded: a request would be answered at once."""
-    if parts.settings.default_model not in parts.registry.resident:
+    """The default model has been loaded; one that others have since pushed out of memory comes back when asked for."""
+    if not parts.engine.running:
+        raise Unavailable("the engine has stopped; the process must be started again")
+    if not parts.registry.has_loaded(parts.settings.default_model):
         raise Unavailable(f"model {parts.settings.default_model!r} is not loaded yet; try again in a moment")
     return PlainTextResponse("ready\n")
 
