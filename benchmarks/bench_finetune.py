@@ -1,5 +1,5 @@
 """Fine-tuning against the Trainer of transformers, side by side in one run, on the movie sentences and on 4,000 Chinese
-reviews; then few labels. Prints the tables and writes `results/finetune.md`: `make bench-finetune`, within an hour.
+reviews. Prints the tables and writes `results/finetune.md`: `make bench-finetune`, within an hour.
 
 Every run is a process of its own. Three recipes: transformers' default, in float32 and in bfloat16 with batches grouped
 by length; ours with the very same hyperparameters; ours as a user gets it who sets nothing. On a machine with many

@@ -91,20 +91,17 @@ class Artefacts:
             try:
                 for file in found["files"]:
                     self.get(f"{name}/{found['version']}/{file}", aside / file)
+                aside.mkdir(parents=True, exist_ok=True)  # an empty folder
+                if target.exists():
+                    shutil.rmtree(target)
+                aside.rename(target)
+                return True
             except FileNotFoundError:  # replaced at this very moment
-                shutil.rmtree(aside, ignore_errors=True)
                 if self._list_of(name) == found:
                     raise
-                continue
-            aside.mkdir(parents=True, exist_ok=True)  # an empty folder
-            if target.exists():
-                shutil.rmtree(target)
-            aside.rename(target)
-            return True
+            finally:  # whatever went wrong, the store's silence included
+                shutil.rmtree(aside, ignore_errors=True)
         return False
-
-    def has_folder(self, name: str) -> bool:
-        return self._list_of(name) is not None
 
     def delete_folder(self, name: str) -> None:
         if (found := self._list_of(name)) is not None:

@@ -98,6 +98,25 @@ def test_who_reads_a_folder_that_is_being_replaced_gets_one_of_its_versions(url:
     assert seen
 
 
+def test_a_store_that_goes_away_amid_a_folder_leaves_nothing_half_and_the_old_in_place(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Artefacts(url)
+    store.put_folder(write(tmp_path / "source", a="1", b="2"), "runs/r")
+    target = write(tmp_path / "host" / "run", old="3")
+    real = store.get
+
+    def failing(name: str, file: Path) -> None:
+        if name.endswith("/b"):
+            raise ArtefactsUnavailable("away")
+        real(name, file)
+
+    monkeypatch.setattr(store, "get", failing)
+    with pytest.raises(ArtefactsUnavailable):
+        store.get_folder("runs/r", target)
+    assert read(tmp_path / "host") == {"run/old": "3"}
+
+
 def test_what_cannot_be_opened_is_told_with_the_setting(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"VITRINE_ARTEFACTS is 'nothing://x': .*vitrine\[s3\]"):
         Artefacts("nothing://x")
