@@ -3,17 +3,25 @@
 Two paths over the same weights and masks: the fused one is fast and gives no probabilities; the probability
 path writes the formula out and returns them. A test holds them equal.
 Shapes: B batch, T tokens that ask, S tokens that are asked (S = T in self-attention), H heads, D width,
-K head width (D = H * K).
+K head width (D = H * K), N tokens of unpadded documents.
 """
 
+import contextlib
 import math
+from importlib import import_module
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model.batch import Unpadded
 from model.cache import LayerCache
 from model.dropout import drop
+
+varlen: Any = None  # attention over documents end to end; torch has it since 2.10
+with contextlib.suppress(ImportError):
+    varlen = import_module("torch.nn.attention.varlen")
 
 
 def scaled_dot_product_attention(
@@ -85,9 +93,12 @@ class MultiHeadAttention(nn.Module):
             cache.memory = (key, value)
         return query, key, value
 
-    def _join(self, mixed: Tensor) -> Tensor:
-        joined: Tensor = self.output(mixed.transpose(1, 2).flatten(2))  # [B, H, T, K] -> [B, T, D]
+    def _output(self, mixed: Tensor) -> Tensor:
+        joined: Tensor = self.output(mixed)
         return joined
+
+    def _join(self, mixed: Tensor) -> Tensor:
+        return self._output(mixed.transpose(1, 2).flatten(2))  # [B, H, T, K] -> [B, T, D]
 
     def forward(
         self,
@@ -106,6 +117,24 @@ class MultiHeadAttention(nn.Module):
             return self._join(dropout_attention(query, key, value, mask, self.dropout))
         dropout = self.dropout if self.training else 0.0
         return self._join(F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout))
+
+    def forward_unpadded(self, hidden: Tensor, documents: Unpadded, causal: bool) -> Tensor:
+        """Self-attention of each document by itself, for inference: hidden [N, D] -> [N, D], the numbers of `forward`
+        without its padding and its mask."""
+        qkv = self.qkv(hidden)  # [N, 3D]
+        if varlen is not None and qkv.is_cuda and qkv.element_size() == 2:  # FlashAttention knows no wider numbers
+            query, key, value = qkv.unflatten(-1, (3, self.num_heads, -1)).unbind(1)  # [N, H, K] each
+            starts, longest = documents.starts, documents.max_length
+            window = (-1, 0) if causal else (-1, -1)
+            mixed = varlen.varlen_attn(query, key, value, starts, starts, longest, longest, window_size=window)
+            return self._output(mixed.flatten(1))
+        mixed = torch.empty_like(hidden)
+        for stretch in documents.stretches:
+            block = qkv[stretch.tokens].view(stretch.documents, stretch.length, -1)
+            query, key, value = self._split(block, 3)
+            attended = F.scaled_dot_product_attention(query, key, value, is_causal=causal)  # [B, H, T, K]
+            mixed[stretch.tokens] = attended.transpose(1, 2).reshape(-1, hidden.size(-1))
+        return self._output(mixed)
 
     def forward_with_probabilities(
         self, hidden: Tensor, mask: Tensor | None, memory: Tensor | None = None, cache: LayerCache | None = None

@@ -1,6 +1,7 @@
-"""Batches of token ids, padded or packed, shared by training and serving, so that both see the same model input.
+"""Batches of token ids: padded or packed rows, and documents laid end to end without padding.
 
-Shapes: B batch, T tokens.
+Training takes rows; serving, where nothing is learned and lengths are what users send, takes no padding.
+Shapes: B batch, T tokens, N tokens of all documents together.
 """
 
 from collections.abc import Iterable, Sequence
@@ -83,6 +84,67 @@ def pad(encodings: Sequence[Encoding], pad_id: int) -> Batch:
 def pad_ids(rows: Sequence[Sequence[int]], pad_id: int) -> Batch:
     """The same for bare token ids."""
     return pad([Encoding.of_ids(row) for row in rows], pad_id)
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Documents of one length that lie side by side: tokens [start, start + documents * length)."""
+
+    start: int
+    documents: int
+    length: int
+
+    @property
+    def tokens(self) -> slice:
+        return slice(self.start, self.start + self.documents * self.length)
+
+
+@dataclass(frozen=True)
+class Unpadded:
+    """Documents one after another, nothing between them. Those of one length make a stretch, so that attention takes
+    them as a block without a mask, and every other layer takes all tokens at once."""
+
+    ids: Tensor  # [N] int64
+    segments: Tensor  # [N] int64, BERT's token types
+    positions: Tensor  # [N] int64, counted from 0 in each document
+    starts: Tensor  # [B + 1] int32: where each document begins, in the order they lie; then N
+    order: tuple[int, ...]  # which of the encodings lies at each place
+    stretches: tuple[Stretch, ...]
+
+    @property
+    def max_length(self) -> int:
+        return max(stretch.length for stretch in self.stretches)
+
+    def to(self, device: torch.device) -> "Unpadded":
+        return Unpadded(
+            self.ids.to(device),
+            self.segments.to(device),
+            self.positions.to(device),
+            self.starts.to(device),
+            self.order,
+            self.stretches,
+        )
+
+
+def unpad(encodings: Sequence[Encoding], groups: Sequence[int] | None = None) -> Unpadded:
+    """Encodings -> one Unpadded, sorted by length. With `groups`, documents of one group lie together, and those of one
+    length together within it."""
+    lengths = [len(encoding.ids) for encoding in encodings]
+    of = [0] * len(encodings) if groups is None else groups
+    order = sorted(range(len(encodings)), key=lambda index: (of[index], lengths[index]))
+    stretches: list[Stretch] = []
+    starts = [0]
+    for index in order:
+        last = stretches[-1] if stretches else None
+        if last is not None and last.length == lengths[index]:
+            stretches[-1] = Stretch(last.start, last.documents + 1, last.length)
+        else:
+            stretches.append(Stretch(starts[-1], 1, lengths[index]))
+        starts.append(starts[-1] + lengths[index])
+    ids = torch.tensor([number for index in order for number in encodings[index].ids])
+    segments = torch.tensor([number for index in order for number in encodings[index].segments])
+    positions = torch.cat([torch.arange(one.length).repeat(one.documents) for one in stretches])
+    return Unpadded(ids, segments, positions, torch.tensor(starts, dtype=torch.int32), tuple(order), tuple(stretches))
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,13 @@
 """From hidden states to answers: text vectors, classes, tags, tokens. Used by training and serving.
 
-Shapes: B batch, T tokens, D width, C classes, V vocabulary, M chosen positions.
+Shapes: B batch, T tokens, N tokens of unpadded documents, D width, C classes, V vocabulary, M chosen positions.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.batch import Batch
+from model.batch import Batch, Unpadded
 from model.config import TransformerConfig
 from model.dropout import Dropout
 from model.layers import ACTIVATIONS
@@ -36,6 +36,18 @@ def pool(hidden: Tensor, real: Tensor, kind: str) -> Tensor:
         return widened(hidden[:, 0])
     last = real.sum(dim=1) - 1  # [B]
     return widened(hidden[torch.arange(len(hidden), device=hidden.device), last])
+
+
+def pool_unpadded(hidden: Tensor, documents: Unpadded, kind: str) -> Tensor:
+    """The same of documents without padding: hidden [N, D] -> float32 [B, D], in the order the encodings came."""
+    starts = documents.starts.long()
+    if kind == "mean":
+        vectors = torch.segment_reduce(widened(hidden), "mean", lengths=starts.diff(), axis=0)
+    else:
+        vectors = widened(hidden[starts[:-1]] if kind == "first" else hidden[starts[1:] - 1])
+    ordered = torch.empty_like(vectors)
+    ordered[list(documents.order)] = vectors
+    return ordered
 
 
 class Pooler(nn.Module):

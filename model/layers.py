@@ -2,7 +2,7 @@
 
 Every sub-layer has a residual connection and a LayerNorm around it: LayerNorm(x + SubLayer(x)) in the original paper
 (post-LN), x + SubLayer(LayerNorm(x)) in GPT-2 (pre-LN).
-Shapes: B batch, T tokens, S memory tokens, D width, F feed-forward width.
+Shapes: B batch, T tokens, S memory tokens, N tokens of unpadded documents, D width, F feed-forward width.
 """
 
 from collections.abc import Callable
@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.attention import MultiHeadAttention
+from model.batch import Unpadded
 from model.cache import LayerCache
 from model.config import TransformerConfig
 from model.dropout import Dropout
@@ -76,6 +77,12 @@ class EncoderLayer(nn.Module):
         With a `record` the probability path is taken, and its probabilities [B, H, T, T] are appended to it.
         """
         attend = partial(attend_by, self.attention, mask, None, cache, record)
+        hidden = self._residual(hidden, self.attention_norm, attend)
+        return self._residual(hidden, self.feed_forward_norm, self.feed_forward)
+
+    def forward_unpadded(self, hidden: Tensor, documents: Unpadded, causal: bool) -> Tensor:
+        """hidden [N, D] -> [N, D]: the numbers of `forward` for documents without padding."""
+        attend = partial(self.attention.forward_unpadded, documents=documents, causal=causal)
         hidden = self._residual(hidden, self.attention_norm, attend)
         return self._residual(hidden, self.feed_forward_norm, self.feed_forward)
 

@@ -1,15 +1,16 @@
 """Low-rank adapters (LoRA, Hu et al. 2022): a frozen base, and a small product B A added to chosen linears.
 
-One base may carry many adapters at once, and one batch may mix rows of different ones. Trained by
+One base may carry many adapters at once, and one batch may mix documents of different ones. Trained by
 `training/finetune.py`, served by `service/registry.py`.
-Shapes: B rows, T tokens, A adapters held, R rank, I inputs, O outputs.
+Shapes: N tokens, R rank, I inputs, O outputs.
 """
 
 import hashlib
+import itertools
 import json
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from model.batch import Unpadded
 from model.config import TransformerConfig
 from model.heads import ClassificationHead, Pooler, TextModel
 from model.weights import read_tensors, write_tensors
@@ -50,31 +52,15 @@ class LoraConfig:
         return self.alpha / self.rank
 
 
-class Routing:
-    """Which adapter each row of the running batch goes through; shared by all linears of one model.
-
-    None: the base alone. A number: that adapter for every row. A tensor [B]: one each; 0 is the base alone.
-    """
-
-    def __init__(self) -> None:
-        self.slots: int | Tensor | None = None
-
-
 class LoraLinear(nn.Module):
-    """y = W x + b + scale B A x, for the adapter (or adapters) that the routing names.
+    """y = W x + b + scale B A x, with A `down` [R, I] and B `up` [O, R]: one adapter, being trained."""
 
-    `down` [A, R, I] holds every A, `up` [A, O, R] every B. An `AdapterBank`, whose adapters differ in scale, multiplies
-    it into `up` and leaves it at 1 here.
-    """
-
-    def __init__(self, base: nn.Linear, routing: Routing, slots: int, rank: int, scale: float = 1.0) -> None:
+    def __init__(self, base: nn.Linear, rank: int, scale: float) -> None:
         super().__init__()
         self.base = base
-        self.routing = routing
         self.scale = scale
-        weight = base.weight
-        self.down = nn.Parameter(weight.new_zeros(slots, rank, base.in_features))
-        self.up = nn.Parameter(weight.new_zeros(slots, base.out_features, rank))
+        self.down = nn.Parameter(base.weight.new_zeros(rank, base.in_features))
+        self.up = nn.Parameter(base.weight.new_zeros(base.out_features, rank))
 
     @property
     def in_features(self) -> int:
@@ -85,16 +71,58 @@ class LoraLinear(nn.Module):
         return self.base.out_features
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """inputs [B, T, I] -> [B, T, O]."""
+        """inputs [..., I] -> [..., O]."""
         outputs: Tensor = self.base(inputs)
-        slots = self.routing.slots
-        if slots is None:
-            return outputs
-        if isinstance(slots, int):
-            low = inputs @ self.down[slots].T  # [B, T, R]
-            return outputs + self.scale * (low @ self.up[slots].T)
-        low = inputs @ self.down[slots].transpose(1, 2)  # gathered [B, I, R] -> [B, T, R]
-        return outputs + self.scale * (low @ self.up[slots].transpose(1, 2))
+        return outputs + self.scale * (inputs @ self.down.T @ self.up.T)
+
+
+@dataclass(frozen=True)
+class Span:
+    """Tokens of a running batch that go through one adapter of a bank."""
+
+    slot: int
+    start: int = 0
+    end: int | None = None  # None: to the last
+
+
+class Routing:
+    """Which tokens of the running batch go through which adapter; shared by all linears of one model. Those that no
+    span names go through the base alone."""
+
+    def __init__(self) -> None:
+        self.spans: Sequence[Span] = ()
+
+
+class RoutedLinear(nn.Module):
+    """A frozen linear and the factors of any number of adapters, each for the tokens that the routing sends there.
+
+    Each adapter's factors are tensors of their own, of its own rank: a hundred take the room of their weights, and one
+    may come or go beside the others.
+    """
+
+    def __init__(self, base: nn.Linear, routing: Routing) -> None:
+        super().__init__()
+        self.base = base
+        self.routing = routing
+        self.factors: dict[int, tuple[Tensor, Tensor]] = {}  # slot -> A transposed [I, R], scale times B, [R, O]
+
+    @property
+    def in_features(self) -> int:
+        return self.base.in_features
+
+    @property
+    def out_features(self) -> int:
+        return self.base.out_features
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """inputs [..., I] -> [..., O]; spans count the tokens of all leading dimensions together."""
+        outputs: Tensor = self.base(inputs)
+        flat_inputs, flat = inputs.reshape(-1, self.in_features), outputs.view(-1, self.out_features)
+        for span in self.routing.spans:
+            if (factors := self.factors.get(span.slot)) is not None:
+                down, up = factors
+                flat[span.start : span.end].addmm_(flat_inputs[span.start : span.end] @ down, up)
+        return outputs
 
 
 @dataclass(frozen=True)
@@ -112,40 +140,35 @@ def _linears(model: TextModel, targets: Sequence[str]) -> Iterator[tuple[str, nn
     """(full name, parent module, own name) of each linear of the stack that is to be adapted."""
     for name, module in model.named_modules():
         own = name.rsplit(".", 1)[-1]
-        if ".layers." in name and own in targets and isinstance(module, nn.Linear | LoraLinear):
+        if ".layers." in name and own in targets and isinstance(module, nn.Linear):
             yield name, model.get_submodule(name.rsplit(".", 1)[0]), own
 
 
-def attach(model: TextModel, targets: Sequence[str], slots: int, rank: int, scale: float = 1.0) -> Routing:
-    """Puts a LoraLinear in the place of each chosen linear, in place -> the routing they share."""
-    routing = Routing()
+def replace_linears(model: TextModel, targets: Sequence[str], make: Callable[[nn.Linear], nn.Module]) -> None:
+    """Puts what `make` makes of it in the place of each chosen linear, in place."""
     for _, parent, own in list(_linears(model, targets)):
-        setattr(parent, own, LoraLinear(getattr(parent, own), routing, slots, rank, scale))
-    return routing
+        setattr(parent, own, make(getattr(parent, own)))
 
 
 def make_trainable(model: TextModel, lora: LoraConfig) -> None:
-    """Prepares a model for LoRA training, in place: the stack is frozen, adapters in slot 0 and the head are not.
+    """Prepares a model for LoRA training, in place: the stack is frozen, adapters and the head are not.
 
     A starts random and B at zero, so that training starts from the base's own answers (section 4.1).
     """
     model.requires_grad_(False)
-    routing = attach(model, lora.targets, slots=1, rank=lora.rank, scale=lora.scale)
-    routing.slots = 0
+    replace_linears(model, lora.targets, lambda linear: LoraLinear(linear, lora.rank, lora.scale))
     for module in model.modules():
         if isinstance(module, LoraLinear):
-            nn.init.kaiming_uniform_(module.down[0], a=5**0.5)
-            module.down.requires_grad_(True)
-            module.up.requires_grad_(True)
+            nn.init.kaiming_uniform_(module.down, a=5**0.5)
     for head in (model.classifier, model.pooler):
         if head is not None:
             head.requires_grad_(True)
 
 
 def take_adapter(model: TextModel, lora: LoraConfig) -> Adapter:
-    """The adapter in slot 0 of a trained model, and its head, as copies on the CPU."""
+    """The adapter of a trained model, and its head, as copies on the CPU."""
     factors = {
-        name: (module.down[0].detach().clone().cpu(), module.up[0].detach().clone().cpu())
+        name: (module.down.detach().clone().cpu(), module.up.detach().clone().cpu())
         for name, module in model.named_modules()
         if isinstance(module, LoraLinear)
     }
@@ -219,7 +242,7 @@ def _fields(folder: Path) -> dict[str, Any]:
 
 
 class AdapterBank:
-    """One base model and the adapters that share it. Slots are numbers; 0 is the base itself.
+    """One base model and the adapters that share it. Slots are numbers, each given once; 0 is the base itself.
 
     Adapters may come and go while another thread runs batches: a batch holds the lock as long as it is routed.
     """
@@ -228,10 +251,9 @@ class AdapterBank:
         self.base = base
         self.heads: dict[int, TextHead] = {}
         self._lock = threading.Lock()
-        self._routing: Routing | None = None
-        self._free: list[int] = []
-        self._slots = 1
-        self._rank = 0
+        self._routing = Routing()
+        self._routed: dict[str, RoutedLinear] = {}  # by the linear's name; none before the first adapter
+        self._slots = itertools.count(1)
 
     def add(self, adapter: Adapter) -> int:
         """Puts an adapter beside the others -> its slot. Raises ValueError when it was trained on another body."""
@@ -241,69 +263,55 @@ class AdapterBank:
                 raise ValueError(f"the adapter's base has {name} {its}, this one {ours}; was it trained on another?")
         head = TextHead(adapter.config, adapter.head).to(self.device)
         with self._lock, torch.no_grad():
-            self._make_room(adapter.lora.rank)
-            if missing := sorted(adapter.factors.keys() - self._modules().keys()):
+            if not self._routed:
+                replace_linears(self.base, TARGETS, lambda linear: RoutedLinear(linear, self._routing))
+                modules = self.base.named_modules()
+                self._routed = {name: module for name, module in modules if isinstance(module, RoutedLinear)}
+            if missing := sorted(adapter.factors.keys() - self._routed.keys()):
                 raise ValueError(
                     f"the adapter changes {missing[0]!r}, which the base lacks; was it trained on another?"
                 )
-            slot = self._free.pop()
-            for name, module in self._modules().items():
-                module.down[slot].zero_()
-                module.up[slot].zero_()
-                if name in adapter.factors:
-                    down, up = adapter.factors[name]
-                    module.down[slot, : adapter.lora.rank] = down
-                    module.up[slot, :, : adapter.lora.rank] = up * adapter.lora.scale
+            slot = next(self._slots)
+            for name, (down, up) in adapter.factors.items():
+                routed = self._routed[name]
+                weight, scale = routed.base.weight, adapter.lora.scale
+                routed.factors[slot] = (down.T.to(weight).contiguous(), (scale * up).T.to(weight).contiguous())
         self.heads[slot] = head
         return slot
 
     def remove(self, slot: int) -> None:
-        """Forgets an adapter that no batch will name any more; its slot is used again. Takes no lock: it may be called
-        by the garbage collector, at any moment, in any thread."""
+        """Forgets an adapter that no batch will name any more. Takes no lock: the garbage collector may call it at any
+        moment, in any thread."""
         self.heads.pop(slot, None)
-        self._free.append(slot)
+        for routed in list(self._routed.values()):
+            routed.factors.pop(slot, None)
 
     @property
     def device(self) -> torch.device:
         return next(self.base.parameters()).device
 
     @contextmanager
-    def route(self, slots: Sequence[int]) -> Iterator[None]:
-        """Within, row i of a batch goes through the adapter in slots[i]."""
+    def route(self, spans: Sequence[Span]) -> Iterator[None]:
+        """Within, tokens of a batch go through the adapters that the spans name."""
         with self._lock:
-            if self._routing is None:
-                yield
-                return
-            distinct = set(slots)
-            only = next(iter(distinct))
-            one_for_all = None if only == 0 else only
-            self._routing.slots = one_for_all if len(distinct) == 1 else torch.tensor(slots, device=self.device)
+            self._routing.spans = [span for span in spans if span.slot]
             try:
                 yield
             finally:
-                self._routing.slots = None
+                self._routing.spans = ()
 
-    def _modules(self) -> dict[str, LoraLinear]:
-        return {name: module for name, module in self.base.named_modules() if isinstance(module, LoraLinear)}
 
-    def _make_room(self, rank: int) -> None:
-        """Widens the stacks when an adapter of higher rank comes or all slots are taken; slots double."""
-        if self._routing is None:
-            self._slots, self._rank = 2, rank
-            self._routing = attach(self.base, TARGETS, self._slots, rank)
-            self._free.append(1)
-            return
-        slots = self._slots if self._free else 2 * self._slots
-        wider = max(rank, self._rank)
-        if (slots, wider) != (self._slots, self._rank):
-            for module in self._modules().values():
-                down = module.down.new_zeros(slots, wider, module.in_features)
-                up = module.up.new_zeros(slots, module.out_features, wider)
-                down[: self._slots, : self._rank] = module.down.detach()
-                up[: self._slots, :, : self._rank] = module.up.detach()
-                module.down, module.up = nn.Parameter(down), nn.Parameter(up)
-            self._free[:0] = range(slots - 1, self._slots - 1, -1)  # in place: `remove` may append at any moment
-            self._slots, self._rank = slots, wider
+def spans_of(slots: Sequence[int], documents: Unpadded) -> list[Span]:
+    """Which tokens go through which adapter, when document i goes through slots[i] and those of one slot lie together:
+    `unpad` with the slots as groups."""
+    starts = documents.starts.tolist()
+    spans: list[Span] = []
+    for place, index in enumerate(documents.order):
+        if spans and spans[-1].slot == slots[index]:
+            spans[-1] = Span(spans[-1].slot, spans[-1].start, starts[place + 1])
+        else:
+            spans.append(Span(slots[index], starts[place], starts[place + 1]))
+    return spans
 
 
 class TextHead(nn.Module):

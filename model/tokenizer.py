@@ -4,9 +4,9 @@ Two kinds are trained here: WordPiece (BERT) for encoders, byte-level BPE (GPT-2
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
 
 import tokenizers
@@ -20,27 +20,61 @@ BEGIN, END = "<s>", "</s>"  # ids 1 and 2 of one for an encoder-decoder
 
 
 @dataclass(frozen=True)
-class Encoding:
-    """One text (or pair of texts) as the model reads it; all tuples have the same length T."""
+class Marks:
+    """What is known of each token beside its id; all tuples have the same length T."""
 
-    ids: tuple[int, ...]
     tokens: tuple[str, ...]
     offsets: tuple[tuple[int, int], ...]  # [start, end) in characters of the text; (0, 0) for special tokens
-    segments: tuple[int, ...]  # token types: 0 for the first text, 1 for the second; in RoBERTa 0 for both
     texts: tuple[int, ...]  # which text of a pair a token is of: 0 or 1
     special: tuple[bool, ...]  # True for tokens that stand for no text, such as [CLS]
     words: tuple[int, ...]  # number of the word a token belongs to, as the tokenizer splits text; -1 for special tokens
-    truncated: bool
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """One text (or pair of texts) as the model reads it. Its marks are made when they are asked for: what only computes
+    needs none, and they cost more than the ids."""
+
+    ids: tuple[int, ...]
+    segments: tuple[int, ...]  # token types: 0 for the first text, 1 for the second; in RoBERTa 0 for both
     full_length: int  # tokens before truncation
+    make_marks: Callable[[], Marks] = field(repr=False, compare=False)
 
     @classmethod
     def of_ids(cls, ids: Sequence[int], full_length: int | None = None) -> "Encoding":
         """Bare token ids, of which no text is known."""
         count = len(ids)
-        full = full_length or count
         zeros = (0,) * count
-        blank = (("",) * count, ((0, 0),) * count, zeros, zeros, (False,) * count, (-1,) * count)
-        return cls(tuple(ids), *blank, truncated=full > count, full_length=full)
+        blank = partial(Marks, ("",) * count, ((0, 0),) * count, zeros, (False,) * count, (-1,) * count)
+        return cls(tuple(ids), zeros, full_length or count, blank)
+
+    @property
+    def truncated(self) -> bool:
+        return self.full_length > len(self.ids)
+
+    @cached_property
+    def marks(self) -> Marks:
+        return self.make_marks()
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        return self.marks.tokens
+
+    @property
+    def offsets(self) -> tuple[tuple[int, int], ...]:
+        return self.marks.offsets
+
+    @property
+    def texts(self) -> tuple[int, ...]:
+        return self.marks.texts
+
+    @property
+    def special(self) -> tuple[bool, ...]:
+        return self.marks.special
+
+    @property
+    def words(self) -> tuple[int, ...]:
+        return self.marks.words
 
 
 class Tokenizer:
@@ -145,23 +179,26 @@ class Tokenizer:
 
     def _finish(self, item: tokenizers.Encoding, max_length: int) -> Encoding:
         """The library builds a new list at each access of a property, so each is asked for once."""
-        ids, tokens, offsets, segments = item.ids, item.tokens, item.offsets, item.type_ids
-        special = [bool(flag) for flag in item.special_tokens_mask]
-        words = [-1 if word is None else word for word in item.word_ids]
-        texts = item.sequence_ids  # None for a token that the tokenizer added
+        ids, segments = item.ids, item.type_ids
         full_length = len(ids)
-        kept = _truncate(special, texts, max_length) if full_length > max_length else range(full_length)
-        return Encoding(
-            ids=tuple(ids[index] for index in kept),
-            tokens=tuple(tokens[index] for index in kept),
-            offsets=tuple(offsets[index] for index in kept),
-            segments=tuple(segments[index] for index in kept),
-            texts=tuple(texts[index] or 0 for index in kept),
-            special=tuple(special[index] for index in kept),
-            words=tuple(words[index] for index in kept),
-            truncated=full_length > max_length,
-            full_length=full_length,
-        )
+        if full_length <= max_length:
+            return Encoding(tuple(ids), tuple(segments), full_length, partial(_marks, item, range(full_length)))
+        kept = _truncate(item.special_tokens_mask, item.sequence_ids, max_length)
+        own_ids, own_segments = (tuple(values[index] for index in kept) for values in (ids, segments))
+        return Encoding(own_ids, own_segments, full_length, partial(_marks, item, kept))
+
+
+def _marks(item: tokenizers.Encoding, kept: Sequence[int]) -> Marks:
+    tokens, offsets, texts = item.tokens, item.offsets, item.sequence_ids  # None: a token that the tokenizer added
+    special = item.special_tokens_mask
+    words = [-1 if word is None else word for word in item.word_ids]
+    return Marks(
+        tokens=tuple(tokens[index] for index in kept),
+        offsets=tuple(offsets[index] for index in kept),
+        texts=tuple(texts[index] or 0 for index in kept),
+        special=tuple(bool(special[index]) for index in kept),
+        words=tuple(words[index] for index in kept),
+    )
 
 
 def _truncate(special: Sequence[int], texts: Sequence[int | None], max_length: int) -> list[int]:

@@ -1,6 +1,6 @@
 """The stacks: encoder, causal decoder, and the two of them as the encoder-decoder of the paper. Used by `heads.py`.
 
-Shapes: B batch, T tokens, S source tokens, H heads, D width, L layers.
+Shapes: B batch, T tokens, S source tokens, N tokens of unpadded documents, H heads, D width, L layers.
 """
 
 import math
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-from model.batch import Batch
+from model.batch import Batch, Unpadded
 from model.cache import Cache
 from model.config import TransformerConfig
 from model.dropout import Dropout
@@ -44,7 +44,7 @@ class Embeddings(nn.Module):
         self.scale = math.sqrt(config.width) if config.scale_embeddings else 1.0
 
     def forward(self, ids: Tensor, positions: Tensor, segments: Tensor | None = None) -> Tensor:
-        """Token ids [B, T], their positions and segments -> vectors [B, T, D]."""
+        """Token ids [B, T] or [N], their positions and segments -> vectors [B, T, D] or [N, D]."""
         summed = self.token(ids) * self.scale + self.position(positions + self.offset)
         if self.segment is not None and segments is not None:
             summed = summed + self.segment(segments.clamp_max(self.segment.num_embeddings - 1))  # RoBERTa has one
@@ -89,6 +89,16 @@ class Encoder(nn.Module):
                 trace.hidden.append(hidden)
         if cache is not None:
             cache.advance(batch.real.sum(dim=1))
+        normalised: Tensor = self.norm(hidden)
+        return normalised
+
+    def forward_unpadded(self, documents: Unpadded) -> Tensor:
+        """The same for inference, without padding: last hidden states [N, D] of the documents, in the order they
+        lie."""
+        hidden: Tensor = self.embeddings(documents.ids, documents.positions, documents.segments)
+        for layer in self.layers:
+            assert isinstance(layer, EncoderLayer)
+            hidden = layer.forward_unpadded(hidden, documents, self.causal)
         normalised: Tensor = self.norm(hidden)
         return normalised
 

@@ -37,9 +37,6 @@ class Metrics:
             registry=self.registry,
         )
         self._tokens = Counter("vitrine_tokens", "Real tokens computed", ["operation"], registry=self.registry)
-        self._padded_tokens = Counter(
-            "vitrine_padded_tokens", "Tokens computed, padding included", ["operation"], registry=self.registry
-        )
         self._batch_rows = Histogram(
             "vitrine_batch_rows", "Texts in one forward pass", ["operation"], buckets=ROWS, registry=self.registry
         )
@@ -64,7 +61,6 @@ class Metrics:
         for operation in OPERATIONS:
             for metric in (
                 self._tokens,
-                self._padded_tokens,
                 self._batch_rows,
                 self._forward_seconds,
                 self._queue_wait,
@@ -84,10 +80,9 @@ class Metrics:
         self._requests.labels(route, method, str(status)).inc()
         self._request_seconds.labels(route).observe(seconds)
 
-    def batch(self, operation: str, rows: int, tokens: int, padded_tokens: int, seconds: float) -> None:
+    def batch(self, operation: str, rows: int, tokens: int, seconds: float) -> None:
         self._batch_rows.labels(operation).observe(rows)
         self._tokens.labels(operation).inc(tokens)
-        self._padded_tokens.labels(operation).inc(padded_tokens)
         self._forward_seconds.labels(operation).observe(seconds)
 
     def queue_depth(self, lane: str, texts: int) -> None:

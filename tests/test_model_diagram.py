@@ -21,7 +21,7 @@ from model.config import PRESETS, TASKS_OF, TransformerConfig
 from model.diagram import Diagram, draw, draw_config, to_mermaid, to_svg, walk
 from model.diagram.text import clean, compact, width
 from model.heads import TextModel
-from model.lora import LoraConfig, attach, make_trainable
+from model.lora import LoraConfig, make_trainable
 from model.transformer import EncoderDecoder, Trace
 from model.weights import CONFIG_FILE
 from service.app import create_app
@@ -115,13 +115,6 @@ def test_adapters_count_in_parameters_and_flops() -> None:
     assert after.flops_per_token - before.flops_per_token == added
     assert "+ adapters" in to_svg(after)
     assert "+ adapters" not in to_svg(before)
-
-
-def test_a_row_pays_for_one_of_many_adapters() -> None:
-    one, many = TextModel(CLASSIFIER), TextModel(CLASSIFIER)
-    attach(one, ("expand",), slots=1, rank=2)
-    attach(many, ("expand",), slots=9, rank=2)
-    assert walk(one, "one").flops_per_token == walk(many, "many").flops_per_token
 
 
 class Wrapped(nn.Module):

@@ -13,10 +13,10 @@ from torch import Tensor
 
 import model.cache
 from model.attention import scaled_dot_product_attention
-from model.batch import Batch, pack, pad, pad_ids, unpack
+from model.batch import Batch, Stretch, pack, pad, pad_ids, unpack, unpad
 from model.cache import Cache
 from model.config import PRESETS, TransformerConfig
-from model.heads import TextModel
+from model.heads import TextModel, pool, pool_unpadded
 from model.positions import sinusoidal_table
 from model.transformer import Decoder, EncoderDecoder, Trace
 from tests.small import VOCABULARY, configs, encodings, few, gap, random_model, small_config, texts
@@ -150,6 +150,36 @@ def test_packed_equals_padded(config: TransformerConfig, rows: list[list[int]], 
     batch, places = pack(encodings(rows), 0, max(map(len, rows)) + spare)
     for packed, padded in zip(unpack(model.body(batch), places), states(model, rows, rows), strict=True):
         assert gap(packed, padded) < CLOSE
+
+
+@few
+@given(config=configs("encoder", "decoder"), rows=texts(1, 8), seed=seeds, data=st.data())
+def test_unpadded_equals_padded(
+    config: TransformerConfig, rows: list[list[int]], seed: int, data: st.DataObject
+) -> None:
+    """Whatever groups the documents are laid in; pooled, too, in the order they came."""
+    model = random_model(config, seed)
+    groups = data.draw(st.none() | st.lists(st.integers(0, 2), min_size=len(rows), max_size=len(rows)))
+    documents = unpad(encodings(rows), groups)
+    hidden = model.body.forward_unpadded(documents)
+    assert len(hidden) == sum(map(len, rows)), "no padding"
+    padded = states(model, rows, rows)
+    starts = documents.starts.tolist()
+    for place, index in enumerate(documents.order):
+        assert gap(hidden[starts[place] : starts[place + 1]], padded[index]) < CLOSE
+    batch = pad_ids(rows, 0)
+    for kind in ("mean", "first", "last"):
+        assert gap(pool_unpadded(hidden, documents, kind), pool(model.body(batch), batch.real, kind)) < CLOSE
+
+
+def test_documents_of_a_group_lie_together_and_those_of_one_length_within_it() -> None:
+    rows = [[1] * 3, [2] * 2, [3] * 3, [4] * 2, [5] * 3]
+    documents = unpad(encodings(rows), [1, 1, 0, 0, 1])
+    assert documents.order == (3, 2, 1, 0, 4)
+    assert documents.ids.tolist() == [4, 4, 3, 3, 3, 2, 2, 1, 1, 1, 5, 5, 5]
+    assert documents.starts.tolist() == [0, 2, 5, 7, 10, 13]
+    assert documents.stretches == (Stretch(0, 1, 2), Stretch(2, 1, 3), Stretch(5, 1, 2), Stretch(7, 2, 3))
+    assert documents.max_length == 3
 
 
 @few

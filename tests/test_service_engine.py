@@ -65,13 +65,13 @@ def engine(gate: Gatekeeper) -> Iterator[Engine]:
 
 def test_a_full_queue_is_429_for_one_text_and_for_many(engine: Engine, gate: Gatekeeper) -> None:
     async def scenario() -> None:
-        running = asyncio.create_task(engine.submit(MODEL, "embed", [encoding(5)]))
+        running = asyncio.create_task(engine.submit(MODEL, "embed", [encoding(5)], "me"))
         await asyncio.to_thread(gate.entered.wait, 5)  # the device is busy: what comes now waits
-        waiting = asyncio.create_task(engine.submit(MODEL, "embed", [encoding(50)]))
+        waiting = asyncio.create_task(engine.submit(MODEL, "embed", [encoding(50)], "me"))
         await asyncio.sleep(0)
         for texts in ([encoding(51)], [encoding(26), encoding(25)]):
             with pytest.raises(Busy, match="51 tokens do not fit beside the 50 waiting; the queue holds 100") as caught:
-                await engine.submit(MODEL, "embed", texts)
+                await engine.submit(MODEL, "embed", texts, "me")
             assert caught.value.retry_after_seconds
         gate.open.set()
         assert [row[0] for row in [*await running, *await waiting]] == [5.0, 50.0]
@@ -79,26 +79,60 @@ def test_a_full_queue_is_429_for_one_text_and_for_many(engine: Engine, gate: Gat
     asyncio.run(scenario())
 
 
-def test_a_broken_batch_reaches_every_waiter_and_the_engine_lives_on(engine: Engine, gate: Gatekeeper) -> None:
+def test_a_text_the_model_cannot_read_fails_alone_and_not_its_batch(engine: Engine, gate: Gatekeeper) -> None:
+    async def scenario() -> list[Any]:
+        running = asyncio.create_task(engine.submit(MODEL, "embed", [encoding(5)], "me"))
+        await asyncio.to_thread(gate.entered.wait, 5)
+        lengths = (1, 2, 13, 3, 4)  # together in the next batch; 13 fails in any
+        together = [asyncio.create_task(engine.submit(MODEL, "embed", [encoding(n)], "me")) for n in lengths]
+        await asyncio.sleep(0.05)
+        gate.open.set()
+        await running
+        return await asyncio.gather(*together, return_exceptions=True)
+
+    one, two, unlucky, three, four = asyncio.run(scenario())
+    assert [answer[0][0] for answer in (one, two, three, four)] == [1.0, 2.0, 3.0, 4.0]
+    assert isinstance(unlucky, ValueError)
+    assert gate.batches[:2] == [1, 5], "they did share a batch"
+
+
+def test_one_text_that_fails_is_the_answer_to_its_whole_request(engine: Engine, gate: Gatekeeper) -> None:
     async def scenario() -> None:
         gate.open.set()
         with pytest.raises(ValueError, match="unlucky"):
-            await engine.submit(MODEL, "embed", [encoding(13), encoding(12)])
-        assert (await engine.submit(MODEL, "embed", [encoding(7)]))[0][0] == 7.0
+            await engine.submit(MODEL, "embed", [encoding(13), encoding(12)], "me")
+        assert (await engine.submit(MODEL, "embed", [encoding(7)], "me"))[0][0] == 7.0
 
     asyncio.run(scenario())
 
 
+def test_a_client_that_leaves_frees_its_room_at_once(engine: Engine, gate: Gatekeeper) -> None:
+    async def scenario() -> None:
+        running = asyncio.create_task(engine.submit(MODEL, "embed", [encoding(5)], "me"))
+        await asyncio.to_thread(gate.entered.wait, 5)
+        leaves = asyncio.create_task(engine.submit(MODEL, "embed", [encoding(60), encoding(40)], "me"))
+        await asyncio.sleep(0)
+        leaves.cancel()
+        await asyncio.gather(leaves, return_exceptions=True)
+        stays = asyncio.create_task(engine.submit(MODEL, "embed", [encoding(50), encoding(50)], "me"))
+        await asyncio.sleep(0)
+        gate.open.set()
+        assert [row[0] for row in [*await running, *await stays]] == [5.0, 50.0, 50.0]
+
+    asyncio.run(scenario())
+    assert gate.batches == [1, 1, 1], "the one running, and one each: two of 50 do not fit a pass of 64"
+
+
 def test_a_late_answer_is_504_and_its_waiting_texts_cost_nothing(engine: Engine, gate: Gatekeeper) -> None:
     async def scenario() -> None:
-        running = asyncio.create_task(engine.submit(MODEL, "embed", [encoding(5)]))
+        running = asyncio.create_task(engine.submit(MODEL, "embed", [encoding(5)], "me"))
         await asyncio.to_thread(gate.entered.wait, 5)
-        late = asyncio.create_task(engine.submit(MODEL, "embed", [encoding(6)]))
+        late = asyncio.create_task(engine.submit(MODEL, "embed", [encoding(6)], "me"))
         for task in (running, late):
             with pytest.raises(TimedOut, match="no answer within 1 s"):
                 await task
         gate.open.set()
-        assert (await engine.submit(MODEL, "embed", [encoding(8)]))[0][0] == 8.0
+        assert (await engine.submit(MODEL, "embed", [encoding(8)], "me"))[0][0] == 8.0
 
     asyncio.run(scenario())
     assert gate.batches == [1, 1], "the text that timed out while it waited was never computed"
@@ -108,13 +142,13 @@ def test_a_waiter_whose_loop_has_closed_does_not_end_the_device_thread(engine: E
     """A batch worker that is stopped amid its requests leaves so."""
 
     async def leaves(tokens: int) -> None:
-        asking = asyncio.create_task(engine.submit(MODEL, "embed", [encoding(tokens)]))
+        asking = asyncio.create_task(engine.submit(MODEL, "embed", [encoding(tokens)], "me"))
         await asyncio.to_thread(gate.entered.wait, 5)
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
 
     async def asks() -> Any:
-        return await engine.submit(MODEL, "embed", [encoding(7)])
+        return await engine.submit(MODEL, "embed", [encoding(7)], "me")
 
     for tokens in (5, 13):  # one is answered, one fails
         gate.open.clear()
@@ -128,9 +162,9 @@ def test_a_stop_answers_those_who_wait(gate: Gatekeeper) -> None:
     async def scenario() -> None:
         engine = Engine(Metrics(), 100, 64, 1, 4, timeout_seconds=10.0)
         engine.start()
-        running = asyncio.create_task(engine.submit(MODEL, "embed", [encoding(5)]))
+        running = asyncio.create_task(engine.submit(MODEL, "embed", [encoding(5)], "me"))
         await asyncio.to_thread(gate.entered.wait, 5)
-        waiting = asyncio.create_task(engine.submit(MODEL, "embed", [encoding(6)]))
+        waiting = asyncio.create_task(engine.submit(MODEL, "embed", [encoding(6)], "me"))
         await asyncio.sleep(0)
         stopping = asyncio.create_task(asyncio.to_thread(engine.stop))
         await asyncio.sleep(0.1)
@@ -140,6 +174,6 @@ def test_a_stop_answers_those_who_wait(gate: Gatekeeper) -> None:
         with pytest.raises(Unavailable):
             await waiting
         with pytest.raises(Unavailable):
-            await engine.submit(MODEL, "embed", [encoding(6)])
+            await engine.submit(MODEL, "embed", [encoding(6)], "me")
 
     asyncio.run(scenario())

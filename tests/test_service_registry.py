@@ -244,7 +244,7 @@ def test_two_versions_of_an_encoder_never_share_a_batch(tokenizer: Tokenizer, mo
         engine.start()
         try:
             submitted = [
-                asyncio.create_task(engine.submit(loaded, "embed", [encoding])) for loaded in (one, one, two, two)
+                asyncio.create_task(engine.submit(loaded, "embed", [encoding], "me")) for loaded in (one, one, two, two)
             ]
             await asyncio.sleep(0.05)  # the first keeps the thread until all the others wait
             queued.set()

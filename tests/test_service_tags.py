@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from model.tokenizer import Encoding
+from model.tokenizer import Encoding, Marks
 from service.engine.tags import Aggregation, Found, find_tags
 
 LABELS = ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")
@@ -13,18 +13,17 @@ def encoding(words: list[int], texts: list[int] | None = None) -> Encoding:
     """[CLS], then two-letter tokens of these words, then [SEP]."""
     count = len(words)
     offsets = ((0, 0), *((2 * i, 2 * i + 2) for i in range(count)), (0, 0))
-    special = (True, *(False,) * count, True)
-    return Encoding(
-        ids=(0,) * (count + 2),
+    marks = Marks(
         tokens=("",) * (count + 2),
         offsets=offsets,
-        segments=(0,) * (count + 2),  # as in RoBERTa, whose token types don't tell the texts of a pair apart
         texts=(0, *(texts or [0] * count), 0),
-        special=special,
+        special=(True, *(False,) * count, True),
         words=(-1, *words, -1),
-        truncated=False,
-        full_length=count + 2,
     )
+    zeros = (0,) * (
+        count + 2
+    )  # also the segments, as in RoBERTa, whose token types don't tell the texts of a pair apart
+    return Encoding(ids=zeros, segments=zeros, full_length=count + 2, make_marks=lambda: marks)
 
 
 def probabilities(labels: list[str], scores: list[float] | None = None) -> np.ndarray:

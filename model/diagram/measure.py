@@ -49,17 +49,14 @@ def has_adapter(module: nn.Module) -> bool:
 
 
 def _added_flops(module: nn.Module) -> int:
-    """What wrappers with a `.base` add to it: two FLOPs a weight of their own matrices.
-
-    The first axis of a three-dimensional weight counts adapters, of which a row uses one.
-    """
+    """What wrappers with a `.base` add to it: two FLOPs a weight of their own matrices."""
     added = 0
     for linear in linears(module):
         base = getattr(linear, "base", None)
         if isinstance(base, nn.Module):
             inside = {id(parameter) for parameter in base.parameters()}
             own = [parameter for parameter in linear.parameters() if id(parameter) not in inside]
-            added += sum(2 * parameter.shape[-2:].numel() for parameter in own if parameter.dim() >= 2)
+            added += sum(2 * parameter.numel() for parameter in own if parameter.dim() >= 2)
     return added
 
 

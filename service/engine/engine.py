@@ -36,13 +36,35 @@ def in_bulk() -> Iterator[None]:
         _bulk.reset(token)
 
 
+class _Asked:
+    """The texts of one call, and the future of all their answers."""
+
+    def __init__(self, count: int) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.reply: asyncio.Future[list[Any]] = self.loop.create_future()
+        self.since = time.monotonic()
+        self._answers: list[Any] = [None] * count
+        self._missing = count
+
+    def settle(self, index: int, answer: Any) -> None:
+        """In the caller's loop. An exception is the answer to all."""
+        if self.reply.done():  # its client left, or another text failed
+            return
+        if isinstance(answer, Exception):
+            self.reply.set_exception(answer)
+            return
+        self._answers[index] = answer
+        self._missing -= 1
+        if self._missing == 0:
+            self.reply.set_result(self._answers)
+
+
 @dataclass(frozen=True)
-class _Waiting:
+class _Text:
     loaded: LoadedModel
     encoding: Encoding
-    reply: "asyncio.Future[Any]"
-    loop: asyncio.AbstractEventLoop
-    since: float  # time.monotonic() at submission
+    asked: _Asked
+    index: int  # among the texts of the call
 
 
 class Engine:
@@ -84,13 +106,15 @@ class Engine:
     def running(self) -> bool:
         return self._thread.is_alive() and not self._stopping
 
-    async def submit(self, loaded: LoadedModel, operation: Operation, encodings: Sequence[Encoding]) -> list[Any]:
+    async def submit(
+        self, loaded: LoadedModel, operation: Operation, encodings: Sequence[Encoding], owner: str
+    ) -> list[Any]:
         """One row of results for each encoding, in order.
 
         Raises Busy when the queue is full, TimedOut when the answer takes too long, and what the model raised.
         A caller that is cancelled (a client that left) takes its texts out of the queue. Bulk work has no time limit.
         """
-        items = [self._item(loaded, operation, encoding) for encoding in encodings]
+        items = _items(loaded, operation, encodings, owner)
         queue = self._bulk_queue if _bulk.get() else self._queue
         with self._wake:
             self._check_running()
@@ -105,11 +129,17 @@ class Engine:
                 ) from None
             self._note_depth()
             self._wake.notify()
-        return await self._wait(items)
+        try:
+            return await self._wait(items)
+        except BaseException:  # cancelled among them: whoever is not answered is not computed for
+            with self._wake:
+                queue.withdraw(items)
+                self._note_depth()
+            raise
 
     async def attention(self, loaded: LoadedModel, encoding: Encoding) -> Array:
         """Attention [L, H, T, T] of one text, in the lane of its own."""
-        item = self._item(loaded, "attention", encoding)
+        (item,) = _items(loaded, "attention", [encoding], owner="")  # first in, first out, whoever asks
         with self._wake:
             self._check_running()
             if len(self._attention) >= self._max_attention_queue:
@@ -120,8 +150,11 @@ class Engine:
             self._attention.append(item)
             self._note_depth()
             self._wake.notify()
-        array: Array = (await self._wait([item]))[0]
-        return array
+        try:
+            array: Array = (await self._wait([item]))[0]
+            return array
+        finally:
+            item.waiting = False
 
     async def write(self, orders: Sequence[Order]) -> AsyncIterator[Written]:
         """Texts being written, as they grow: each order's tokens one by one, the last with its finish reason.
@@ -157,27 +190,18 @@ class Engine:
             for order in orders:
                 order.cancelled = True  # no effect on those already finished
 
-    def _item(self, loaded: LoadedModel, operation: str, encoding: Encoding) -> Item:
-        loop = asyncio.get_running_loop()
-        waiting = _Waiting(loaded, encoding, loop.create_future(), loop, time.monotonic())
-        return Item((loaded.base_tag, operation), len(encoding.ids), waiting)
-
     def _check_running(self) -> None:
         if not self.running:
             raise Unavailable("the service is stopping; try again in a moment", retry_after_seconds=5)
 
     async def _wait(self, items: list[Item]) -> list[Any]:
-        futures = [item.payload.reply for item in items]
         try:
             async with asyncio.timeout(None if _bulk.get() else self._timeout_seconds):
-                return list(await asyncio.gather(*futures))
+                return await items[0].payload.asked.reply  # type: ignore[no-any-return]
         except TimeoutError:
             raise TimedOut(
                 f"no answer within {self._timeout_seconds:g} s; send fewer texts a request or try again later"
             ) from None
-        finally:
-            for item in items:
-                item.cancelled = True  # no effect on those already answered
 
     def _note_depth(self) -> None:
         self._metrics.queue_depth("fast", len(self._queue))
@@ -210,11 +234,11 @@ class Engine:
                 self._note_depth()
             if batch:
                 self._answer(batch, self._run_batch)
-            if attention is not None and not attention.cancelled:
+            if attention is not None and attention.waiting:
                 self._answer([attention], self._run_attention)
             self._writer.turn(prompts)
         stopping = Unavailable("the service is stopping; try again in a moment", retry_after_seconds=5)
-        _fail(leftover, stopping)
+        _reply(leftover, [stopping] * len(leftover))
         for order in orders:
             order.fail(stopping)
 
@@ -222,17 +246,10 @@ class Engine:
         now = time.monotonic()
         _, operation = batch[0].key
         for item in batch:
-            self._metrics.queue_wait(operation, now - item.payload.since)
-        try:
-            results = compute(batch)
-        except Exception as error:  # every waiter hears of it; the thread lives on
-            _fail(batch, error)
-            return
-        longest = max(item.num_tokens for item in batch)
-        tokens = sum(item.num_tokens for item in batch)
-        self._metrics.batch(operation, len(batch), tokens, len(batch) * longest, time.monotonic() - now)
-        for item, row in zip(batch, results, strict=True):
-            deliver(item.payload.loop, _resolve, item.payload.reply, row)
+            self._metrics.queue_wait(operation, now - item.payload.asked.since)
+        for part, results in _computed(batch, compute):
+            _reply(part, results)
+        self._metrics.batch(operation, len(batch), sum(item.num_tokens for item in batch), time.monotonic() - now)
 
     def _run_batch(self, batch: list[Item]) -> Sequence[Any]:
         operation: Operation = batch[0].key[1]  # type: ignore[assignment]
@@ -242,16 +259,43 @@ class Engine:
         return [attend(item.payload.loaded, item.payload.encoding) for item in batch]
 
 
-def _resolve(reply: "asyncio.Future[Any]", row: Any) -> None:
-    if not reply.done():
-        reply.set_result(row)
+def _items(loaded: LoadedModel, operation: str, encodings: Sequence[Encoding], owner: str) -> list[Item]:
+    asked = _Asked(len(encodings))
+    key = (loaded.base_tag, operation)
+    return [
+        Item(key, owner, len(encoding.ids), _Text(loaded, encoding, asked, index))
+        for index, encoding in enumerate(encodings)
+    ]
 
 
-def _reject(reply: "asyncio.Future[Any]", error: Exception) -> None:
-    if not reply.done():
-        reply.set_exception(error)
+def _computed(
+    batch: list[Item], compute: Callable[[list[Item]], Sequence[Any]]
+) -> Iterator[tuple[list[Item], Sequence[Any]]]:
+    """Parts of the batch with a result for each text. When it fails its halves are tried, so that a text no model can
+    read fails alone; the error is its result. The thread lives on."""
+    try:
+        results = compute(batch)
+    except Exception as error:
+        if len(batch) == 1:
+            yield batch, [error]
+            return
+        middle = len(batch) // 2
+        yield from _computed(batch[:middle], compute)
+        yield from _computed(batch[middle:], compute)
+        return
+    yield batch, results
 
 
-def _fail(items: Sequence[Item], error: Exception) -> None:
-    for item in items:
-        deliver(item.payload.loop, _reject, item.payload.reply, error)
+def _reply(items: Sequence[Item], results: Sequence[Any]) -> None:
+    """Wakes each event loop once, however many of its texts are answered."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Asked, int, Any]]] = {}
+    for item, result in zip(items, results, strict=True):
+        text = item.payload
+        by_loop.setdefault(text.asked.loop, []).append((text.asked, text.index, result))
+    for loop, replies in by_loop.items():
+        deliver(loop, _settle, replies)
+
+
+def _settle(replies: Sequence[tuple[_Asked, int, Any]]) -> None:
+    for asked, index, answer in replies:
+        asked.settle(index, answer)

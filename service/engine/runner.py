@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.batch import pad
+from model.batch import Unpadded, unpad
 from model.config import TransformerConfig
 from model.explain.attention import raw_attention
-from model.heads import TextModel, pool
-from model.lora import AdapterBank
+from model.heads import TextModel, pool_unpadded
+from model.lora import AdapterBank, Span, spans_of
 from model.tokenizer import Encoding, Tokenizer
 
 Operation = Literal["classify", "embed", "tag", "fill_mask"]
@@ -58,37 +58,59 @@ class Candidates:
     probabilities: Array  # [M, K]
 
 
+class Read:
+    """A batch as the body has read it, for the heads: texts are named by their place among the encodings."""
+
+    def __init__(self, hidden: Tensor, documents: Unpadded) -> None:
+        self._hidden = hidden  # [N, D]
+        self._documents = documents
+        self._starts = documents.starts.tolist()
+        self._places = {text: place for place, text in enumerate(documents.order)}
+        self._vectors: dict[str, Tensor] = {}
+
+    def vectors(self, texts: Sequence[int], pooling: str) -> Tensor:
+        """-> text vectors [B, D] in float32."""
+        if pooling not in self._vectors:
+            self._vectors[pooling] = pool_unpadded(self._hidden, self._documents, pooling)
+        whole = self._vectors[pooling]
+        return whole if len(texts) == len(whole) else whole[list(texts)]
+
+    def tokens(self, texts: Sequence[int]) -> tuple[Tensor, Tensor, list[int]]:
+        """-> hidden states [N, D] and ids [N] of these texts, one after another, and how many tokens each has."""
+        spans = [slice(*self._starts[place : place + 2]) for place in (self._places[text] for text in texts)]
+        hidden = torch.cat([self._hidden[span] for span in spans])
+        ids = torch.cat([self._documents.ids[span] for span in spans])
+        return hidden, ids, [span.stop - span.start for span in spans]
+
+
 def run(models: Sequence[LoadedModel], operation: Operation, encodings: Sequence[Encoding]) -> list[Any]:
     """One result a text, of one base and any mix of adapters over it.
 
     classify -> probabilities [C] (for regression the number itself); embed -> unit vector [D]; tag -> probabilities
     [T, C] of each token; fill_mask -> Candidates.
     """
-    base = models[0]
-    with torch.inference_mode(), base.bank.route([loaded.slot for loaded in models]):
-        batch = pad(encodings, base.config.pad_id).to(base.bank.device)
-        hidden = base.model.body(batch)  # [B, T, D]
+    bank, slots = models[0].bank, [loaded.slot for loaded in models]
+    documents = unpad(encodings, slots)
+    with torch.inference_mode(), bank.route(spans_of(slots, documents)):
+        documents = documents.to(bank.device)
+        read = Read(bank.base.body.forward_unpadded(documents), documents)
         results: list[Any] = [None] * len(encodings)
-        groups = _by_model(models)
-        for loaded, rows in groups:
-            lengths = [len(encodings[row].ids) for row in rows]
-            chosen = slice(None) if len(groups) == 1 else rows
-            answers = OPERATIONS[operation](loaded, hidden[chosen], batch.real[chosen], batch.ids[chosen], lengths)
-            for row, answer in zip(rows, answers, strict=True):
-                results[row] = answer
+        for loaded, texts in _by_model(models):
+            for text, answer in zip(texts, OPERATIONS[operation](loaded, read, texts), strict=True):
+                results[text] = answer
     return results
 
 
 def _by_model(models: Sequence[LoadedModel]) -> list[tuple[LoadedModel, list[int]]]:
-    """Each distinct model with the rows that are for it."""
-    rows: dict[str, tuple[LoadedModel, list[int]]] = {}
-    for row, loaded in enumerate(models):
-        rows.setdefault(loaded.tag, (loaded, []))[1].append(row)
-    return list(rows.values())
+    """Each distinct model with the texts that are for it."""
+    texts: dict[str, tuple[LoadedModel, list[int]]] = {}
+    for text, loaded in enumerate(models):
+        texts.setdefault(loaded.tag, (loaded, []))[1].append(text)
+    return list(texts.values())
 
 
-def _classify(loaded: LoadedModel, hidden: Tensor, real: Tensor, ids: Tensor, lengths: list[int]) -> list[Array]:
-    logits = loaded.classify_pooled(pool(hidden, real, loaded.config.pooling))  # [B, C]
+def _classify(loaded: LoadedModel, read: Read, texts: Sequence[int]) -> list[Array]:
+    logits = loaded.classify_pooled(read.vectors(texts, loaded.config.pooling))  # [B, C]
     if loaded.config.task == "classification":
         logits = torch.softmax(logits, dim=-1)
     elif loaded.config.task == "multi_label":
@@ -96,27 +118,31 @@ def _classify(loaded: LoadedModel, hidden: Tensor, real: Tensor, ids: Tensor, le
     return list(logits.cpu().numpy())
 
 
-def _embed(loaded: LoadedModel, hidden: Tensor, real: Tensor, ids: Tensor, lengths: list[int]) -> list[Array]:
-    return list(F.normalize(pool(hidden, real, loaded.config.pooling), dim=-1).cpu().numpy())
+def _embed(loaded: LoadedModel, read: Read, texts: Sequence[int]) -> list[Array]:
+    return list(F.normalize(read.vectors(texts, loaded.config.pooling), dim=-1).cpu().numpy())
 
 
-def _tag(loaded: LoadedModel, hidden: Tensor, real: Tensor, ids: Tensor, lengths: list[int]) -> list[Array]:
-    probabilities = torch.softmax(loaded.tag_hidden(hidden), dim=-1).cpu().numpy()  # [B, T, C]
-    return [row[:length] for row, length in zip(probabilities, lengths, strict=True)]
+def _tag(loaded: LoadedModel, read: Read, texts: Sequence[int]) -> list[Array]:
+    hidden, _, lengths = read.tokens(texts)
+    probabilities = torch.softmax(loaded.tag_hidden(hidden), dim=-1)  # [N, C]
+    return [part.cpu().numpy() for part in torch.split(probabilities, lengths)]
 
 
-def _fill_mask(loaded: LoadedModel, hidden: Tensor, real: Tensor, ids: Tensor, lengths: list[int]) -> list[Candidates]:
+def _fill_mask(loaded: LoadedModel, read: Read, texts: Sequence[int]) -> list[Candidates]:
     mask_token = loaded.tokenizer.mask_token
     assert mask_token is not None
-    masked = (ids == loaded.tokenizer.id_of(mask_token)) & real  # [B, T]
+    mask_id = loaded.tokenizer.id_of(mask_token)
+    assert mask_id is not None
+    hidden, ids, lengths = read.tokens(texts)
+    masked = torch.eq(ids, mask_id)  # [N]
     probabilities = torch.softmax(loaded.model.vocabulary_logits(hidden[masked]).float(), dim=-1)  # [M, V]
     best = probabilities.topk(min(MAX_CANDIDATES, probabilities.size(1)))
-    ends = masked.sum(dim=1).cumsum(dim=0).tolist()
-    found, scores = best.indices.cpu().numpy(), best.values.cpu().numpy()
-    return [Candidates(found[start:end], scores[start:end]) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+    counts = [int(part.sum()) for part in torch.split(masked, lengths)]
+    pairs = zip(torch.split(best.indices, counts), torch.split(best.values, counts), strict=True)
+    return [Candidates(found.cpu().numpy(), scores.cpu().numpy()) for found, scores in pairs]
 
 
-OPERATIONS: dict[Operation, Callable[..., list[Any]]] = {
+OPERATIONS: dict[Operation, Callable[[LoadedModel, Read, Sequence[int]], list[Any]]] = {
     "classify": _classify,
     "embed": _embed,
     "tag": _tag,
@@ -126,6 +152,6 @@ OPERATIONS: dict[Operation, Callable[..., list[Any]]] = {
 
 def attend(loaded: LoadedModel, encoding: Encoding) -> Array:
     """Attention probabilities [L, H, T, T] of one text."""
-    with loaded.bank.route([loaded.slot]):
+    with loaded.bank.route([Span(loaded.slot)]):
         array: Array = raw_attention(loaded.model, encoding).numpy()
     return array

@@ -143,7 +143,7 @@ class Writer:
         grown = new or orders
         if grown:
             read = sum(len(order.writing.prompt) for order in new) or len(grown)
-            self._metrics.batch("write", len(grown), read, read, time.monotonic() - started)
+            self._metrics.batch("write", len(grown), read, time.monotonic() - started)
         for order in list(orders):
             self._report(order)
         if not orders:
@@ -175,7 +175,7 @@ class Writer:
             self._beams.remove(order)
             order.fail(error)
             return
-        self._metrics.batch("write", order.num_beams, order.num_beams, order.num_beams, time.monotonic() - started)
+        self._metrics.batch("write", order.num_beams, order.num_beams, time.monotonic() - started)
         if order.beam.finish_reason is not None:
             self._beams.remove(order)
             order.send(Written(order.index, order.beam.ids, [], [], order.beam.finish_reason))

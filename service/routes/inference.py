@@ -49,7 +49,7 @@ async def classify(body: ClassifyRequest, parts: PartsOf, caller: CallerOf) -> C
     loaded = await parts.model(body.model, caller.owner)
     check_can(loaded, body.model, "classify", "a classifier, for instance a fine-tuned model")
     encodings = await encode(parts, loaded, as_list(body.input), body.truncate)
-    rows = await parts.engine.submit(loaded, "classify", encodings)
+    rows = await parts.engine.submit(loaded, "classify", encodings, caller.owner)
     if loaded.config.task == "regression":
         numbers = [
             Regression(index=index, score=float(row[0]), truncated=encoding.truncated)
@@ -80,7 +80,7 @@ async def embeddings(body: EmbeddingsRequest, parts: PartsOf, caller: CallerOf) 
         _check_total(parts, encodings)
     else:
         encodings = await encode(parts, loaded, as_list(body.input), body.truncate)  # type: ignore[arg-type]
-    vectors = np.stack(await parts.engine.submit(loaded, "embed", encodings))  # [N, D]
+    vectors = np.stack(await parts.engine.submit(loaded, "embed", encodings, caller.owner))  # [N, D]
     if body.dimensions is not None:
         vectors = vectors[:, : body.dimensions]
         vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
@@ -103,7 +103,7 @@ async def tag(body: TagRequest, parts: PartsOf, caller: CallerOf) -> TagResponse
     check_can(loaded, body.model, "tag", "a token classifier")
     texts = as_list(body.input)
     encodings = await encode(parts, loaded, texts, body.truncate)
-    rows = await parts.engine.submit(loaded, "tag", encodings)
+    rows = await parts.engine.submit(loaded, "tag", encodings, caller.owner)
     data = [
         Tagged(
             index=index,
@@ -140,7 +140,7 @@ async def fill_mask(body: FillMaskRequest, parts: PartsOf, caller: CallerOf) -> 
     for index, masks in enumerate(places):
         if not masks:
             raise InvalidRequest(f"input {index} has no {mask}; put it where a token is to be found", "input")
-    rows = await parts.engine.submit(loaded, "fill_mask", encodings)
+    rows = await parts.engine.submit(loaded, "fill_mask", encodings, caller.owner)
     data = []
     for index, (encoding, masks, found) in enumerate(zip(encodings, places, rows, strict=True)):
         shown = [
