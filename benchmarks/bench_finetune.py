@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from benchmarks.peers_environment import peer_python
 from benchmarks.report import ROOT, environment, table, write
 from model.capability import has_bfloat16
 from model.huggingface.folder import write_folder
@@ -83,7 +84,7 @@ def main() -> None:
             "one with AVX-512 BF16 or AMX"
         )
     lanes = lanes_of(given.lanes, sorted(os.sched_getaffinity(0)))
-    python = given.peer_python or peer_python(given.home)
+    python = given.peer_python or peer_python(given.home, "transformers", PEER_PACKAGES)
     makers = {"movies": movies, "chinese": chinese}
     names = [given.only] if given.only else list(makers)
     with tempfile.TemporaryDirectory() as folder:
@@ -120,19 +121,6 @@ def in_lanes(lanes: Sequence[Cores], tasks: Sequence[Task]) -> None:
     with ThreadPoolExecutor(len(lanes)) as pool, tqdm(total=len(tasks), unit="task") as bar:
         for _ in pool.map(work, tasks):
             bar.update()
-
-
-def peer_python(home: Path) -> Path:
-    """The interpreter of a virtual environment that has the peer and nothing of ours; made when it is missing."""
-    folder = home / "peers" / "transformers"
-    python = folder / "bin" / "python"
-    done = folder / "done"
-    if not done.is_file():
-        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-        quiet = ("--quiet", "--disable-pip-version-check")
-        subprocess.run([python, "-m", "pip", "install", *quiet, *PEER_PACKAGES], check=True)
-        done.touch()
-    return python
 
 
 def movies(home: Path, folder: Path) -> Case:

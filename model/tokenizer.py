@@ -29,6 +29,16 @@ class Marks:
     special: tuple[bool, ...]  # True for tokens that stand for no text, such as [CLS]
     words: tuple[int, ...]  # number of the word a token belongs to, as the tokenizer splits text; -1 for special tokens
 
+    def take(self, kept: Sequence[int]) -> "Marks":
+        """Of these tokens alone."""
+        return Marks(
+            tokens=tuple(self.tokens[index] for index in kept),
+            offsets=tuple(self.offsets[index] for index in kept),
+            texts=tuple(self.texts[index] for index in kept),
+            special=tuple(self.special[index] for index in kept),
+            words=tuple(self.words[index] for index in kept),
+        )
+
 
 @dataclass(frozen=True)
 class Encoding:
@@ -47,6 +57,11 @@ class Encoding:
         zeros = (0,) * count
         blank = partial(Marks, ("",) * count, ((0, 0),) * count, zeros, (False,) * count, (-1,) * count)
         return cls(tuple(ids), zeros, full_length or count, blank)
+
+    def take(self, kept: Sequence[int], full_length: int | None = None) -> "Encoding":
+        """These tokens alone; with `full_length`, as a text that was cut."""
+        ids, segments = (tuple(values[index] for index in kept) for values in (self.ids, self.segments))
+        return Encoding(ids, segments, full_length or len(ids), lambda: self.marks.take(kept))
 
     @property
     def truncated(self) -> bool:
@@ -179,25 +194,20 @@ class Tokenizer:
 
     def _finish(self, item: tokenizers.Encoding, max_length: int) -> Encoding:
         """The library builds a new list at each access of a property, so each is asked for once."""
-        ids, segments = item.ids, item.type_ids
-        full_length = len(ids)
-        if full_length <= max_length:
-            return Encoding(tuple(ids), tuple(segments), full_length, partial(_marks, item, range(full_length)))
-        kept = _truncate(item.special_tokens_mask, item.sequence_ids, max_length)
-        own_ids, own_segments = (tuple(values[index] for index in kept) for values in (ids, segments))
-        return Encoding(own_ids, own_segments, full_length, partial(_marks, item, kept))
+        ids = item.ids
+        full = Encoding(tuple(ids), tuple(item.type_ids), len(ids), partial(_marks, item))
+        if len(ids) <= max_length:
+            return full
+        return full.take(_truncate(item.special_tokens_mask, item.sequence_ids, max_length), len(ids))
 
 
-def _marks(item: tokenizers.Encoding, kept: Sequence[int]) -> Marks:
-    tokens, offsets, texts = item.tokens, item.offsets, item.sequence_ids  # None: a token that the tokenizer added
-    special = item.special_tokens_mask
-    words = [-1 if word is None else word for word in item.word_ids]
+def _marks(item: tokenizers.Encoding) -> Marks:
     return Marks(
-        tokens=tuple(tokens[index] for index in kept),
-        offsets=tuple(offsets[index] for index in kept),
-        texts=tuple(texts[index] or 0 for index in kept),
-        special=tuple(bool(special[index]) for index in kept),
-        words=tuple(words[index] for index in kept),
+        tokens=tuple(item.tokens),
+        offsets=tuple(item.offsets),
+        texts=tuple(text or 0 for text in item.sequence_ids),  # None: a token that the tokenizer added
+        special=tuple(map(bool, item.special_tokens_mask)),
+        words=tuple(-1 if word is None else word for word in item.word_ids),
     )
 
 

@@ -5,6 +5,7 @@ It is the outermost layer of ours and hands BentoML's own paths to our applicati
 without OpenAI's error envelope.
 """
 
+import asyncio
 import json
 import logging
 import time
@@ -41,6 +42,9 @@ SECURITY_HEADERS = {
     "cross-origin-resource-policy": "same-origin",
 }
 UPLOAD_PATH = "/v1/files"
+COMPUTING_PATHS = ("/v1/classify", "/v1/embeddings", "/v1/tag", "/v1/fill-mask", "/v1/completions", "/v1/attention")
+PATIENCE_SECONDS = 0.1  # after which it is worth looking whether the client still waits
+CLIENT_LEFT = 499  # for the metrics and logs, as nginx has it; nobody receives it
 log = logging.getLogger("vitrine.gate")
 
 
@@ -79,7 +83,13 @@ class Gate:
         try:
             self._check_host(headers)
             scope[CALLER] = await self.auth.caller(scope["method"], scope["path"], headers, _server(scope))
-            await self.app(scope, await self._bounded(scope, receive), send_marked)
+            bounded = await self._bounded(scope, receive)
+            if scope["path"] in COMPUTING_PATHS:
+                await _while_there(self.app, scope, bounded, send_marked)
+            else:
+                await self.app(scope, bounded, send_marked)
+        except _ClientLeft:
+            status = CLIENT_LEFT
         except ServiceError as error:
             await _answer(send_marked, status_of(error), body_of(error), headers_of(error))
         except Exception:
@@ -134,6 +144,53 @@ class Gate:
             return pending.pop() if pending else await receive()
 
         return replay
+
+
+class _ClientLeft(Exception):
+    """Nobody waits for the answer any more."""
+
+
+async def _while_there(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """The application, cancelled when the client leaves, so that what it asked for costs nothing more. Looking for that
+    takes a task, so it begins when the answer takes a while. Raises _ClientLeft."""
+    loop = asyncio.get_running_loop()
+    here = asyncio.current_task()
+    assert here is not None
+    looking: asyncio.TimerHandle | asyncio.Task[None] | None = None
+    left = False
+
+    async def look() -> None:
+        nonlocal left
+        if (await receive())["type"] == "http.disconnect":
+            left = True
+            here.cancel()
+
+    def begin() -> None:
+        nonlocal looking
+        looking = loop.create_task(look())
+
+    async def receive_marked() -> Message:
+        nonlocal looking
+        message = await receive()
+        if message["type"] == "http.request" and not message.get("more_body") and looking is None:
+            looking = loop.call_later(PATIENCE_SECONDS, begin)  # the body is here: what comes next is the end
+        return message
+
+    async def send_marked(message: Message) -> None:
+        if looking is not None:
+            looking.cancel()  # it is answered; one that streams looks for itself
+        await send(message)
+
+    try:
+        await app(scope, receive_marked, send_marked)
+    except asyncio.CancelledError:
+        if not left:
+            raise
+        here.uncancel()
+        raise _ClientLeft from None
+    finally:
+        if looking is not None:
+            looking.cancel()
 
 
 async def _answer(send: Send, status: int, body: dict[str, object], headers: dict[str, str]) -> None:

@@ -49,16 +49,24 @@ class TextRequest(Request):
     truncate: bool = False
 
 
-class ClassifyRequest(TextRequest):
+WINDOWS = (
+    "read texts that are longer than the model in overlapping windows and make one answer of theirs, instead of "
+    "refusing them; usage counts what was read, overlaps included"
+)
+
+
+class LongTextRequest(TextRequest):
+    windows: bool = Field(default=False, description=WINDOWS)
+
+
+class ClassifyRequest(LongTextRequest):
     top_k: int | None = Field(default=None, ge=1)
 
 
-class EmbeddingsRequest(Request):
-    model: str
-    input: TextsOrIds
+class EmbeddingsRequest(LongTextRequest):
+    input: TextsOrIds  # type: ignore[assignment] # wider than the other routes'
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: int | None = Field(default=None, ge=1)
-    truncate: bool = False
     user: str | None = None
 
 
@@ -66,7 +74,7 @@ class TokenizeRequest(TextRequest):
     pass
 
 
-class TagRequest(TextRequest):
+class TagRequest(LongTextRequest):
     aggregation: Literal["auto", "token", "word", "span"] = "auto"
 
 
@@ -135,6 +143,7 @@ class Classification(BaseModel):
     score: float
     scores: list[Score]
     truncated: bool
+    windows: int = Field(default=1, description="in how many parts the text was read")
 
 
 class Regression(BaseModel):
@@ -144,6 +153,7 @@ class Regression(BaseModel):
     index: int
     score: float
     truncated: bool
+    windows: int = Field(default=1, description="in how many parts the text was read")
 
 
 class ClassifyResponse(BaseModel):
@@ -166,6 +176,7 @@ class Tagged(BaseModel):
     index: int
     tags: list[Tag]
     truncated: bool
+    windows: int = Field(default=1, description="in how many parts the text was read")
 
 
 class TagResponse(BaseModel):
@@ -234,6 +245,7 @@ class Embedding(BaseModel):
     index: int
     embedding: list[float] | str
     truncated: bool
+    windows: int = Field(default=1, description="in how many parts the text was read")
 
 
 class EmbeddingsResponse(BaseModel):

@@ -34,7 +34,7 @@ class Settings(BaseSettings):
         default="auto", description="number format of served weights; auto takes bfloat16 where it is in hardware"
     )
     max_queue_tokens: int = Field(default=131_072, ge=1024, description="tokens waiting before a request gets 429")
-    max_batch_tokens: int = Field(default=2_048, ge=128, description="tokens of one forward pass, padding included")
+    max_batch_tokens: int = Field(default=2_048, ge=128, description="tokens of one forward pass")
     max_inputs: int = Field(default=2_048, ge=1, description="texts in one request")
     max_body_bytes: int = Field(default=8 * 2**20, ge=1024, description="size of a JSON body")
     max_file_bytes: int = Field(default=512 * 2**20, ge=1024, description="size of an uploaded file")

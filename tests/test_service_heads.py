@@ -18,6 +18,7 @@ from model.heads import TextModel
 from model.lora import merge, save_adapter
 from model.tokenizer import train_byte_bpe
 from model.weights import save_model
+from service.engine.windows import Read, windows_of
 from service.registry import ModelStore
 from tests.conftest import Service, new_home
 from tests.zoo import LABELS, TEXTS, Zoo, make_zoo, random_adapter
@@ -71,6 +72,44 @@ def test_tags_are_the_models_own_with_places_in_the_text(exact: Service, zoo: Zo
         )
         assert [(tag["start"], tag["end"]) for tag in tags] == [encoding.offsets[index] for index in kept]
         assert all(tag["text"] == text[tag["start"] : tag["end"]] for tag in tags)
+
+
+def test_a_long_text_is_tagged_from_end_to_end_in_windows(exact: Service, zoo: Zoo) -> None:
+    """Windows of the model's 64 tokens; each token as the window says that shows most around it."""
+    text = " ".join(TEXTS)
+    (whole,) = zoo.words.encode([text], 10**6)
+    windows = windows_of(whole, 64)
+    assert len(windows) > 2
+    answer = post(exact, "/v1/tag", model="tagger", input=text, windows=True, aggregation="token").json()
+    (item,) = answer["data"]
+    assert (item["windows"], item["truncated"]) == (len(windows), False)
+    assert answer["usage"]["total_tokens"] == sum(len(window.encoding.ids) for window in windows)
+    kept = [index for index, special in enumerate(whole.special) if not special]
+    assert [(tag["start"], tag["end"]) for tag in item["tags"]] == [whole.offsets[index] for index in kept]
+    with torch.inference_mode():
+        rows = [
+            torch.softmax(zoo.models["tagger"].tag(pad([window.encoding], 0))[0], dim=-1).numpy() for window in windows
+        ]
+    expected = Read(whole, windows).by_token(rows)[kept]
+    assert [tag["label"] for tag in item["tags"]] == [LABELS["tagger"][row.argmax()] for row in expected]
+
+
+def test_a_long_text_is_classified_in_windows_and_a_pair_is_not(exact: Service, zoo: Zoo) -> None:
+    text = " ".join(TEXTS)
+    (whole,) = zoo.words.encode([text], 10**6)
+    windows = windows_of(whole, 64)
+    answer = post(exact, "/v1/classify", model="classifier", input=["天", text], windows=True).json()
+    assert [item["windows"] for item in answer["data"]] == [1, len(windows)]
+    with torch.inference_mode():
+        rows = [
+            torch.softmax(zoo.models["classifier"].classify(pad([window.encoding], 0))[0], dim=-1).numpy()
+            for window in windows
+        ]
+    scores = {score["label"]: score["score"] for score in answer["data"][1]["scores"]}
+    assert [scores[label] for label in LABELS["classifier"]] == pytest.approx(Read(whole, windows).mean(rows), abs=1e-4)
+    refused = post(exact, "/v1/classify", model="classifier", input=["天", ["好", "不好"]], windows=True)
+    assert refused.status_code == 400
+    assert "input 1 is a pair, which has no windows" in refused.json()["error"]["message"]
 
 
 def test_spans_leave_out_o_and_stand_in_order(exact: Service) -> None:

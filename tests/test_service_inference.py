@@ -4,6 +4,7 @@ import concurrent.futures
 import io
 import math
 import subprocess
+import time
 from pathlib import Path
 
 import httpx
@@ -15,8 +16,9 @@ from PIL import Image, ImageFont
 
 from model.batch import pad
 from model.weights import load_model
+from service.engine.windows import windows_of
 from service.render import font_path
-from tests.conftest import Service
+from tests.conftest import Service, wait_for
 
 M = "minilm-l6"
 
@@ -68,6 +70,61 @@ def test_truncation_is_reported(service: Service) -> None:
     data = httpx.post(f"{service.url}/v1/tokenize", json=fields).json()["data"]
     assert [item["truncated"] for item in data] == [False, True]
     assert len(data[1]["ids"]) == 512
+
+
+def test_a_long_text_is_read_in_windows_when_it_is_wanted(service: Service, minilm: Path, sentences: list[str]) -> None:
+    _, tokenizer = load_model(minilm)
+    long, short = " ".join(sentences), "a good film"
+    body = {"model": M, "input": [short, long], "windows": True}
+    answer = httpx.post(f"{service.url}/v1/embeddings", json=body, timeout=60).json()
+    encodings = tokenizer.encode([short, long], 10**6)
+    assert len(encodings[1].ids) > 2 * 512
+    parts = [[window.encoding for window in windows_of(encoding, 512)] for encoding in encodings]
+    assert [item["windows"] for item in answer["data"]] == [len(own) for own in parts]
+    assert [item["truncated"] for item in answer["data"]] == [False, False]
+    assert answer["usage"]["prompt_tokens"] == sum(len(part.ids) for own in parts for part in own)
+    ids = [list(part.ids) for own in parts for part in own]
+    alone = httpx.post(f"{service.url}/v1/embeddings", json={"model": M, "input": ids}, timeout=60).json()["data"]
+    vectors = np.array([item["embedding"] for item in alone])
+    assert answer["data"][0]["embedding"] == pytest.approx(vectors[0], abs=1e-3)
+    mean = vectors[1:].mean(axis=0)  # windows of a long text are of one length
+    assert answer["data"][1]["embedding"] == pytest.approx(mean / np.linalg.norm(mean), abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"input": "a", "truncate": True}, "truncate and windows are both true"),
+        ({"input": [5, 6]}, "windows is true for token ids"),
+    ],
+)
+def test_what_has_no_windows_is_refused(service: Service, fields: dict[str, object], words: str) -> None:
+    answer = httpx.post(f"{service.url}/v1/embeddings", json={"model": M, "windows": True} | fields, timeout=60)
+    assert answer.status_code == 400
+    assert words in answer.json()["error"]["message"]
+
+
+def test_what_a_client_that_left_had_asked_for_is_not_computed(service: Service, sentences: list[str]) -> None:
+    """Another request keeps the device busy meanwhile."""
+
+    def counted(name: str) -> float:
+        lines = httpx.get(f"{service.url}/metrics", timeout=30).text.splitlines()
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name))
+
+    left = 'vitrine_requests_total{method="POST",route="/v1/embeddings",status="499"}'
+    before, texts = counted('vitrine_tokens_total{operation="embed"}'), sentences * 20
+    url = f"{service.url}/v1/embeddings"
+    body = {"model": M, "input": texts, "encoding_format": "base64"}
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        stay = [pool.submit(httpx.post, url, json=body, timeout=120) for _ in range(2)]  # one in each API process
+        time.sleep(0.2)
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(url, json=body, timeout=0.5)
+        used = sum(one.result().json()["usage"]["total_tokens"] for one in stay)
+    wait_for(lambda: counted(left) == 1, seconds=20)
+    assert counted("vitrine_queue_depth") == 0
+    computed = counted('vitrine_tokens_total{operation="embed"}') - before
+    assert used <= computed < used + 0.5 * used / 2, "of what nobody waits for, at most a batch or two"
 
 
 def test_attention_json_is_a_distribution_and_selects_layers(service: Service) -> None:

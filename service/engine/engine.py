@@ -1,4 +1,4 @@
-"""The engine: coroutines submit texts, one thread owns the device and answers in batches.
+"""The engine: coroutines submit texts, one thread reads them into tokens, one owns the device and answers in batches.
 
 Three lanes take turns: fast requests (classify, embed, tag, fill a mask) in a token-bounded queue, attention requests
 in a short list of their own, and texts being written, one token a turn. Bulk work, in small batches, gets the turns
@@ -6,6 +6,7 @@ that nobody else wants. The event loop never runs model code.
 """
 
 import asyncio
+import math
 import threading
 import time
 from collections import deque
@@ -15,13 +16,18 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
-from model.tokenizer import Encoding
+from model.tokenizer import Encoding, Tokenizer
 from service.engine.queue import Item, QueueFull, TokenQueue
+from service.engine.reading import Reader, Text
+from service.engine.replies import deliver, settle
 from service.engine.runner import Array, LoadedModel, Operation, attend, run
-from service.engine.writer import Order, Writer, Written, deliver
+from service.engine.writer import Order, Writer, Written
 from service.errors import Busy, TimedOut, Unavailable
 from service.metrics import Metrics
 
+CHARACTERS_PER_TOKEN = 16  # at most, of texts that wait to be tokenized beside the tokens that wait
+MAX_RETRY_SECONDS = 60
+RATE_WEIGHT = 0.1  # of the last batch in the running mean of the device's speed
 BULK_BATCH_TOKENS = 512  # of one forward pass: a live request waits for no more than that
 _bulk: ContextVar[bool] = ContextVar("bulk", default=False)
 
@@ -48,15 +54,13 @@ class _Asked:
 
     def settle(self, index: int, answer: Any) -> None:
         """In the caller's loop. An exception is the answer to all."""
-        if self.reply.done():  # its client left, or another text failed
-            return
         if isinstance(answer, Exception):
-            self.reply.set_exception(answer)
+            settle(self.reply, answer)
             return
         self._answers[index] = answer
         self._missing -= 1
         if self._missing == 0:
-            self.reply.set_result(self._answers)
+            settle(self.reply, self._answers)
 
 
 @dataclass(frozen=True)
@@ -88,15 +92,19 @@ class Engine:
         self._bulk_queue = TokenQueue(max_queue_tokens)
         self._attention: deque[Item] = deque()
         self._writer = Writer(metrics, max_batch_tokens)
+        self._reader = Reader(max_queue_tokens * CHARACTERS_PER_TOKEN)
         self._wake = threading.Condition()
         self._stopping = False
+        self._tokens_per_second = 0.0  # of late, while the device worked; 0: not known yet
         self._thread = threading.Thread(target=self._loop, name="vitrine-device", daemon=True)
 
     def start(self) -> None:
+        self._reader.start()
         self._thread.start()
 
     def stop(self) -> None:
-        """Answers what is running, refuses what waits, ends the thread."""
+        """Answers what is running, refuses what waits, ends the threads."""
+        self._reader.stop()
         with self._wake:
             self._stopping = True
             self._wake.notify_all()
@@ -105,6 +113,12 @@ class Engine:
     @property
     def running(self) -> bool:
         return self._thread.is_alive() and not self._stopping
+
+    async def encode(
+        self, tokenizer: Tokenizer, texts: Sequence[Text], max_length: int, masks: bool = False
+    ) -> list[Encoding]:
+        """As `Tokenizer.encode`, beside the event loop. Raises Busy when too much text waits."""
+        return await self._reader.encode(tokenizer, texts, max_length, masks)
 
     async def submit(
         self, loaded: LoadedModel, operation: Operation, encodings: Sequence[Encoding], owner: str
@@ -125,7 +139,7 @@ class Engine:
                 raise Busy(
                     f"{wanted} tokens do not fit beside the {queue.tokens} waiting; the queue holds "
                     f"{queue.max_tokens}; send fewer or try again later",
-                    retry_after_seconds=1,
+                    retry_after_seconds=self._seconds_of(queue.tokens),
                 ) from None
             self._note_depth()
             self._wake.notify()
@@ -203,6 +217,11 @@ class Engine:
                 f"no answer within {self._timeout_seconds:g} s; send fewer texts a request or try again later"
             ) from None
 
+    def _seconds_of(self, tokens: int) -> int:
+        """How long the device takes for so many, by how fast it was of late."""
+        seconds = tokens / self._tokens_per_second if self._tokens_per_second else 1.0
+        return min(MAX_RETRY_SECONDS, max(1, math.ceil(seconds)))
+
     def _note_depth(self) -> None:
         self._metrics.queue_depth("fast", len(self._queue))
         self._metrics.queue_depth("bulk", len(self._bulk_queue))
@@ -249,7 +268,11 @@ class Engine:
             self._metrics.queue_wait(operation, now - item.payload.asked.since)
         for part, results in _computed(batch, compute):
             _reply(part, results)
-        self._metrics.batch(operation, len(batch), sum(item.num_tokens for item in batch), time.monotonic() - now)
+        tokens, seconds = sum(item.num_tokens for item in batch), max(time.monotonic() - now, 1e-6)
+        self._metrics.batch(operation, len(batch), tokens, seconds)
+        if operation != "attention":
+            rate = self._tokens_per_second or tokens / seconds
+            self._tokens_per_second = rate + RATE_WEIGHT * (tokens / seconds - rate)
 
     def _run_batch(self, batch: list[Item]) -> Sequence[Any]:
         operation: Operation = batch[0].key[1]  # type: ignore[assignment]
@@ -287,15 +310,7 @@ def _computed(
 
 
 def _reply(items: Sequence[Item], results: Sequence[Any]) -> None:
-    """Wakes each event loop once, however many of its texts are answered."""
-    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Asked, int, Any]]] = {}
-    for item, result in zip(items, results, strict=True):
-        text = item.payload
-        by_loop.setdefault(text.asked.loop, []).append((text.asked, text.index, result))
-    for loop, replies in by_loop.items():
-        deliver(loop, _settle, replies)
-
-
-def _settle(replies: Sequence[tuple[_Asked, int, Any]]) -> None:
-    for asked, index, answer in replies:
-        asked.settle(index, answer)
+    texts = [item.payload for item in items]
+    deliver(
+        (text.asked.loop, text.asked.settle, (text.index, result)) for text, result in zip(texts, results, strict=True)
+    )

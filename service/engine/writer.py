@@ -6,24 +6,16 @@ Owned by `engine.py`: `put`, `take` and `drain` run under its lock, `turn` on it
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from model.generation import BeamSearch, Decoding, FinishReason, Writing
+from service.engine.replies import deliver
 from service.engine.runner import LoadedModel
 from service.metrics import Metrics
 
 MAX_ROWS = 32  # texts of one model written side by side
-
-
-def deliver(loop: asyncio.AbstractEventLoop, call: Callable[..., Any], *arguments: Any) -> None:
-    """Runs the call in the waiter's loop. A loop that has closed has nobody left to hear; the device thread goes on."""
-    try:
-        loop.call_soon_threadsafe(call, *arguments)
-    except RuntimeError:
-        if not loop.is_closed():
-            raise
 
 
 @dataclass(frozen=True)
@@ -53,10 +45,10 @@ class Order:
     beam: BeamSearch | None = None
 
     def send(self, written: Written) -> None:
-        deliver(self.loop, self.replies.put_nowait, written)
+        deliver([(self.loop, self.replies.put_nowait, (written,))])
 
     def fail(self, error: Exception) -> None:
-        deliver(self.loop, self.replies.put_nowait, error)
+        deliver([(self.loop, self.replies.put_nowait, (error,))])
 
 
 class Writer:

@@ -60,7 +60,7 @@ async def _attention(
     check_can(loaded, body.model, "embed", "an encoder or a causal decoder")
     layers = _within(body.layers, config.num_layers, "layers")
     heads = _within(body.heads, config.num_heads, "heads")
-    limit = parts.settings.max_attention_tokens
+    limit = min(parts.settings.max_attention_tokens, config.max_positions)
     masks = loaded.config.task == "masked_lm"
     (encoding,) = await encode(parts, loaded, [body.input], body.truncate, limit, masks)
     weights = (await parts.engine.attention(loaded, encoding))[np.ix_(layers, heads)]  # [L, H, T, T]

@@ -1,16 +1,18 @@
 """`/v1/classify`, `/v1/embeddings`, `/v1/tag`, `/v1/fill-mask`, `/v1/tokenize`: text in, answers out."""
 
-import asyncio
 import base64
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from fastapi import APIRouter
 
 from model.tokenizer import Encoding
 from service.context import CallerOf, Parts, PartsOf
+from service.engine.reading import Text
 from service.engine.runner import LoadedModel, Operation
 from service.engine.tags import find_tags
+from service.engine.windows import Read, Texts, whole, windowed
 from service.errors import InvalidRequest, TooLarge
 from service.registry import operations_of
 from service.schemas import (
@@ -24,6 +26,7 @@ from service.schemas import (
     FilledMasks,
     FillMaskRequest,
     FillMaskResponse,
+    LongTextRequest,
     Mask,
     Regression,
     Score,
@@ -38,8 +41,7 @@ from service.schemas import (
 )
 
 router = APIRouter(prefix="/v1", tags=["inference"])
-Text = str | tuple[str, str]
-INLINE_CHARACTERS = 4_000  # shorter input is tokenized on the spot; a thread hop would cost more
+WHOLE = 2**30  # tokens: no text is cut
 
 
 @router.post("/classify")
@@ -48,23 +50,22 @@ async def classify(body: ClassifyRequest, parts: PartsOf, caller: CallerOf) -> C
     whose labels are independent; a regression model gives one number."""
     loaded = await parts.model(body.model, caller.owner)
     check_can(loaded, body.model, "classify", "a classifier, for instance a fine-tuned model")
-    encodings = await encode(parts, loaded, as_list(body.input), body.truncate)
-    rows = await parts.engine.submit(loaded, "classify", encodings, caller.owner)
+    texts = await read(parts, loaded, body)
+    answers = texts.own(await parts.engine.submit(loaded, "classify", texts.encodings, caller.owner))
     if loaded.config.task == "regression":
         numbers = [
-            Regression(index=index, score=float(row[0]), truncated=encoding.truncated)
-            for index, (encoding, row) in enumerate(zip(encodings, rows, strict=True))
+            Regression(index=index, score=float(text.mean(rows)[0]), **_length(text))
+            for index, (text, rows) in enumerate(answers)
         ]
-        return ClassifyResponse(model=body.model, data=numbers, usage=usage(encodings))
+        return ClassifyResponse(model=body.model, data=numbers, usage=usage(texts.encodings))
     data = []
-    for index, (encoding, row) in enumerate(zip(encodings, rows, strict=True)):
+    for index, (text, rows) in enumerate(answers):
+        row = text.mean(rows)
         order = np.argsort(-row)[: body.top_k]
         scores = [Score(label=loaded.labels[label], score=round(float(row[label]), 6)) for label in order]
         best = scores[0]
-        data.append(
-            Classification(index=index, label=best.label, score=best.score, scores=scores, truncated=encoding.truncated)
-        )
-    return ClassifyResponse(model=body.model, data=data, usage=usage(encodings))
+        data.append(Classification(index=index, label=best.label, score=best.score, scores=scores, **_length(text)))
+    return ClassifyResponse(model=body.model, data=data, usage=usage(texts.encodings))
 
 
 @router.post("/embeddings")
@@ -76,11 +77,15 @@ async def embeddings(body: EmbeddingsRequest, parts: PartsOf, caller: CallerOf) 
     if body.dimensions is not None and body.dimensions > width:
         raise InvalidRequest(f"dimensions is {body.dimensions}; this model's vectors have {width}", "dimensions")
     if ids := _token_ids(body):
+        if body.windows:
+            raise InvalidRequest("windows is true for token ids; send text, or cut the ids yourself", "windows")
         encodings = [_from_ids(loaded, row, body.truncate) for row in ids]
         _check_total(parts, encodings)
+        texts = whole(encodings)
     else:
-        encodings = await encode(parts, loaded, as_list(body.input), body.truncate)  # type: ignore[arg-type]
-    vectors = np.stack(await parts.engine.submit(loaded, "embed", encodings, caller.owner))  # [N, D]
+        texts = await read(parts, loaded, body)
+    answers = texts.own(await parts.engine.submit(loaded, "embed", texts.encodings, caller.owner))
+    vectors = np.stack([text.unit_mean(rows) for text, rows in answers])  # [N, D]
     if body.dimensions is not None:
         vectors = vectors[:, : body.dimensions]
         vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
@@ -88,12 +93,12 @@ async def embeddings(body: EmbeddingsRequest, parts: PartsOf, caller: CallerOf) 
     if body.encoding_format == "base64":
         shaped = [base64.b64encode(vector.astype("<f4").tobytes()).decode("ascii") for vector in vectors]
     else:
-        shaped = [[float(value) for value in vector] for vector in vectors]
+        shaped = vectors.astype(np.float64).tolist()
     data = [
-        Embedding(index=index, embedding=vector, truncated=encoding.truncated)
-        for index, (vector, encoding) in enumerate(zip(shaped, encodings, strict=True))
+        Embedding(index=index, embedding=vector, **_length(text))
+        for index, (vector, (text, _)) in enumerate(zip(shaped, answers, strict=True))
     ]
-    return EmbeddingsResponse(model=body.model, data=data, usage=usage(encodings))
+    return EmbeddingsResponse(model=body.model, data=data, usage=usage(texts.encodings))
 
 
 @router.post("/tag")
@@ -101,9 +106,8 @@ async def tag(body: TagRequest, parts: PartsOf, caller: CallerOf) -> TagResponse
     """A label for every token, word or span of the text, with its place in characters."""
     loaded = await parts.model(body.model, caller.owner)
     check_can(loaded, body.model, "tag", "a token classifier")
-    texts = as_list(body.input)
-    encodings = await encode(parts, loaded, texts, body.truncate)
-    rows = await parts.engine.submit(loaded, "tag", encodings, caller.owner)
+    texts = await read(parts, loaded, body)
+    answers = texts.own(await parts.engine.submit(loaded, "tag", texts.encodings, caller.owner))
     data = [
         Tagged(
             index=index,
@@ -113,16 +117,16 @@ async def tag(body: TagRequest, parts: PartsOf, caller: CallerOf) -> TagResponse
                     score=round(found.score, 6),
                     start=found.start,
                     end=found.end,
-                    text=parts_of(text)[found.segment][found.start : found.end],
+                    text=parts_of(given)[found.segment][found.start : found.end],
                     segment=found.segment,
                 )
-                for found in find_tags(encoding, row, loaded.labels, body.aggregation)
+                for found in find_tags(text.whole, text.by_token(rows), loaded.labels, body.aggregation)
             ],
-            truncated=encoding.truncated,
+            **_length(text),
         )
-        for index, (text, encoding, row) in enumerate(zip(texts, encodings, rows, strict=True))
+        for index, (given, (text, rows)) in enumerate(zip(as_list(body.input), answers, strict=True))
     ]
-    return TagResponse(model=body.model, data=data, usage=usage(encodings))
+    return TagResponse(model=body.model, data=data, usage=usage(texts.encodings))
 
 
 @router.post("/fill-mask")
@@ -205,12 +209,34 @@ def as_list(given: Text | Sequence[Text]) -> list[Text]:
     return [given] if isinstance(given, str) else list(given)
 
 
+async def read(parts: Parts, loaded: LoadedModel, body: LongTextRequest) -> Texts:
+    """The texts of a request, whole or, when it wants that, in windows. Raises InvalidRequest."""
+    given = as_list(body.input)
+    if not body.windows:
+        return whole(await encode(parts, loaded, given, body.truncate))
+    if body.truncate:
+        raise InvalidRequest("truncate and windows are both true; choose what is to happen to long texts", "windows")
+    for index, text in enumerate(given):
+        if not isinstance(text, str):
+            raise InvalidRequest(
+                f"input {index} is a pair, which has no windows; set windows=false, or cut the longer text", "windows"
+            )
+    texts = windowed(await encode(parts, loaded, given, False, WHOLE), loaded.config.max_positions)
+    _check_total(parts, texts.encodings)
+    return texts
+
+
+def _length(text: Read) -> dict[str, Any]:
+    """What became of a long text."""
+    return {"truncated": text.whole.truncated, "windows": len(text.windows)}
+
+
 async def encode(
     parts: Parts,
     loaded: LoadedModel,
     texts: list[Text],
     truncate: bool,
-    max_tokens: int | None = None,
+    max_tokens: int | None = None,  # None: as many as the model reads
     masks: bool = False,
 ) -> list[Encoding]:
     """Checks and tokenizes; mask tokens in texts are read as such when asked for. Raises InvalidRequest naming the
@@ -226,12 +252,8 @@ async def encode(
             raise InvalidRequest(
                 f"input {index} is empty; send at least one character that is not white space", "input"
             )
-    limit = min(max_tokens or loaded.config.max_positions, loaded.config.max_positions)
-    characters = sum(len(text) if isinstance(text, str) else len(text[0]) + len(text[1]) for text in texts)
-    if characters <= INLINE_CHARACTERS:
-        encodings = loaded.tokenizer.encode(texts, limit, masks=masks)
-    else:
-        encodings = await asyncio.to_thread(loaded.tokenizer.encode, texts, limit, masks=masks)
+    limit = loaded.config.max_positions if max_tokens is None else max_tokens
+    encodings = await parts.engine.encode(loaded.tokenizer, texts, limit, masks)
     for index, encoding in enumerate(encodings):
         if encoding.truncated and not truncate:
             raise InvalidRequest(

@@ -1,0 +1,223 @@
+"""The service over HTTP: how much of the forward pass's speed is left, beside other servers of the same model, and what
+a request costs that computes nothing.
+
+    make bench-http
+
+wrk asks from the same two cores; its share of them is told. Servers take turns. Response caches: there are none.
+"""
+
+import contextlib
+import json
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from benchmarks.bench_inference import started
+from benchmarks.peers_environment import peer_python
+from benchmarks.report import ROOT, environment, parser_of, table, write
+from benchmarks.services.echo import BODY
+from benchmarks.serving import CONNECTIONS, Load, bento, free_port, server, some, wrk
+from model.capability import has_bfloat16
+from training.catalogue import fetch_minilm, movie_sentiment
+
+ROUNDS, SECONDS, WARM_SECONDS = 5, 6.0, 3.0
+SENTENCES = 2_048
+MANY = 64  # sentences of a request, where there are many
+LONGEST_WORDS = 380  # of a long text: about 512 tokens
+MODEL = "minilm-l6"
+LITSERVE = ("torch==2.13.0", "transformers==5.23.0", "safetensors", "litserve")
+INFINITY = ("torch==2.13.0", "infinity-emb[torch,server]")
+
+
+@dataclass
+class Contestant:
+    """A server with the bodies to ask it."""
+
+    name: str
+    url: str
+    bodies: Sequence[object]
+    loads: list[Load] = field(default_factory=list)
+
+    def ask(self, seconds: float, connections: int) -> Load:
+        return wrk(self.url, self.bodies, seconds, connections)
+
+
+def in_turn(contestants: Sequence[Contestant], connections: int = CONNECTIONS, rounds: int = ROUNDS) -> None:
+    """Rounds in which each is measured once, after a warm-up."""
+    for one in contestants:
+        one.ask(WARM_SECONDS, connections)
+    for _ in tqdm(range(rounds), unit="round"):
+        for one in contestants:
+            one.loads.append(one.ask(SECONDS, connections))
+
+
+def row(one: Contestant) -> list[object]:
+    rates = [load.requests_per_second for load in one.loads]
+    figures = f"{statistics.median(rates):,.1f} ({min(rates):,.1f} to {max(rates):,.1f})"
+    p50, p99 = (statistics.median(getattr(load, name) for load in one.loads) for name in ("p50_ms", "p99_ms"))
+    return [one.name, figures, f"{p50:.1f}", f"{p99:.1f}", sum(load.failures for load in one.loads)]
+
+
+HEADER = ("server", "requests/s", "p50, ms", "p99, ms", "failures")
+
+
+def ratio(one: Contestant, other: Contestant) -> str:
+    pairs = zip(one.loads, other.loads, strict=True)
+    ratios = sorted(a.requests_per_second / b.requests_per_second for a, b in pairs)
+    return f"{statistics.median(ratios):.2f} times ({ratios[0]:.2f} to {ratios[-1]:.2f})"
+
+
+def echo_section(home: Path) -> str:
+    """A route that computes nothing."""
+    port = free_port()
+    plain = [sys.executable, "-m", "uvicorn", "benchmarks.services.echo_plain:app", "--port", str(port)]
+    plain += ["--log-level", "warning", "--no-access-log"]
+    with (
+        bento(home, "benchmarks.services.echo_ours:Vitrine") as ours,
+        bento(home, "benchmarks.services.echo_mounted:Mounted") as mounted,
+        server(plain, port, "/readyz", {}) as bare,
+    ):
+        named = (("ours, in BentoML", ours), ("mounted in BentoML", mounted), ("FastAPI alone, uvicorn", bare))
+        contestants = [Contestant(name, f"{url}/echo", [BODY]) for name, url in named]
+        in_turn(contestants)
+    own, default, alone = contestants
+    lines = [
+        f"- Ours against the default mount: {ratio(own, default)}.",
+        f"- Ours against FastAPI alone: {ratio(own, alone)}.",
+    ]
+    about = f"One JSON body of {len(json.dumps(BODY))} bytes there and back, {CONNECTIONS} connections."
+    return "\n\n".join(
+        ["## A route that computes nothing", about, table(HEADER, map(row, contestants)), "\n".join(lines)]
+    )
+
+
+@contextlib.contextmanager
+def embedders(home: Path, base: Path, peers: bool) -> Iterator[list[tuple[str, str, Callable[[Any], object]]]]:
+    """The servers of the model: name, URL, how to ask for one text or several."""
+    dtype = "bfloat16" if has_bfloat16(torch.device("cpu")) else "float32"
+    with contextlib.ExitStack() as stack:
+        ours = stack.enter_context(bento(home, "service.main:Vitrine"))
+        found: list[tuple[str, str, Callable[[Any], object]]] = [
+            (f"ours, {dtype}", f"{ours}/v1/embeddings", lambda text: {"model": MODEL, "input": text})
+        ]
+        if peers:
+            port = free_port()
+            python = peer_python(home, "litserve", LITSERVE)
+            script = ROOT / "benchmarks" / "peers" / "serve_litserve.py"
+            command = [python, script, "--base", base.absolute(), "--dtype", dtype, "--port", str(port)]
+            url = stack.enter_context(server(command, port, "/health", {}))
+            found.append((f"LitServe and transformers, {dtype}", f"{url}/predict", lambda text: {"input": text}))
+            port = free_port()
+            command = [peer_python(home, "infinity", INFINITY).with_name("infinity_emb"), "v2"]
+            command += ["--model-id", base.absolute(), "--port", str(port), "--host", "127.0.0.1", "--device", "cpu"]
+            command += ["--dtype", dtype, "--engine", "torch", "--no-bettertransformer", "--served-model-name", MODEL]
+            url = stack.enter_context(server(command, port, "/health", {"DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"}))
+            found.append(
+                (f"infinity (torch), {dtype}", f"{url}/embeddings", lambda text: {"model": MODEL, "input": text})
+            )
+        yield found
+
+
+def model_sections(home: Path, base: Path, sentences: Sequence[str], peers: bool) -> list[str]:
+    longer = [" ".join(sentences[start : start + 1 + start % 16]) for start in range(0, len(sentences), 16)]
+    mixed = [" ".join(text.split()[:LONGEST_WORDS]) for text in [*sentences[: len(longer)], *longer]]
+    many = [list(sentences[start : start + MANY]) for start in range(0, len(sentences), MANY)]
+    with embedders(home, base, peers) as servers:
+        single = [Contestant(name, url, list(map(body, sentences))) for name, url, body in servers]
+        before = cpu_seconds()
+        began = time.monotonic()
+        in_turn(single)
+        share = (cpu_seconds() - before) / (time.monotonic() - began) / (torch.get_num_threads())
+        own_dtype = single[0].name.split(", ")[1]
+        inside = in_process(base, sentences, own_dtype)
+        one_by_one = [Contestant(name, url, list(map(body, sentences))) for name, url, body in servers]
+        in_turn(one_by_one, connections=1, rounds=3)
+        sixty_four = [
+            Contestant(name, url, list(map(body, many))) for name, url, body in servers if "LitServe" not in name
+        ]
+        in_turn(sixty_four, rounds=3)
+        lengths = [Contestant(name, url, list(map(body, mixed))) for name, url, body in servers]
+        in_turn(lengths, rounds=3)
+    lines = against(single)
+    rates = [load.requests_per_second for load in single[0].loads]
+    lines.append(
+        f"- Of the rate in process ({inside:,.0f} sentences/s, length-sorted, nothing beside): "
+        f"{statistics.median(rates) / inside:.0%}; wrk took {share:.0%} of the cores."
+    )
+    bare = f"- The bare forward pass of one sentence: {bare_ms(base, sentences, own_dtype):.1f} ms."
+    parts = [
+        (f"## One sentence a request, {CONNECTIONS} connections", single, lines),
+        ("## One sentence a request, one connection", one_by_one, [bare]),
+        (f"## {MANY} sentences a request, {CONNECTIONS} connections", sixty_four, against(sixty_four)),
+        (f"## Lengths up to 512 tokens, {CONNECTIONS} connections", lengths, against(lengths)),
+    ]
+    return ["\n\n".join([title, table(HEADER, map(row, ones)), "\n".join(said)]) for title, ones, said in parts]
+
+
+def against(contestants: Sequence[Contestant]) -> list[str]:
+    return [f"- Ours against {peer.name}: {ratio(contestants[0], peer)}." for peer in contestants[1:]]
+
+
+def cpu_seconds() -> float:
+    """Of wrk, which is the only child that has ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def in_process(base: Path, sentences: Sequence[str], dtype: str) -> float:
+    """Sentences a second without HTTP."""
+    with tempfile.TemporaryDirectory() as folder:
+        texts = Path(folder) / "texts.json"
+        texts.write_text(json.dumps(sentences), encoding="utf-8")
+        command = [sys.executable, "-m", "benchmarks.encode_ours", "--dtype", dtype, "--base", base.absolute()]
+        with started("ours", dtype, [*command, "--texts", texts]) as one:
+            for _ in range(3):
+                one.run()
+    return statistics.median(one.rates) / one.tokens * len(sentences)
+
+
+def bare_ms(base: Path, sentences: Sequence[str], dtype: str) -> float:
+    """Of one sentence at a time, the median."""
+    from benchmarks.encode_ours import loaded_model
+    from service.engine.runner import run
+
+    loaded = loaded_model(base, dtype)
+    times = []
+    for encoding in loaded.tokenizer.encode(sentences[:300], 512):
+        began = time.perf_counter()
+        run([loaded], "embed", [encoding])
+        times.append(time.perf_counter() - began)
+    return 1e3 * statistics.median(times)
+
+
+def main() -> None:
+    parser = parser_of(__doc__)
+    parser.add_argument("--only", choices=("echo", "model"), help="one half, shown and not kept")
+    parser.add_argument("--without-peers", action="store_true", help="ours alone, shown and not kept")
+    given = parser.parse_args()
+    base = fetch_minilm(given.home / "cache")
+    sentences = some([item["text"] for item in movie_sentiment(given.home / "cache")["train"]], SENTENCES)
+    sections = [] if given.only == "model" else [echo_section(given.home)]
+    if given.only != "echo":
+        sections += model_sections(given.home, base, sentences, not given.without_peers)
+    about = f"""all-MiniLM-L6-v2; movie sentences, one after another. {ROUNDS} rounds of {SECONDS:g} s in turn (3 where
+    one connection asks, or the requests are long), after a warm-up; median (least to most). wrk on the same cores."""
+    packages = ("torch", "tokenizers", "bentoml", "fastapi", "uvicorn")
+    text = "\n\n".join(["# Over HTTP", f"{environment(packages)}.", about, *sections, "Command: `make bench-http`."])
+    if given.only or given.without_peers:
+        print(text)
+    else:
+        write("http", text)
+
+
+if __name__ == "__main__":
+    main()

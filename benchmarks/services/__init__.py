@@ -1,0 +1,1 @@
+"""Services that exist to be measured. Started by the benchmarks."""
