@@ -26,7 +26,7 @@ from model.weights import load_model
 from service.engine.runner import LoadedModel, run
 from training.catalogue import fetch_minilm, movie_sentiment
 
-ADAPTERS, ROUNDS, SENTENCES, BATCH_TOKENS = 100, 7, 2_048, 2_048
+ADAPTERS, ROUNDS, SENTENCES, BATCH_TOKENS = 100, 7, 1_024, 2_048
 LABELS = ("negative", "positive")
 
 

@@ -11,7 +11,7 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ BODY_FIELDS = (  # that must be the base's own
     "architecture", "vocab_size", "width", "num_layers", "num_heads", "feed_forward_width", "positions", "activation",
     "norm_first",
 )  # fmt: skip
+MANY_TOKENS = 256  # of an adapter, from which on its small product is worth more than one thread
 TARGETS = ("qkv", "query", "key_value", "output", "expand", "contract")  # every linear of a layer, by its own name
 
 
@@ -118,11 +119,24 @@ class RoutedLinear(nn.Module):
         """inputs [..., I] -> [..., O]; spans count the tokens of all leading dimensions together."""
         outputs: Tensor = self.base(inputs)
         flat_inputs, flat = inputs.reshape(-1, self.in_features), outputs.view(-1, self.out_features)
-        for span in self.routing.spans:
-            if (factors := self.factors.get(span.slot)) is not None:
-                down, up = factors
-                flat[span.start : span.end].addmm_(flat_inputs[span.start : span.end] @ down, up)
+        many = len(self.routing.spans) * MANY_TOKENS > len(flat)  # few tokens each
+        with one_thread() if many else nullcontext():
+            for span in self.routing.spans:
+                if (factors := self.factors.get(span.slot)) is not None:
+                    down, up = factors
+                    flat[span.start : span.end].addmm_(flat_inputs[span.start : span.end] @ down, up)
         return outputs
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Within, products on the CPU take one thread: for small ones, waking another costs more than it computes."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @dataclass(frozen=True)
