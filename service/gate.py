@@ -11,7 +11,7 @@ import logging
 import time
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.audit import AuditLog
@@ -36,11 +36,14 @@ CONTENT_SECURITY_POLICY = (
     "font-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
 DOCS_POLICY = CONTENT_SECURITY_POLICY.replace("style-src 'self'", "style-src 'self' 'unsafe-inline'")
-SECURITY_HEADERS = {
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-    "cross-origin-resource-policy": "same-origin",
+EVERY_ANSWER = {  # that does not say otherwise: a page of ours may have a stricter policy
+    b"content-security-policy": CONTENT_SECURITY_POLICY.encode(),
+    b"cache-control": b"no-cache",  # an upgrade must not mix old and new page modules
+    b"x-content-type-options": b"nosniff",
+    b"referrer-policy": b"no-referrer",
+    b"cross-origin-resource-policy": b"same-origin",
 }
+EVERY_DOCS_ANSWER = EVERY_ANSWER | {b"content-security-policy": DOCS_POLICY.encode()}
 UPLOAD_PATH = "/v1/files"
 COMPUTING_PATHS = ("/v1/classify", "/v1/embeddings", "/v1/tag", "/v1/fill-mask", "/v1/completions", "/v1/attention")
 PATIENCE_SECONDS = 0.1  # after which it is worth looking whether the client still waits
@@ -70,20 +73,18 @@ class Gate:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                headers["x-request-id"] = request_id
-                policy = DOCS_POLICY if scope["path"] == "/docs" else CONTENT_SECURITY_POLICY
-                headers.setdefault("content-security-policy", policy)  # a page of ours may send a stricter one
-                headers.setdefault("cache-control", "no-cache")  # an upgrade must not mix old and new page modules
-                for name, value in SECURITY_HEADERS.items():
-                    headers[name] = value
+                wanted = EVERY_DOCS_ANSWER if scope["path"] == "/docs" else EVERY_ANSWER
+                given = dict(message["headers"])
+                missing = [(name, value) for name, value in wanted.items() if name not in given]
+                marked = [*message["headers"], *missing, (b"x-request-id", request_id.encode())]
+                message = {**message, "headers": marked}
             await send(message)
 
         headers = Headers(scope=scope)
         try:
             self._check_host(headers)
             scope[CALLER] = await self.auth.caller(scope["method"], scope["path"], headers, _server(scope))
-            bounded = await self._bounded(scope, receive)
+            bounded = await self._bounded(scope, headers, receive)
             if scope["path"] in COMPUTING_PATHS:
                 await _while_there(self.app, scope, bounded, send_marked)
             else:
@@ -118,9 +119,9 @@ class Gate:
                     "add names with VITRINE_ALLOWED_HOSTS"
                 )
 
-    async def _bounded(self, scope: Scope, receive: Receive) -> Receive:
+    async def _bounded(self, scope: Scope, headers: Headers, receive: Receive) -> Receive:
         """A receive whose body keeps the limit. Uploads have a limit of their own and are counted as they stream."""
-        length = Headers(scope=scope).get("content-length")
+        length = headers.get("content-length")
         is_upload = scope["path"] == UPLOAD_PATH
         limit = self.settings.max_file_bytes + 65_536 if is_upload else self.settings.max_body_bytes
         if length is not None and (not length.isdigit() or int(length) > limit):
