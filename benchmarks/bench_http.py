@@ -31,7 +31,7 @@ from training.catalogue import fetch_minilm, movie_sentiment
 
 ROUNDS, SECONDS, WARM_SECONDS = 5, 6.0, 3.0
 SENTENCES = 2_048
-MANY = 64  # sentences of a request, where there are many
+MANY, MANY_CONNECTIONS = 64, 4  # sentences of a request, where there are many, and how many ask for so many
 LONGEST_WORDS = 380  # of a long text: about 512 tokens
 MODEL = "minilm-l6"
 LITSERVE = ("torch==2.13.0", "transformers==5.23.0", "safetensors", "litserve")
@@ -144,7 +144,7 @@ def model_sections(home: Path, base: Path, sentences: Sequence[str], peers: bool
         sixty_four = [
             Contestant(name, url, list(map(body, many))) for name, url, body in servers if "LitServe" not in name
         ]
-        in_turn(sixty_four, rounds=3)
+        in_turn(sixty_four, connections=MANY_CONNECTIONS, rounds=3)
         lengths = [Contestant(name, url, list(map(body, mixed))) for name, url, body in servers]
         in_turn(lengths, rounds=3)
     lines = against(single)
@@ -157,7 +157,7 @@ def model_sections(home: Path, base: Path, sentences: Sequence[str], peers: bool
     parts = [
         (f"## One sentence a request, {CONNECTIONS} connections", single, lines),
         ("## One sentence a request, one connection", one_by_one, [bare]),
-        (f"## {MANY} sentences a request, {CONNECTIONS} connections", sixty_four, against(sixty_four)),
+        (f"## {MANY} sentences a request, {MANY_CONNECTIONS} connections", sixty_four, against(sixty_four)),
         (f"## Lengths up to 512 tokens, {CONNECTIONS} connections", lengths, against(lengths)),
     ]
     return ["\n\n".join([title, table(HEADER, map(row, ones)), "\n".join(said)]) for title, ones, said in parts]

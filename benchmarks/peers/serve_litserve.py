@@ -9,10 +9,14 @@ from transformers import AutoModel, AutoTokenizer
 
 
 class Embed(litserve.LitAPI):
+    def __init__(self, base, dtype, **options):
+        super().__init__(**options)
+        self.base, self.dtype = base, dtype
+
     def setup(self, _):
-        self.tokenizer = AutoTokenizer.from_pretrained(GIVEN.base)
-        model = AutoModel.from_pretrained(GIVEN.base, attn_implementation="sdpa").eval()
-        self.model = model.to(getattr(torch, GIVEN.dtype))
+        self.tokenizer = AutoTokenizer.from_pretrained(self.base)
+        model = AutoModel.from_pretrained(self.base, attn_implementation="sdpa").eval()
+        self.model = model.to(getattr(torch, self.dtype))
 
     def decode_request(self, request):
         return request["input"]
@@ -41,6 +45,6 @@ if __name__ == "__main__":
     parser.add_argument("--base", required=True)
     parser.add_argument("--dtype", required=True)
     parser.add_argument("--port", type=int, required=True)
-    GIVEN = parser.parse_args()
-    api = Embed(max_batch_size=32, batch_timeout=0.005)
-    litserve.LitServer(api, accelerator="cpu").run(host="127.0.0.1", port=GIVEN.port, generate_client_file=False)
+    given = parser.parse_args()
+    api = Embed(given.base, given.dtype, max_batch_size=32, batch_timeout=0.005)
+    litserve.LitServer(api, accelerator="cpu").run(host="127.0.0.1", port=given.port, generate_client_file=False)
