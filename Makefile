@@ -5,6 +5,7 @@ VITRINE_HOME ?= $(CURDIR)/.vitrine
 PYTHON ?= python3
 LOAD_SECONDS ?= 30
 LOAD_USERS ?= 8
+SOAK_MINUTES ?= 60
 export VITRINE_HOME
 
 VENV := .venv
@@ -12,7 +13,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: serve test check check-gpu format load bento setup clean chaos chinese-encoder bench-finetune bench-inference \
-  bench-http bench-adapters bench-overload
+  bench-http bench-adapters bench-overload soak
 
 serve: $(VENV)/serve.done  ## install, fetch the base model, start at http://localhost:3000
 	@$(BIN)/vitrine setup
@@ -54,6 +55,9 @@ bench-finetune: $(VENV)/serve.done  ## against the Trainer of transformers, with
 bench-inference bench-http bench-adapters bench-overload: $(VENV)/serve.done  ## the served forward pass: alone, over HTTP, with adapters, overloaded
 	@$(BIN)/vitrine setup
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.$(subst -,_,$@) --home $(VITRINE_HOME)
+
+soak: $(VENV)/serve.done  ## an hour of load with a hundred swaps of a model: memory stays flat, nothing fails
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.soak --home $(VITRINE_HOME) --minutes $(SOAK_MINUTES)
 
 bench-%: $(VENV)/serve.done  ## bench-chinese-encoder, -writer, -segmenter: train, measure, write benchmarks/results
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/vitrine pretrain $*

@@ -5,6 +5,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator
 
+from bentoml import server_context
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -39,7 +40,8 @@ from service.jobs.store import JobStore
 from service.jobs.supervisor import Supervisor
 from service.keys import KeyStore
 from service.metrics import Metrics
-from service.registry import ModelStore, Registry, pick_device
+from service.placement import gpu_count, serving_device
+from service.registry import ModelStore, Registry
 from service.routes import batches, completions, explain, files, inference, jobs, models, session, system, webhooks
 from service.schemas import ErrorBody
 from service.settings import Settings
@@ -84,7 +86,7 @@ def create_app(settings: Settings) -> tuple[FastAPI, ASGIApp]:
 def build_parts(settings: Settings) -> Parts:
     settings.home.mkdir(parents=True, exist_ok=True)
     metrics = Metrics()
-    device = pick_device(settings.device)
+    device = serving_device(settings.device, server_context.worker_index or 1, gpu_count())
     bfloat16 = has_bfloat16(device) if settings.dtype == "auto" else settings.dtype == "bfloat16"
     store = ModelStore.of(settings)
     registry = Registry(store, metrics, device, bfloat16, settings.max_resident_models, settings.max_resident_bytes)

@@ -13,7 +13,8 @@ from model.tokenizer import Tokenizer
 from model.weights import is_model_folder, load_model
 from service.data_cli import find_base
 from service.errors import NotFound
-from service.registry import ModelStore, pick_device
+from service.placement import gpu_count, serving_device
+from service.registry import ModelStore
 from service.report.evaluation.page import evaluation_page
 from service.report.evaluation.picture import evaluation_png
 from service.report.evaluation.words import summary
@@ -84,7 +85,7 @@ def _measure(arguments: argparse.Namespace, settings: Settings) -> Evaluated:
         training = load_examples(find_source(arguments.training_data), model.config.task)
         check_labels(training, model.config.labels)
     task = open_task(model, tokenizer, held_out, arguments.max_length)
-    prediction = task.predict(model.to(pick_device(settings.device)))
+    prediction = task.predict(model.to(serving_device(settings.device, 1, gpu_count())))
     names = Names(arguments.model, Path(arguments.data).name)
     report = report_on(task, prediction, held_out, Evidence(training), names)
     return Evaluated(report, predictions_csv(task, prediction, held_out).encode())

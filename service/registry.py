@@ -424,10 +424,3 @@ def routes_of(config: TransformerConfig) -> list[str]:
     if config.architecture != "encoder_decoder":
         routes.append("/v1/attention")
     return [*routes, "/v1/tokenize"]
-
-
-def pick_device(setting: str) -> torch.device:
-    """'auto' takes a GPU when there is one."""
-    if setting == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(setting)

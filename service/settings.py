@@ -30,6 +30,10 @@ class Settings(BaseSettings):
     )
     api_workers: int = Field(default=1, ge=1, le=64, description="API processes; each loads its own models")
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="where models run")
+    training_gpu: Literal["apart", "shared"] = Field(
+        default="apart",
+        description="whether a job may train on a GPU that serves; apart, it takes a free one or the CPU",
+    )
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto", description="number format of served weights; auto takes bfloat16 where it is in hardware"
     )

@@ -224,7 +224,11 @@ def minilm_rows(tmp_path: Path) -> Path:
 @contextlib.contextmanager
 def worker_of(house: House) -> Iterator[None]:
     """A real worker process, on the GPU, of the service that lives in this process."""
-    environment = os.environ | {"VITRINE_HOME": str(house.settings.home), "VITRINE_DEVICE": "cuda"}
+    environment = os.environ | {
+        "VITRINE_HOME": str(house.settings.home),
+        "VITRINE_DEVICE": "cuda",
+        "VITRINE_TRAINING_GPU": "shared",
+    }
     command = [sys.executable, "-m", "service.jobs.worker"]
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.PIPE)
     try:

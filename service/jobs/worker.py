@@ -35,7 +35,8 @@ from service.jobs.shared_run import CHECKPOINT, SharedRun
 from service.jobs.store import MAX_ATTEMPTS, JobStore, refuse_unfit
 from service.jobs.wishes import hyperparameters_of, name_model, wishes_of
 from service.model_card import CARD_FILE, model_card
-from service.registry import ModelStore, pick_device
+from service.placement import Place, gpu_count, training_place
+from service.registry import ModelStore
 from service.settings import Settings
 from service.tables import File, Job
 from service.webhooks import WebhookStore, deliver_once
@@ -53,13 +54,17 @@ from training.trainer import Interrupted
 POLL_SECONDS = 0.5
 RETENTION_SECONDS = 300.0  # between two looks for old runs
 DAY_SECONDS = 86_400.0
+BESIDE = "--beside-service"
 log = logging.getLogger("vitrine.worker")
 
 
 class Worker:
     """Claims, runs, reports. Everything it knows is in the store, so that a killed worker loses nothing."""
 
-    def __init__(self, settings: Settings, name: str | None = None, device: torch.device | None = None) -> None:
+    def __init__(
+        self, settings: Settings, name: str | None = None, device: torch.device | None = None, beside: bool = False
+    ) -> None:
+        """`beside` a service on this host, whose GPUs it leaves alone unless the settings say otherwise."""
         self.settings = settings
         self.name = name or f"{os.uname().nodename}-{os.getpid()}-{secrets.token_hex(3)}"
         self.database = Database(settings.database_url)
@@ -70,7 +75,9 @@ class Worker:
         self.models = ModelStore.of(settings)
         self.files = FileStorage.of(settings)
         self.checks = Checks(self.store, self.files, self.models, settings.default_model)
-        self.device = device or pick_device(settings.device)
+        serving = settings.api_workers if beside else 0
+        own = training_place(settings.device, settings.training_gpu, serving, gpu_count())
+        self.place = own if device is None else Place(device)
         self.cluster = OnRay(settings, self.store, self.name) if settings.executor == "ray" else None
 
     def run(self, stop: threading.Event) -> None:
@@ -211,6 +218,8 @@ class Worker:
         chosen = world.from_leader(lambda: choose_recipe(wanted, data, base.folder, multiplier))
         if world.leads:
             self._tell_choices(job, data, chosen, multiplier)
+            if self.place.note:
+                self.store.add_event(job.id, "placed", f"The job {self.place.note}", level="warn")
         output = self.settings.runs / job.id
         shared = SharedRun(self.artefacts, job.id, output)
         tokens = 0
@@ -219,7 +228,7 @@ class Worker:
                 shared.fetch()
             world.wait()
             for event in finetune(
-                base.folder, data, chosen.recipe, output, self.device, job.model, self.models.bases(), world,
+                base.folder, data, chosen.recipe, output, self.place.device, job.model, self.models.bases(), world,
                 interrupted=lease.over if lease else lambda: False, snapshots=self.settings.keep_checkpoints > 0,
                 saved=lambda: self._give(job.id, shared),
             ):  # fmt: skip
@@ -337,8 +346,9 @@ class Worker:
             self.store.set_progress(job.id, self.name, **values)
 
 
-def main() -> None:
-    """Runs until its standard input closes: the supervisor holds the other end, so it can't be orphaned."""
+def main(beside: bool = False) -> None:
+    """Runs until its standard input closes: the supervisor holds the other end, so it can't be orphaned. `beside` a
+    service on this host."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s worker %(levelname)s %(message)s")
     settings = Settings()
     with contextlib.suppress(OSError):
@@ -347,7 +357,7 @@ def main() -> None:
     if not sys.stdin.isatty():
         threading.Thread(target=_exit_with_parent, daemon=True).start()
     try:
-        Worker(settings).run(threading.Event())
+        Worker(settings, beside=beside).run(threading.Event())
     except KeyboardInterrupt:
         return
 
@@ -359,4 +369,4 @@ def _exit_with_parent() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(beside=BESIDE in sys.argv)
