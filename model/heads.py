@@ -155,6 +155,11 @@ class TextModel(nn.Module):
         """Logits [B, C] in float32 from the text vector; one number a text for regression."""
         return self.classify_pooled(self.pooled(batch))
 
+    def classify_embedded(self, embedded: Tensor, batch: Batch, trace: Trace | None = None) -> Tensor:
+        """The same from vectors [B, T, D] in the place of the batch's embeddings, by `Encoder.forward_embedded`."""
+        hidden = self.body.forward_embedded(embedded, batch, trace)
+        return self.classify_pooled(pool(hidden, batch.real, self.config.pooling))
+
     def classify_pooled(self, vectors: Tensor) -> Tensor:
         """The head alone: text vectors [B, D] -> logits [B, C] in float32."""
         if self.classifier is None or self.config.task == "tagging":

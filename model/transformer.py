@@ -79,6 +79,17 @@ class Encoder(nn.Module):
         else:
             mask, positions = cache.begin(batch.ids.size(1)), cache.positions(batch.ids.size(1))
         hidden: Tensor = self.embeddings(batch.ids, positions, batch.segments)
+        hidden = self._through_layers(hidden, mask, cache, trace)
+        if cache is not None:
+            cache.advance(batch.real.sum(dim=1))
+        return hidden
+
+    def forward_embedded(self, embedded: Tensor, batch: Batch, trace: Trace | None = None) -> Tensor:
+        """The same from vectors [B, T, D] that stand in the place of the batch's own embeddings: for what changes them,
+        or asks how the answer depends on them."""
+        return self._through_layers(embedded, batch.attention_mask(self.causal), None, trace)
+
+    def _through_layers(self, hidden: Tensor, mask: Tensor | None, cache: Cache | None, trace: Trace | None) -> Tensor:
         record = None
         if trace is not None:
             record = trace.probabilities
@@ -87,8 +98,6 @@ class Encoder(nn.Module):
             hidden = layer(hidden, mask, None if cache is None else cache.layers[index], record)
             if trace is not None:
                 trace.hidden.append(hidden)
-        if cache is not None:
-            cache.advance(batch.real.sum(dim=1))
         normalised: Tensor = self.norm(hidden)
         return normalised
 

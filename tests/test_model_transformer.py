@@ -172,6 +172,22 @@ def test_unpadded_equals_padded(
         assert gap(pool_unpadded(hidden, documents, kind), pool(model.body(batch), batch.real, kind)) < CLOSE
 
 
+@few
+@given(config=configs("encoder", "decoder"), rows=texts(1, 4), seed=seeds)
+def test_from_its_own_embeddings_the_answer_is_the_same(
+    config: TransformerConfig, rows: list[list[int]], seed: int
+) -> None:
+    model = random_model(config.with_task("classification", ("no", "yes"), "mean"), seed)
+    batch = pad_ids(rows, 0)
+    embedded = model.body.embeddings(batch.ids, batch.positions, batch.segments)
+    assert gap(model.classify_embedded(embedded, batch), model.classify(batch)) < CLOSE
+    trace = Trace()
+    traced = model.body.forward_embedded(embedded, batch, trace)
+    assert gap(traced[batch.real], model.body(batch)[batch.real]) < CLOSE
+    assert len(trace.hidden) == config.num_layers + 1
+    assert len(trace.probabilities) == config.num_layers
+
+
 def test_documents_of_a_group_lie_together_and_those_of_one_length_within_it() -> None:
     rows = [[1] * 3, [2] * 2, [3] * 3, [4] * 2, [5] * 3]
     documents = unpad(encodings(rows), [1, 1, 0, 0, 1])
