@@ -8,6 +8,7 @@ wrk asks from the same two cores; its share of them is told. Servers take turns.
 
 import contextlib
 import json
+import os
 import resource
 import statistics
 import sys
@@ -21,16 +22,19 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from benchmarks.bench_inference import Contestant as Runtime
 from benchmarks.bench_inference import started
+from benchmarks.encode_ours import loaded_model
 from benchmarks.peers_environment import peer_python
 from benchmarks.report import ROOT, environment, parser_of, table, write
 from benchmarks.services.echo import BODY
 from benchmarks.serving import CONNECTIONS, Load, bento, free_port, server, some, wrk
 from model.capability import has_bfloat16
+from service.engine.runner import run
 from training.catalogue import fetch_minilm, movie_sentiment
 
 ROUNDS, SECONDS, WARM_SECONDS = 5, 6.0, 3.0
-SENTENCES = 2_048
+SENTENCES, INSIDE = 2_048, 512  # over HTTP, and in process a pass
 MANY, MANY_CONNECTIONS = 64, 4  # sentences of a request, where there are many, and how many ask for so many
 LONGEST_WORDS = 380  # of a long text: about 512 tokens
 MODEL = "minilm-l6"
@@ -51,13 +55,19 @@ class Contestant:
         return wrk(self.url, self.bodies, seconds, connections)
 
 
-def in_turn(contestants: Sequence[Contestant], connections: int = CONNECTIONS, rounds: int = ROUNDS) -> None:
-    """Rounds in which each is measured once, after a warm-up."""
+def in_turn(
+    contestants: Sequence[Contestant],
+    connections: int = CONNECTIONS,
+    rounds: int = ROUNDS,
+    beside: Callable[[], object] = lambda: None,
+) -> None:
+    """Rounds in which each is measured once, after a warm-up; `beside` measures what has no server, once a round."""
     for one in contestants:
         one.ask(WARM_SECONDS, connections)
     for _ in tqdm(range(rounds), unit="round"):
         for one in contestants:
             one.loads.append(one.ask(SECONDS, connections))
+        beside()
 
 
 def row(one: Contestant) -> list[object]:
@@ -103,7 +113,7 @@ def echo_section(home: Path) -> str:
 @contextlib.contextmanager
 def embedders(home: Path, base: Path, peers: bool) -> Iterator[list[tuple[str, str, Callable[[Any], object]]]]:
     """The servers of the model: name, URL, how to ask for one text or several."""
-    dtype = "bfloat16" if has_bfloat16(torch.device("cpu")) else "float32"
+    dtype = dtype_here()
     with contextlib.ExitStack() as stack:
         ours = stack.enter_context(bento(home, "service.main:Vitrine"))
         found: list[tuple[str, str, Callable[[Any], object]]] = [
@@ -128,35 +138,35 @@ def embedders(home: Path, base: Path, peers: bool) -> Iterator[list[tuple[str, s
 
 
 def model_sections(home: Path, base: Path, sentences: Sequence[str], peers: bool) -> list[str]:
-    longer = [" ".join(sentences[start : start + 1 + start % 16]) for start in range(0, len(sentences), 16)]
+    longer = [" ".join(sentences[16 * n : 16 * n + 1 + n % 16]) for n in range(len(sentences) // 16)]
     mixed = [" ".join(text.split()[:LONGEST_WORDS]) for text in [*sentences[: len(longer)], *longer]]
     many = [list(sentences[start : start + MANY]) for start in range(0, len(sentences), MANY)]
-    with embedders(home, base, peers) as servers:
+    with embedders(home, base, peers) as servers, in_process(base, sentences[:INSIDE], dtype_here()) as inside:
         single = [Contestant(name, url, list(map(body, sentences))) for name, url, body in servers]
         before = cpu_seconds()
-        began = time.monotonic()
-        in_turn(single)
-        share = (cpu_seconds() - before) / (time.monotonic() - began) / (torch.get_num_threads())
-        own_dtype = single[0].name.split(", ")[1]
-        inside = in_process(base, sentences, own_dtype)
+        in_turn(single, beside=inside.run)
+        wrk_share = (cpu_seconds() - before) / (len(single) * (WARM_SECONDS + ROUNDS * SECONDS)) / (os.cpu_count() or 1)
         one_by_one = [Contestant(name, url, list(map(body, sentences))) for name, url, body in servers]
-        in_turn(one_by_one, connections=1, rounds=3)
+        bare = Bare(base, sentences)
+        in_turn(one_by_one, connections=1, rounds=3, beside=bare.run)
         sixty_four = [
             Contestant(name, url, list(map(body, many))) for name, url, body in servers if "LitServe" not in name
         ]
         in_turn(sixty_four, connections=MANY_CONNECTIONS, rounds=3)
         lengths = [Contestant(name, url, list(map(body, mixed))) for name, url, body in servers]
         in_turn(lengths, rounds=3)
-    lines = against(single)
-    rates = [load.requests_per_second for load in single[0].loads]
-    lines.append(
-        f"- Of the rate in process ({inside:,.0f} sentences/s, length-sorted, nothing beside): "
-        f"{statistics.median(rates) / inside:.0%}; wrk took {share:.0%} of the cores."
-    )
-    bare = f"- The bare forward pass of one sentence: {bare_ms(base, sentences, own_dtype):.1f} ms."
+    own = [load.requests_per_second for load in single[0].loads]
+    rates = [rate / inside.tokens * INSIDE for rate in inside.rates]  # sentences a second
+    shares = sorted(over_http / alone for over_http, alone in zip(own, rates, strict=True))
+    lines = [
+        *against(single),
+        f"- Of the rate in process ({statistics.median(rates):,.0f} sentences/s, length-sorted, nothing beside): "
+        f"{statistics.median(shares):.0%} ({shares[0]:.0%} to {shares[-1]:.0%}); wrk took {wrk_share:.0%} of the cores.",
+    ]
+    bare_line = f"- The bare forward pass of one sentence: {statistics.median(bare.times) * 1e3:.1f} ms."
     parts = [
         (f"## One sentence a request, {CONNECTIONS} connections", single, lines),
-        ("## One sentence a request, one connection", one_by_one, [bare]),
+        ("## One sentence a request, one connection", one_by_one, [bare_line]),
         (f"## {MANY} sentences a request, {MANY_CONNECTIONS} connections", sixty_four, against(sixty_four)),
         (f"## Lengths up to 512 tokens, {CONNECTIONS} connections", lengths, against(lengths)),
     ]
@@ -173,30 +183,34 @@ def cpu_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def in_process(base: Path, sentences: Sequence[str], dtype: str) -> float:
-    """Sentences a second without HTTP."""
+def dtype_here() -> str:
+    return "bfloat16" if has_bfloat16(torch.device("cpu")) else "float32"
+
+
+@contextlib.contextmanager
+def in_process(base: Path, sentences: Sequence[str], dtype: str) -> Iterator[Runtime]:
+    """The same model without HTTP."""
     with tempfile.TemporaryDirectory() as folder:
         texts = Path(folder) / "texts.json"
         texts.write_text(json.dumps(sentences), encoding="utf-8")
         command = [sys.executable, "-m", "benchmarks.encode_ours", "--dtype", dtype, "--base", base.absolute()]
         with started("ours", dtype, [*command, "--texts", texts]) as one:
-            for _ in range(3):
-                one.run()
-    return statistics.median(one.rates) / one.tokens * len(sentences)
+            yield one
 
 
-def bare_ms(base: Path, sentences: Sequence[str], dtype: str) -> float:
-    """Of one sentence at a time, the median."""
-    from benchmarks.encode_ours import loaded_model
-    from service.engine.runner import run
+class Bare:
+    """Forward passes of one sentence each."""
 
-    loaded = loaded_model(base, dtype)
-    times = []
-    for encoding in loaded.tokenizer.encode(sentences[:300], 512):
-        began = time.perf_counter()
-        run([loaded], "embed", [encoding])
-        times.append(time.perf_counter() - began)
-    return 1e3 * statistics.median(times)
+    def __init__(self, base: Path, sentences: Sequence[str]) -> None:
+        self._loaded = loaded_model(base, dtype_here())
+        self._encodings = self._loaded.tokenizer.encode(sentences[:200], 512)
+        self.times: list[float] = []
+
+    def run(self) -> None:
+        for encoding in self._encodings:
+            began = time.perf_counter()
+            run([self._loaded], "embed", [encoding])
+            self.times.append(time.perf_counter() - began)
 
 
 def main() -> None:
