@@ -145,7 +145,8 @@ def model_sections(home: Path, base: Path, sentences: Sequence[str], peers: bool
         single = [Contestant(name, url, list(map(body, sentences))) for name, url, body in servers]
         before = cpu_seconds()
         in_turn(single, beside=inside.run)
-        wrk_share = (cpu_seconds() - before) / (len(single) * (WARM_SECONDS + ROUNDS * SECONDS)) / (os.cpu_count() or 1)
+        asked = len(single) * (WARM_SECONDS + ROUNDS * SECONDS)
+        wrk_share = (cpu_seconds() - before) / asked / (os.cpu_count() or 1)
         one_by_one = [Contestant(name, url, list(map(body, sentences))) for name, url, body in servers]
         bare = Bare(base, sentences)
         in_turn(one_by_one, connections=1, rounds=3, beside=bare.run)
@@ -160,8 +161,8 @@ def model_sections(home: Path, base: Path, sentences: Sequence[str], peers: bool
     shares = sorted(over_http / alone for over_http, alone in zip(own, rates, strict=True))
     lines = [
         *against(single),
-        f"- Of the rate in process ({statistics.median(rates):,.0f} sentences/s, length-sorted, nothing beside): "
-        f"{statistics.median(shares):.0%} ({shares[0]:.0%} to {shares[-1]:.0%}); wrk took {wrk_share:.0%} of the cores.",
+        f"- Of the rate in process ({statistics.median(rates):,.0f} sentences/s, length-sorted): "
+        f"{statistics.median(shares):.0%} ({shares[0]:.0%} to {shares[-1]:.0%}); wrk took {wrk_share:.1%} of the cores",
     ]
     bare_line = f"- The bare forward pass of one sentence: {statistics.median(bare.times) * 1e3:.1f} ms."
     parts = [

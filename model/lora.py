@@ -30,6 +30,7 @@ BODY_FIELDS = (  # that must be the base's own
     "architecture", "vocab_size", "width", "num_layers", "num_heads", "feed_forward_width", "positions", "activation",
     "norm_first",
 )  # fmt: skip
+HEADS = ("classifier.", "pooler.", "language_model.")
 MANY_TOKENS = 256  # of an adapter, from which on its small product is worth more than one thread
 TARGETS = ("qkv", "query", "key_value", "output", "expand", "contract")  # every linear of a layer, by its own name
 
@@ -187,9 +188,7 @@ def take_adapter(model: TextModel, lora: LoraConfig) -> Adapter:
         if isinstance(module, LoraLinear)
     }
     head = {
-        name: tensor.detach().clone().cpu()
-        for name, tensor in model.state_dict().items()
-        if name.startswith(("classifier.", "pooler."))
+        name: tensor.detach().clone().cpu() for name, tensor in model.state_dict().items() if name.startswith(HEADS)
     }
     return Adapter(lora, model.config, factors, head, sha256_of_body(model))
 
@@ -299,6 +298,25 @@ class AdapterBank:
         self.heads.pop(slot, None)
         for routed in list(self._routed.values()):
             routed.factors.pop(slot, None)
+
+    def plain(self, slot: int) -> TextModel:
+        """The model that a slot stands for, in float32 and without adapters beside it: what explanations take apart.
+        The base itself when it is that already, else a copy."""
+        if slot == 0 and not self._routed and next(self.base.parameters()).dtype == torch.float32:
+            return self.base
+        config = self.heads[slot].config if slot else self.base.config
+        model = TextModel(config)
+        own = {name.replace(".base.", "."): tensor.float() for name, tensor in self.base.state_dict().items()}
+        with torch.no_grad():
+            for name, routed in self._routed.items():
+                if (factors := routed.factors.get(slot)) is not None:
+                    down, up = factors
+                    own[f"{name}.weight"] = own[f"{name}.weight"] + (down.float() @ up.float()).T
+        if slot:
+            own = {name: tensor for name, tensor in own.items() if not name.startswith(HEADS)}
+            own |= {name: tensor.float() for name, tensor in self.heads[slot].state_dict().items()}
+        model.load_state_dict(own)
+        return model.to(self.device).eval().requires_grad_(False)
 
     @property
     def device(self) -> torch.device:

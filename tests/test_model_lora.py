@@ -274,6 +274,27 @@ def test_a_removed_adapter_leaves_nothing_and_the_others_as_they_are() -> None:
         assert gap(mixed[row], base.body(pad_ids(ROWS[row : row + 1], 0))[0]) < CLOSE
 
 
+@few
+@given(config=configs("encoder", "decoder"), half=st.booleans(), seed=st.integers(0, 1000))
+def test_a_slot_stands_for_a_plain_model_with_the_same_answers(
+    config: TransformerConfig, half: bool, seed: int
+) -> None:
+    base = random_model(config, seed)
+    bank = AdapterBank(random_model(config, seed))
+    assert bank.plain(0) is bank.base, "no copy of what is plain already"
+    adapters = varied(base)
+    slots = [bank.add(adapter) for adapter in adapters]
+    for slot, adapter in zip(slots, adapters, strict=True):
+        plain = bank.plain(slot)
+        assert not any(isinstance(module, RoutedLinear) for module in plain.modules())
+        assert gap(answer(plain), answer(merge(base, adapter))) < CLOSE
+    assert gap(answer(bank.plain(0)), answer(base)) < CLOSE
+    if half:
+        bank = AdapterBank(random_model(config, seed).to(torch.bfloat16))
+        plain = bank.plain(bank.add(adapters[0]))
+        assert {parameter.dtype for parameter in plain.parameters()} == {torch.float32}
+
+
 def test_adapters_take_the_room_of_their_weights() -> None:
     base = random_model(small_config("encoder"))
     bank = AdapterBank(random_model(small_config("encoder")))

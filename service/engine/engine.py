@@ -1,22 +1,23 @@
 """The engine: coroutines submit texts, one thread reads them into tokens, one owns the device and answers in batches.
 
-Three lanes take turns: fast requests (classify, embed, tag, fill a mask) in a token-bounded queue, attention requests
-in a short list of their own, and texts being written, one token a turn. Bulk work, in small batches, gets the turns
-that nobody else wants. The event loop never runs model code.
+Two lanes take turns on it: fast requests (classify, embed, tag, fill a mask) in a token-bounded queue, and texts being
+written, one token a turn. Bulk work, in small batches, gets the turns that nobody else wants. Who looks inside a model
+has a thread of its own (`looking.py`). The event loop never runs model code.
 """
 
 import asyncio
 import math
 import threading
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from model.tokenizer import Encoding, Tokenizer
+from service.engine.looking import Looker, Result
 from service.engine.queue import Item, QueueFull, TokenQueue
 from service.engine.reading import Reader, Text
 from service.engine.replies import deliver, settle
@@ -85,12 +86,11 @@ class Engine:
     ) -> None:
         self._metrics = metrics
         self._max_batch_tokens = max_batch_tokens
-        self._max_attention_queue = max_attention_queue
         self._max_writing_queue = max_writing_queue
         self._timeout_seconds = timeout_seconds
         self._queue = TokenQueue(max_queue_tokens)
         self._bulk_queue = TokenQueue(max_queue_tokens)
-        self._attention: deque[Item] = deque()
+        self._looker = Looker(metrics, max_attention_queue, timeout_seconds)
         self._writer = Writer(metrics, max_batch_tokens)
         self._reader = Reader(max_queue_tokens * CHARACTERS_PER_TOKEN)
         self._wake = threading.Condition()
@@ -100,11 +100,13 @@ class Engine:
 
     def start(self) -> None:
         self._reader.start()
+        self._looker.start()
         self._thread.start()
 
     def stop(self) -> None:
         """Answers what is running, refuses what waits, ends the threads."""
         self._reader.stop()
+        self._looker.stop()
         with self._wake:
             self._stopping = True
             self._wake.notify_all()
@@ -151,24 +153,13 @@ class Engine:
                 self._note_depth()
             raise
 
+    async def look(self, operation: str, compute: Callable[[], Result]) -> Result:
+        """What `compute` finds inside a model, in the lane of its own. Raises Busy, TimedOut and what it raised."""
+        return await self._looker.run(operation, compute)
+
     async def attention(self, loaded: LoadedModel, encoding: Encoding) -> Array:
-        """Attention [L, H, T, T] of one text, in the lane of its own."""
-        (item,) = _items(loaded, "attention", [encoding], owner="")  # first in, first out, whoever asks
-        with self._wake:
-            self._check_running()
-            if len(self._attention) >= self._max_attention_queue:
-                raise Busy(
-                    f"{len(self._attention)} attention requests wait, which is the limit; try again later",
-                    retry_after_seconds=1,
-                )
-            self._attention.append(item)
-            self._note_depth()
-            self._wake.notify()
-        try:
-            array: Array = (await self._wait([item]))[0]
-            return array
-        finally:
-            item.waiting = False
+        """Attention [L, H, T, T] of one text."""
+        return await self.look("attention", partial(attend, loaded, encoding))
 
     async def write(self, orders: Sequence[Order]) -> AsyncIterator[Written]:
         """Texts being written, as they grow: each order's tokens one by one, the last with its finish reason.
@@ -225,13 +216,12 @@ class Engine:
     def _note_depth(self) -> None:
         self._metrics.queue_depth("fast", len(self._queue))
         self._metrics.queue_depth("bulk", len(self._bulk_queue))
-        self._metrics.queue_depth("attention", len(self._attention))
         self._metrics.queue_depth("write", self._writer.waiting)
 
     @property
     def _busy(self) -> bool:
         """Whether anyone waits who is no bulk work."""
-        return bool(self._attention or len(self._queue) or self._writer.busy)
+        return bool(len(self._queue) or self._writer.busy)
 
     def _loop(self) -> None:
         while True:
@@ -239,47 +229,35 @@ class Engine:
                 while not (self._stopping or self._busy or len(self._bulk_queue)):
                     self._wake.wait()
                 if self._stopping:
-                    leftover = [*self._queue.drain(), *self._bulk_queue.drain(), *self._attention]
+                    leftover = [*self._queue.drain(), *self._bulk_queue.drain()]
                     orders = self._writer.drain()
-                    self._attention.clear()
                     self._note_depth()
                     break
                 if self._busy:
                     batch = self._queue.next_batch(self._max_batch_tokens)
                 else:
                     batch = self._bulk_queue.next_batch(BULK_BATCH_TOKENS)
-                attention = self._attention.popleft() if self._attention else None
                 prompts = self._writer.take()
                 self._note_depth()
             if batch:
-                self._answer(batch, self._run_batch)
-            if attention is not None and attention.waiting:
-                self._answer([attention], self._run_attention)
+                self._answer(batch)
             self._writer.turn(prompts)
         stopping = Unavailable("the service is stopping; try again in a moment", retry_after_seconds=5)
         _reply(leftover, [stopping] * len(leftover))
         for order in orders:
             order.fail(stopping)
 
-    def _answer(self, batch: list[Item], compute: Callable[[list[Item]], Sequence[Any]]) -> None:
+    def _answer(self, batch: list[Item]) -> None:
         now = time.monotonic()
         _, operation = batch[0].key
         for item in batch:
             self._metrics.queue_wait(operation, now - item.payload.asked.since)
-        for part, results in _computed(batch, compute):
+        for part, results in _computed(batch):
             _reply(part, results)
         tokens, seconds = sum(item.num_tokens for item in batch), max(time.monotonic() - now, 1e-6)
         self._metrics.batch(operation, len(batch), tokens, seconds)
-        if operation != "attention":
-            rate = self._tokens_per_second or tokens / seconds
-            self._tokens_per_second = rate + RATE_WEIGHT * (tokens / seconds - rate)
-
-    def _run_batch(self, batch: list[Item]) -> Sequence[Any]:
-        operation: Operation = batch[0].key[1]  # type: ignore[assignment]
-        return run([item.payload.loaded for item in batch], operation, [item.payload.encoding for item in batch])
-
-    def _run_attention(self, batch: list[Item]) -> Sequence[Array]:
-        return [attend(item.payload.loaded, item.payload.encoding) for item in batch]
+        rate = self._tokens_per_second or tokens / seconds
+        self._tokens_per_second = rate + RATE_WEIGHT * (tokens / seconds - rate)
 
 
 def _items(loaded: LoadedModel, operation: str, encodings: Sequence[Encoding], owner: str) -> list[Item]:
@@ -291,20 +269,20 @@ def _items(loaded: LoadedModel, operation: str, encodings: Sequence[Encoding], o
     ]
 
 
-def _computed(
-    batch: list[Item], compute: Callable[[list[Item]], Sequence[Any]]
-) -> Iterator[tuple[list[Item], Sequence[Any]]]:
+def _computed(batch: list[Item]) -> Iterator[tuple[list[Item], Sequence[Any]]]:
     """Parts of the batch with a result for each text. When it fails its halves are tried, so that a text no model can
     read fails alone; the error is its result. The thread lives on."""
+    operation: Operation = batch[0].key[1]  # type: ignore[assignment]
+    texts = [item.payload for item in batch]
     try:
-        results = compute(batch)
+        results = run([text.loaded for text in texts], operation, [text.encoding for text in texts])
     except Exception as error:
         if len(batch) == 1:
             yield batch, [error]
             return
         middle = len(batch) // 2
-        yield from _computed(batch[:middle], compute)
-        yield from _computed(batch[middle:], compute)
+        yield from _computed(batch[:middle])
+        yield from _computed(batch[middle:])
         return
     yield batch, results
 
