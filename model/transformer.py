@@ -45,7 +45,11 @@ class Embeddings(nn.Module):
 
     def forward(self, ids: Tensor, positions: Tensor, segments: Tensor | None = None) -> Tensor:
         """Token ids [B, T] or [N], their positions and segments -> vectors [B, T, D] or [N, D]."""
-        summed = self.token(ids) * self.scale + self.position(positions + self.offset)
+        return self.around(self.token(ids), positions, segments)
+
+    def around(self, tokens: Tensor, positions: Tensor, segments: Tensor | None = None) -> Tensor:
+        """The same from token vectors [B, T, D] or [N, D] in the place of what the ids would look up."""
+        summed = tokens * self.scale + self.position(positions + self.offset)
         if self.segment is not None and segments is not None:
             summed = summed + self.segment(segments.clamp_max(self.segment.num_embeddings - 1))  # RoBERTa has one
         embedded: Tensor = self.dropout(self.norm(summed))

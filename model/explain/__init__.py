@@ -1,1 +1,1 @@
-"""Ways to look inside a model: each module is one method. `attention.py` is the first."""
+"""Ways to look inside a model: each module is one method, or one thing that several of them share."""

@@ -27,4 +27,5 @@ class Attribution:
 
     scores: Tensor  # [T] float32, special tokens included
     value: float  # of the target, as the model gave it for the whole text
-    rest: float | None = None  # what the scores do not add up to: value less their sum; None: they make no such claim
+    rest: float | None = None  # value less baseline less the sum of scores; None: they make no claim to add up
+    baseline: float = 0.0  # the target's value that the scores start from
