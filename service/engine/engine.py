@@ -16,6 +16,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
+from model.explain.attention import AttentionMethod
 from model.tokenizer import Encoding, Tokenizer
 from service.engine.queue import Item, QueueFull, TokenQueue
 from service.engine.reading import Reader, Text
@@ -69,6 +70,7 @@ class _Text:
     encoding: Encoding
     asked: _Asked
     index: int  # among the texts of the call
+    method: AttentionMethod = "raw"  # of an attention request
 
 
 class Engine:
@@ -151,9 +153,10 @@ class Engine:
                 self._note_depth()
             raise
 
-    async def attention(self, loaded: LoadedModel, encoding: Encoding) -> Array:
-        """Attention [L, H, T, T] of one text, in the lane of its own."""
-        (item,) = _items(loaded, "attention", [encoding], owner="")  # first in, first out, whoever asks
+    async def attention(self, loaded: LoadedModel, encoding: Encoding, method: AttentionMethod = "raw") -> Array:
+        """Attention [L, H, T, T] of one text (rollout: [L, 1, T, T]), in the lane of its own."""
+        text = _Text(loaded, encoding, _Asked(1), 0, method)
+        item = Item((loaded.base_tag, "attention"), "", len(encoding.ids), text)  # first in, first out, whoever asks
         with self._wake:
             self._check_running()
             if len(self._attention) >= self._max_attention_queue:
@@ -279,7 +282,7 @@ class Engine:
         return run([item.payload.loaded for item in batch], operation, [item.payload.encoding for item in batch])
 
     def _run_attention(self, batch: list[Item]) -> Sequence[Array]:
-        return [attend(item.payload.loaded, item.payload.encoding) for item in batch]
+        return [attend(item.payload.loaded, item.payload.encoding, item.payload.method) for item in batch]
 
 
 def _items(loaded: LoadedModel, operation: str, encodings: Sequence[Encoding], owner: str) -> list[Item]:
