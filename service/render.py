@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 INK, PAPER, FAINT = (24, 32, 44), (255, 255, 255), (120, 128, 140)
 LABEL_CHARACTERS = 14  # a longer token is shown shortened
+WIDER = 1.15  # than ours the font may be with which an SVG is shown
 # Anchors of the viridis map (van der Walt and Smith 2015): even steps in lightness, safe for colour-blind eyes.
 VIRIDIS = np.array(
     [[68, 1, 84], [71, 44, 122], [59, 81, 139], [44, 113, 142], [33, 144, 141], [39, 173, 129], [92, 200, 99],
@@ -77,8 +78,8 @@ def head_name(head: int | str) -> str:
 
 def shortened(labels: Sequence[str]) -> list[str]:
     """Labels that fit their place; what has no shape of its own is shown by a sign."""
-    signs = {" ": "␣", "\n": "↵", "\t": "→"}
-    seen = ["".join(signs.get(c, c if c.isprintable() else "\ufffd") for c in label) for label in labels]
+    signs = {" ": "␣", "\n": "¶", "\t": "→"}
+    seen = ["".join(signs.get(c, c if c.isprintable() else "□") for c in label) for label in labels]
     return [label if len(label) <= LABEL_CHARACTERS else label[: LABEL_CHARACTERS - 1] + "…" for label in seen]
 
 
@@ -97,7 +98,7 @@ class HeatmapLayout:
         labels = shortened(picture.labels)
         cell = max(10, min(44, 1100 // len(labels)))
         size = max(9, min(15, cell - 2))
-        margin = int(max(font(size).getlength(label) for label in labels)) + 18
+        margin = int(WIDER * max(font(size).getlength(label) for label in labels)) + 18
         longest = max(font(17).getlength(picture.caption), font(12).getlength(picture.note))
         return cls(labels, cell, size, margin, max(margin + cell * len(labels) + 24, int(longest) + 32, 520))
 

@@ -20,7 +20,7 @@ from service.render import (
     tile,
 )
 
-FONTS = "'Noto Sans CJK TC', 'Noto Sans CJK SC', 'PingFang TC', 'Microsoft JhengHei', 'Noto Sans', sans-serif"
+FONTS = "'Vitrine CJK', 'Noto Sans CJK TC', 'Noto Sans CJK SC', 'PingFang TC', 'Microsoft JhengHei', sans-serif"
 
 
 def attention_svg(picture: Picture) -> bytes:

@@ -54,13 +54,21 @@ def test_layers_are_named_by_numbers_lists_and_ranges(service: Service, layers: 
         ({"layers": "3-1"}, "end comes first"),
         ({"layers": "0-9"}, "layers 6 does not exist"),
         ({"method": "rollout", "heads": [0]}, "leave heads out"),
-        ({"input": "word " * 400}, "numbers exceed 2,000,000 in JSON.*Accept: "),
+        ({"input": "word " * 400}, "numbers exceed 2,400,000 in JSON.*Accept: "),
     ],
 )
 def test_what_can_not_be_is_refused(service: Service, fields: dict[str, Any], words: str) -> None:
     answer = ask(service, **({"input": "good"} | fields))
     assert answer.status_code == 400
     assert re.search(words, answer.json()["error"]["message"])
+
+
+def test_a_picture_of_too_many_rows_is_refused(service: Service) -> None:
+    fields = {"input": "interesting " * 60, "merge": "character", "layers": [0], "heads": [0]}
+    for kind in ("image/png", "image/svg+xml"):
+        answer = ask(service, kind, **fields)
+        assert (answer.status_code, "662 rows exceed 600" in answer.text) == (400, True)
+    assert ask(service, **fields).json()["shape"] == [1, 1, 662, 662]
 
 
 def test_methods_say_what_their_rows_are(service: Service) -> None:

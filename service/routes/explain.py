@@ -39,9 +39,9 @@ router = APIRouter(prefix="/v1", tags=["explain"])
 UNKNOWN_TOKEN = "[UNK]"
 JSON = "application/json"
 MEANINGS = {"raw": "attention weight", "rollout": "attention rollout", "value_norm": "length of the weighted vector"}
-MAX_JSON_NUMBERS = 2_000_000
+MAX_JSON_NUMBERS = 2_400_000  # 12 layers of 12 heads at 128 tokens
 MAX_NUMBERS = 40_000_000  # of any other form: 12 layers of 12 heads at 512 tokens
-LAST_OF_BYTES = "\u0143"  # byte-level vocabularies write each byte as a character up to here
+MAX_PICTURE_ROWS = 600  # a labelled row takes ten pixels
 ANSWER = AttentionResponse | AttentionList
 RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
@@ -99,7 +99,7 @@ async def _attention(body: AttentionRequest, request: Request, parts: Parts, cal
     units = [
         _units(body, encoding, text, index) for index, (encoding, text) in enumerate(zip(encodings, given, strict=True))
     ]
-    _check_size(sum(len(layers) * len(heads) * len(own) ** 2 for own in units), form)
+    _check_size([len(own) for own in units], len(layers) * len(heads), form)
     answers = []
     for index, (text, encoding, own) in enumerate(zip(given, encodings, units, strict=True)):
         whole = await parts.engine.attention(loaded, encoding, body.method)  # [L, H, T, T]
@@ -214,7 +214,13 @@ def _units(body: AttentionRequest, encoding: Encoding, text: Text, index: int) -
     return units
 
 
-def _check_size(numbers: int, form: str) -> None:
+def _check_size(rows: Sequence[int], matrices: int, form: str) -> None:
+    """rows: of each text's matrices."""
+    numbers = matrices * sum(count**2 for count in rows)
+    if form.startswith("image/") and rows[0] > MAX_PICTURE_ROWS:
+        raise InvalidRequest(
+            f"{rows[0]} rows exceed {MAX_PICTURE_ROWS} in a picture; shorten the input or merge characters to words"
+        )
     if form == JSON and numbers > MAX_JSON_NUMBERS:
         raise InvalidRequest(
             f"{numbers:,} numbers exceed {MAX_JSON_NUMBERS:,} in JSON; choose fewer layers or heads, or ask for "
@@ -227,16 +233,15 @@ def _check_size(numbers: int, form: str) -> None:
 
 
 def _labels(units: Sequence[Unit], encoding: Encoding, texts: Sequence[str]) -> list[str]:
-    """Labels for a picture: a token outside the vocabulary is shown as the characters it stands for, with a *, a token
-    of bytes as the characters that it has a part of."""
+    """Labels for a picture: a token outside the vocabulary is shown as the characters it stands for, with a *, one that
+    is written as bytes as the characters that it has a part of."""
     labels = []
     for unit in units:
         text = texts[unit.segment][unit.start : unit.end]
-        if UNKNOWN_TOKEN in (encoding.tokens[token] for token in unit.tokens) and text:
-            labels.append(f"{text}*")
-        else:
-            bytes_ = max(text, default="") > LAST_OF_BYTES >= max(unit.text, default="")
-            labels.append(text if bytes_ and not unit.special else unit.text)
+        readable = unit.special or unit.text.isascii() or unit.text.removeprefix("##") in text
+        label = unit.text if readable or not text else text
+        unknown = text and UNKNOWN_TOKEN in [encoding.tokens[token] for token in unit.tokens]
+        labels.append(f"{text}*" if unknown else label)
     return labels
 
 
