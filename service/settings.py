@@ -42,7 +42,7 @@ class Settings(BaseSettings):
     max_inputs: int = Field(default=2_048, ge=1, description="texts in one request")
     max_body_bytes: int = Field(default=8 * 2**20, ge=1024, description="size of a JSON body")
     max_file_bytes: int = Field(default=512 * 2**20, ge=1024, description="size of an uploaded file")
-    max_attention_tokens: int = Field(default=128, ge=8, le=512, description="tokens of a text in /v1/attention")
+    max_attention_tokens: int = Field(default=512, ge=8, le=512, description="tokens of a text in /v1/attention")
     max_attention_queue: int = Field(default=16, ge=1, description="attention requests waiting before 429")
     max_writing_queue: int = Field(default=256, ge=1, description="texts waiting to be written before 429")
     request_timeout_seconds: float = Field(

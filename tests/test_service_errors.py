@@ -39,7 +39,7 @@ TABLE: list[tuple[str, tuple[str, str, dict[str, Any]], int, str]] = [
     ("no classifier", body("/v1/classify", model=M, input="x"), 400, "use a classifier, for instance a fine-tuned model"),
     ("wrong type of truncate", body("/v1/tokenize", model=M, input="x", truncate="yes"), 400, "truncate: .*bool"),
     ("too long", body("/v1/embeddings", model=M, input=LONG), 400, "2002 tokens, more than 512; shorten .*truncate=true"),
-    ("too long for attention", body("/v1/attention", model=M, input="word " * 200), 400, "202 tokens, more than 128"),
+    ("too long for attention", body("/v1/attention", model=M, input="word " * 600), 400, "602 tokens, more than 512"),
     ("10 MB text", body("/v1/embeddings", model=M, input="x" * 10_000_000), 413, "the limit is 8388608"),
     ("layer out of range", body("/v1/attention", model=M, input="x", layers=[6]), 400, "layers 6 .*0 to 5"),
     ("head out of range", body("/v1/attention", model=M, input="x", heads=[-1]), 400, "heads -1 .*0 to 11"),

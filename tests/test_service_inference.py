@@ -151,7 +151,7 @@ def test_attention_png_by_link(service: Service, query: str) -> None:
 def test_the_font_has_a_glyph_for_every_character_of_chinese_and_latin_text() -> None:
     font = ImageFont.truetype(font_path(), 16)
     missing = font.getmask("\U000ffffe").getbbox(), bytes(font.getmask("\U000ffffe"))
-    for character in "电影好看漢字龍仮名かなカナ한글Añé€…·“”abcXYZ0189[]#":
+    for character in "电影好看漢字龍仮名かなカナ한글Añé€…·“”abcXYZ0189[]#␣→¶□":
         mask = font.getmask(character)
         assert (mask.getbbox(), bytes(mask)) != missing, character
 

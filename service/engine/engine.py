@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from model.explain.attention import AttentionMethod
 from model.tokenizer import Encoding, Tokenizer
 from service.engine.looking import Looker, Result
 from service.engine.queue import Item, QueueFull, TokenQueue
@@ -157,9 +158,9 @@ class Engine:
         """What `compute` finds inside a model, in the lane of its own. Raises Busy, TimedOut and what it raised."""
         return await self._looker.run(operation, compute)
 
-    async def attention(self, loaded: LoadedModel, encoding: Encoding) -> Array:
-        """Attention [L, H, T, T] of one text."""
-        return await self.look("attention", partial(attend, loaded, encoding))
+    async def attention(self, loaded: LoadedModel, encoding: Encoding, method: AttentionMethod = "raw") -> Array:
+        """Attention [L, H, T, T] of one text (rollout: [L, 1, T, T])."""
+        return await self.look("attention", partial(attend, loaded, encoding, method))
 
     async def write(self, orders: Sequence[Order]) -> AsyncIterator[Written]:
         """Texts being written, as they grow: each order's tokens one by one, the last with its finish reason.

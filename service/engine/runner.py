@@ -12,7 +12,7 @@ from torch import Tensor
 
 from model.batch import Unpadded, unpad
 from model.config import TransformerConfig
-from model.explain.attention import raw_attention
+from model.explain.attention import AttentionMethod, attention_by
 from model.heads import TextModel, pool_unpadded
 from model.lora import AdapterBank, Span, spans_of
 from model.tokenizer import Encoding, Tokenizer
@@ -150,8 +150,8 @@ OPERATIONS: dict[Operation, Callable[[LoadedModel, Read, Sequence[int]], list[An
 }
 
 
-def attend(loaded: LoadedModel, encoding: Encoding) -> Array:
-    """Attention probabilities [L, H, T, T] of one text."""
+def attend(loaded: LoadedModel, encoding: Encoding, method: AttentionMethod) -> Array:
+    """Attention [L, H, T, T] of one text; by rollout [L, 1, T, T]."""
     with loaded.bank.route([Span(loaded.slot)]):
-        array: Array = raw_attention(loaded.model, encoding).numpy()
+        array: Array = attention_by(loaded.model, encoding, method).numpy()
     return array
