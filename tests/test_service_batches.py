@@ -189,20 +189,20 @@ def test_live_requests_are_answered_while_a_batch_runs_and_before_it(house: Hous
     engine = house.app.state.parts.engine
     seen: list[str] = []
     live: set[int] = set()
-    run_batch, put_all = engine._run_batch, engine._queue.put_all
+    answer, put_all = engine._answer, engine._queue.put_all
 
     def running(batch: list[Any]) -> Any:
         kind = "live" if any(id(item) in live for item in batch) else "bulk"
         assert kind == "live" or sum(item.num_tokens for item in batch) <= BULK_BATCH_TOKENS
         seen.append(kind)
-        return run_batch(batch)
+        return answer(batch)
 
     def putting(items: list[Any]) -> None:
         live.update(map(id, items))
         seen.append("put")
         put_all(items)
 
-    engine._run_batch, engine._queue.put_all = running, putting
+    engine._answer, engine._queue.put_all = running, putting
     try:
         made = create(house, [request(number) for number in range(5_000)])
         wait(house, made["id"], "in_progress")
@@ -217,7 +217,7 @@ def test_live_requests_are_answered_while_a_batch_runs_and_before_it(house: Hous
         assert bulk_passes, "there was bulk work to wait for"
         house.ask("POST", f"/v1/batches/{made['id']}/cancel", house.ann)
     finally:
-        engine._run_batch, engine._queue.put_all = run_batch, put_all
+        engine._answer, engine._queue.put_all = answer, put_all
     wait(house, made["id"], "cancelled", "completed")
 
 
