@@ -43,7 +43,7 @@ from service.metrics import Metrics
 from service.placement import gpu_count, serving_device
 from service.registry import ModelStore, Registry
 from service.routes import batches, completions, explain, files, inference, jobs, models, session, system, webhooks
-from service.schemas import ErrorBody
+from service.schemas.base import ErrorBody
 from service.settings import Settings
 from service.webhooks import WebhookStore
 

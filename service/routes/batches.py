@@ -8,18 +8,8 @@ from fastapi import APIRouter, Query
 from service.bulk import Route
 from service.context import CallerOf, PartsOf
 from service.routes import inference
-from service.schemas import (
-    BatchCounts,
-    BatchErrorItem,
-    BatchErrors,
-    BatchList,
-    BatchObject,
-    ClassifyRequest,
-    CreateBatchRequest,
-    EmbeddingsRequest,
-    FillMaskRequest,
-    TagRequest,
-)
+from service.schemas.batches import BatchCounts, BatchErrorItem, BatchErrors, BatchList, BatchObject, CreateBatchRequest
+from service.schemas.inference import ClassifyRequest, EmbeddingsRequest, FillMaskRequest, TagRequest
 from service.tables import Batch
 
 router = APIRouter(prefix="/v1/batches", tags=["batches"])

@@ -16,7 +16,7 @@ from service.context import CallerOf, Parts, PartsOf
 from service.engine.runner import LoadedModel
 from service.engine.writer import Order, Written, new_orders
 from service.errors import InvalidRequest, ServiceError, TooLarge, body_of
-from service.schemas import Completion, CompletionRequest, CompletionResponse, CompletionUsage, Logprobs
+from service.schemas.completions import Completion, CompletionRequest, CompletionResponse, CompletionUsage, Logprobs
 
 router = APIRouter(prefix="/v1", tags=["inference"])
 MAX_STOPS = 4  # as in OpenAI's API

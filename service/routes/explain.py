@@ -23,7 +23,7 @@ from service.keys import Caller
 from service.render import Picture, attention_png
 from service.render_svg import attention_svg
 from service.routes.inference import as_list, check_can, encode, parts_of, usage
-from service.schemas import (
+from service.schemas.explain import (
     MERGES,
     METHODS,
     NUMBERS,

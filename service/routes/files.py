@@ -14,7 +14,8 @@ from service.errors import Conflict, InvalidRequest, NotFound, TooLarge
 from service.ids import new_id
 from service.report.data.page import report_page
 from service.report.data.picture import report_png
-from service.schemas import Deleted, FileList, FileObject
+from service.schemas.base import Deleted
+from service.schemas.files import FileList, FileObject
 from service.tables import File
 
 router = APIRouter(prefix="/v1/files", tags=["files"])

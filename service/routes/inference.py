@@ -15,7 +15,8 @@ from service.engine.tags import find_tags
 from service.engine.windows import Read, Texts, whole, windowed
 from service.errors import InvalidRequest, TooLarge
 from service.registry import operations_of
-from service.schemas import (
+from service.schemas.base import Usage
+from service.schemas.inference import (
     Candidate,
     Classification,
     ClassifyRequest,
@@ -37,7 +38,6 @@ from service.schemas import (
     TokenizeRequest,
     TokenizeResponse,
     Tokens,
-    Usage,
 )
 
 router = APIRouter(prefix="/v1", tags=["inference"])

@@ -15,7 +15,7 @@ from service.ids import new_id
 from service.jobs.room import check_room, machine_memory
 from service.jobs.states import WAITING_STATES
 from service.jobs.store import JobStore, request_key
-from service.schemas import (
+from service.schemas.jobs import (
     CheckpointList,
     CheckpointObject,
     CreateJobRequest,

@@ -14,7 +14,8 @@ from service.errors import Conflict, InvalidRequest, NotFound
 from service.keys import Caller
 from service.model_card import CARD_FILE
 from service.registry import ModelCard, routes_of
-from service.schemas import AliasList, AliasObject, Deleted, ModelList, ModelObject, PromoteRequest
+from service.schemas.base import Deleted
+from service.schemas.models import AliasList, AliasObject, ModelList, ModelObject, PromoteRequest
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 aliases_router = APIRouter(prefix="/v1/aliases", tags=["models"])

@@ -9,7 +9,7 @@ from service.auth import COOKIE, NO_GOOD_KEY, Auth, cookie_of
 from service.context import CallerOf, PartsOf
 from service.errors import Unauthorized
 from service.keys import SESSION_SECONDS
-from service.schemas import LoginRequest, WhoAmI
+from service.schemas.session import LoginRequest, WhoAmI
 
 router = APIRouter(tags=["session"])
 

@@ -9,9 +9,9 @@ from fastapi import APIRouter, Query
 from service.context import CallerOf, PartsOf
 from service.ids import new_id
 from service.jobs.announce import event_body
-from service.schemas import (
+from service.schemas.base import Deleted
+from service.schemas.webhooks import (
     CreateWebhookRequest,
-    Deleted,
     RotateSecretRequest,
     TestWebhookRequest,
     UpdateWebhookRequest,

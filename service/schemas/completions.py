@@ -1,0 +1,71 @@
+"""Schemas of `routes/completions.py`: text written, in OpenAI's shape."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, Field, StrictInt, StrictStr
+
+from service.schemas.base import Request
+
+
+def _prompts(value: Any) -> Any:
+    """Turns the many messages of a failed union into one that says what is wanted."""
+    ids = isinstance(value, list) and value and all(type(item) is int for item in value)
+    rows = isinstance(value, list) and value and all(isinstance(item, list) for item in value)
+    texts = isinstance(value, list) and value and all(isinstance(item, str) for item in value)
+    if rows and all(row and all(type(item) is int for item in row) for row in value):
+        return value
+    if isinstance(value, str) or ids or texts:
+        return value
+    raise ValueError("send a string, a list of strings, a list of token ids, or a list of lists of them; none empty")
+
+
+class StreamOptions(Request):
+    include_usage: bool = False
+
+
+class CompletionRequest(Request):
+    model: str
+    prompt: Annotated[StrictStr | list[StrictStr] | list[StrictInt] | list[list[StrictInt]], BeforeValidator(_prompts)]
+    max_tokens: int = Field(default=16, ge=1)
+    temperature: Annotated[float, Field(ge=0, le=2, strict=False)] = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1, strict=False)] = 1.0
+    top_k: int = Field(default=0, ge=0, description="only the k likeliest tokens; 0 takes all")
+    n: int = Field(default=1, ge=1, le=32)
+    best_of: int | None = Field(default=None, ge=1, le=1, description="only 1; use num_beams for a wider search")
+    num_beams: int = Field(default=1, ge=1, le=16, description="width of a beam search; 1 samples")
+    stop: StrictStr | list[StrictStr] | None = None
+    seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = None
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
+    echo: bool = False
+    user: str | None = None
+
+
+class CompletionUsage(BaseModel):
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class Logprobs(BaseModel):
+    tokens: list[str]
+    token_logprobs: list[float]
+    top_logprobs: list[dict[str, float]]
+    text_offset: list[int]
+
+
+class Completion(BaseModel):
+    index: int
+    text: str
+    logprobs: Logprobs | None
+    finish_reason: Literal["stop", "length"] | None
+
+
+class CompletionResponse(BaseModel):
+    id: str
+    object: Literal["text_completion"] = "text_completion"
+    created: int
+    model: str
+    choices: list[Completion]
+    usage: CompletionUsage | None

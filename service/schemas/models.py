@@ -1,0 +1,54 @@
+"""Schemas of `routes/models.py`: models and the names that stand for them."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field
+
+from service.schemas.base import Request
+
+
+class ModelObject(BaseModel):
+    id: str
+    aliases: list[str] = Field(description="names of the caller's that stand for it now")
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str
+    task: str
+    architecture: str
+    routes: list[str]
+    adapter: bool
+    labels: list[str] | None
+    num_layers: int
+    num_heads: int
+    width: int
+    max_length: int
+    base_model: str | None
+    dtype: str
+    resident: bool
+    bento_tag: str
+    metrics: dict[str, Any] | None
+
+
+class ModelList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[ModelObject]
+
+
+class PromoteRequest(Request):
+    alias: Annotated[str, Field(min_length=1, max_length=63)]
+    metric: str | None = Field(default=None, description="a held-out figure of the model, for the gate")
+    at_least: Annotated[float, Field(strict=False)] | None = Field(default=None, description="refuse a figure below")
+    beats_current: bool = Field(default=False, description="refuse a figure not above that of the model now promoted")
+
+
+class AliasObject(BaseModel):
+    object: Literal["alias"] = "alias"
+    id: str
+    model: str
+    changed_at: int
+    previous: str | None = Field(description="the model that a roll-back would go to")
+
+
+class AliasList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[AliasObject]
