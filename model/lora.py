@@ -31,7 +31,7 @@ BODY_FIELDS = (  # that must be the base's own
     "norm_first",
 )  # fmt: skip
 HEADS = ("classifier.", "pooler.", "language_model.")
-MANY_TOKENS = 256  # of an adapter, from which on its small product is worth more than one thread
+FEW_TOKENS = 256  # of an adapter, below which its product is not worth more than one thread
 TARGETS = ("qkv", "query", "key_value", "output", "expand", "contract")  # every linear of a layer, by its own name
 
 
@@ -54,23 +54,24 @@ class LoraConfig:
         return self.alpha / self.rank
 
 
-class LoraLinear(nn.Module):
+class AroundLinear(nn.Module):
+    """Stands in the place of a linear and adds to what it gives; of the same shape."""
+
+    def __init__(self, base: nn.Linear) -> None:
+        super().__init__()
+        self.base = base
+        self.in_features = base.in_features
+        self.out_features = base.out_features
+
+
+class LoraLinear(AroundLinear):
     """y = W x + b + scale B A x, with A `down` [R, I] and B `up` [O, R]: one adapter, being trained."""
 
     def __init__(self, base: nn.Linear, rank: int, scale: float) -> None:
-        super().__init__()
-        self.base = base
+        super().__init__(base)
         self.scale = scale
         self.down = nn.Parameter(base.weight.new_zeros(rank, base.in_features))
         self.up = nn.Parameter(base.weight.new_zeros(base.out_features, rank))
-
-    @property
-    def in_features(self) -> int:
-        return self.base.in_features
-
-    @property
-    def out_features(self) -> int:
-        return self.base.out_features
 
     def forward(self, inputs: Tensor) -> Tensor:
         """inputs [..., I] -> [..., O]."""
@@ -91,11 +92,12 @@ class Routing:
     """Which tokens of the running batch go through which adapter; shared by all linears of one model. Those that no
     span names go through the base alone."""
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int) -> None:
         self.spans: Sequence[Span] = ()
+        self.threads = threads  # of large products
 
 
-class RoutedLinear(nn.Module):
+class RoutedLinear(AroundLinear):
     """A frozen linear and the factors of any number of adapters, each for the tokens that the routing sends there.
 
     Each adapter's factors are tensors of their own, of its own rank: a hundred take the room of their weights, and one
@@ -103,25 +105,16 @@ class RoutedLinear(nn.Module):
     """
 
     def __init__(self, base: nn.Linear, routing: Routing) -> None:
-        super().__init__()
-        self.base = base
+        super().__init__(base)
         self.routing = routing
         self.factors: dict[int, tuple[Tensor, Tensor]] = {}  # slot -> A transposed [I, R], scale times B, [R, O]
-
-    @property
-    def in_features(self) -> int:
-        return self.base.in_features
-
-    @property
-    def out_features(self) -> int:
-        return self.base.out_features
 
     def forward(self, inputs: Tensor) -> Tensor:
         """inputs [..., I] -> [..., O]; spans count the tokens of all leading dimensions together."""
         outputs: Tensor = self.base(inputs)
         flat_inputs, flat = inputs.reshape(-1, self.in_features), outputs.view(-1, self.out_features)
-        many = len(self.routing.spans) * MANY_TOKENS > len(flat)  # few tokens each
-        with one_thread() if many else nullcontext():
+        small = len(self.routing.spans) * FEW_TOKENS > len(flat)
+        with one_thread(self.routing.threads) if small else nullcontext():
             for span in self.routing.spans:
                 if (factors := self.factors.get(span.slot)) is not None:
                     down, up = factors
@@ -130,9 +123,9 @@ class RoutedLinear(nn.Module):
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Within, products on the CPU take one thread: for small ones, waking another costs more than it computes."""
-    threads = torch.get_num_threads()
+def one_thread(threads: int) -> Iterator[None]:
+    """Within, products on the CPU take one thread, afterwards `threads`: for small ones, waking another costs more than
+    it computes. The number is given, not asked for: another thread may be within at the same moment."""
     torch.set_num_threads(1)
     try:
         yield
@@ -260,11 +253,12 @@ class AdapterBank:
     Adapters may come and go while another thread runs batches: a batch holds the lock as long as it is routed.
     """
 
-    def __init__(self, base: TextModel) -> None:
+    def __init__(self, base: TextModel, threads: int | None = None) -> None:
+        """`threads` of a product on the CPU; None: as many as torch takes now."""
         self.base = base
         self.heads: dict[int, TextHead] = {}
         self._lock = threading.Lock()
-        self._routing = Routing()
+        self._routing = Routing(threads or torch.get_num_threads())
         self._routed: dict[str, RoutedLinear] = {}  # by the linear's name; none before the first adapter
         self._slots = itertools.count(1)
 

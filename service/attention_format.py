@@ -17,16 +17,8 @@ import numpy.typing as npt
 MEDIA_TYPE = "application/vnd.vitrine.attention"
 MAGIC, VERSION = b"VATN", 1
 MAX_BYTES = 8_000_000  # of one text's weights
-LEVELS = (
-    255,
-    127,
-    63,
-    31,
-    15,
-    7,
-    3,
-)  # the largest code; 3 takes 2 bits and so keeps 6 x 12 x 512 x 512 within MAX_BYTES
-SAMPLE = 8  # every so manieth row tells beforehand how well a large matrix can be packed
+LEVELS = (255, 127, 63, 31, 15, 7, 3)  # the largest code; 3 takes 2 bits: 6 x 12 x 512 x 512 stay within MAX_BYTES
+SAMPLE = 8  # one row in so many tells beforehand how well a large matrix can be packed
 
 
 def attention_bytes(weights: npt.NDArray[np.float32], header: dict[str, Any]) -> bytes:

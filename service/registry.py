@@ -302,6 +302,7 @@ class Registry:
         self.bfloat16 = bfloat16
         self._metrics = metrics
         self._device = device
+        self._threads = torch.get_num_threads()
         self._max_resident = max_resident
         self._max_bytes = max_bytes
         self._bytes: dict[str, int] = {}  # of those that are resident, by their weights on disk
@@ -382,7 +383,7 @@ class Registry:
             model, tokenizer = load_model(card.folder)
             if self.bfloat16:
                 model.stack.to(torch.bfloat16)  # heads stay in float32: they are small, and rounding shows there
-            bank = AdapterBank(model.to(self._device))
+            bank = AdapterBank(model.to(self._device), self._threads)
             loaded = LoadedModel(card.id, card.tag, card.config, bank, tokenizer, self.dtype, card.tag)
         else:
             slot = base.bank.add(load_adapter(card.folder))

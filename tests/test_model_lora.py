@@ -2,6 +2,7 @@
 
 import dataclasses
 import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -272,6 +273,36 @@ def test_a_removed_adapter_leaves_nothing_and_the_others_as_they_are() -> None:
     assert gap(mixed[1], answer(merge(base, kept), ROWS[1:2])) < CLOSE
     for row in (2, 3):
         assert gap(mixed[row], base.body(pad_ids(ROWS[row : row + 1], 0))[0]) < CLOSE
+
+
+def test_small_products_take_one_thread_and_leave_as_many_as_before() -> None:
+    """Also when another thread is at it in the same moment, and torch tells that one's number."""
+    base = random_model(small_config("encoder"))
+    bank = AdapterBank(base, threads=3)
+    slot = bank.add(adapter_of(random_model(small_config("encoder")), 2, LoraConfig(2), 1))
+    before, seen = torch.get_num_threads(), []
+    linear = next(module for module in base.modules() if isinstance(module, RoutedLinear))
+    linear.factors[slot] = Watched((lambda: seen.append(torch.get_num_threads())), *linear.factors[slot])  # type: ignore[assignment]
+    try:
+        torch.set_num_threads(1)  # as the other thread has left it
+        from_bank(bank, [slot], ROWS[:1])
+        assert seen == [1]
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
+class Watched(tuple):  # type: ignore[type-arg]
+    """Two factors that tell when they are taken."""
+
+    def __new__(cls, tell: Callable[[], None], *factors: Tensor) -> "Watched":
+        made = super().__new__(cls, factors)
+        made.tell = tell
+        return made
+
+    def __iter__(self) -> Iterator[Tensor]:
+        self.tell()
+        return super().__iter__()
 
 
 @few

@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import time
 from collections.abc import Callable
 from typing import Any
 from xml.etree import ElementTree
@@ -113,9 +112,7 @@ def test_each_text_of_a_list_has_its_own_answer(service: Service, read: Read) ->
 def test_512_tokens_of_all_heads_take_single_digit_megabytes(
     service: Service, read: Read, sentences: list[str]
 ) -> None:
-    before = time.monotonic()
     answer = ask(service, MEDIA_TYPE, input=" ".join(sentences), truncate=True)
-    assert time.monotonic() - before < 60
     ((header, weights),) = read(answer.content)
     assert weights.shape == (6, 12, 512, 512)
     assert len(answer.content) < MAX_BYTES + 200_000

@@ -9,7 +9,7 @@ import asyncio
 import math
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from typing import Any
 
 from model.explain.attention import AttentionMethod
 from model.tokenizer import Encoding, Tokenizer
-from service.engine.looking import Looker, Result
+from service.engine.looking import Looker
 from service.engine.queue import Item, QueueFull, TokenQueue
 from service.engine.reading import Reader, Text
 from service.engine.replies import deliver, settle
@@ -154,13 +154,18 @@ class Engine:
                 self._note_depth()
             raise
 
-    async def look(self, operation: str, compute: Callable[[], Result]) -> Result:
-        """What `compute` finds inside a model, in the lane of its own. Raises Busy, TimedOut and what it raised."""
-        return await self._looker.run(operation, compute)
-
-    async def attention(self, loaded: LoadedModel, encoding: Encoding, method: AttentionMethod = "raw") -> Array:
-        """Attention [L, H, T, T] of one text (rollout: [L, 1, T, T])."""
-        return await self.look("attention", partial(attend, loaded, encoding, method))
+    async def attention(
+        self,
+        loaded: LoadedModel,
+        encoding: Encoding,
+        method: AttentionMethod,
+        layers: Sequence[int],
+        heads: Sequence[int],
+    ) -> Array:
+        """Attention [L, H, T, T] of one text, of these layers and heads (rollout: [L, 1, T, T], whatever the heads), in
+        the lane of its own. Raises Busy and TimedOut."""
+        look = partial(attend, loaded, encoding, method, layers, heads)
+        return await self._looker.run("attention", len(encoding.ids), look)
 
     async def write(self, orders: Sequence[Order]) -> AsyncIterator[Written]:
         """Texts being written, as they grow: each order's tokens one by one, the last with its finish reason.

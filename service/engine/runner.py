@@ -150,8 +150,10 @@ OPERATIONS: dict[Operation, Callable[[LoadedModel, Read, Sequence[int]], list[An
 }
 
 
-def attend(loaded: LoadedModel, encoding: Encoding, method: AttentionMethod) -> Array:
-    """Attention [L, H, T, T] of one text; by rollout [L, 1, T, T]."""
+def attend(
+    loaded: LoadedModel, encoding: Encoding, method: AttentionMethod, layers: Sequence[int], heads: Sequence[int]
+) -> Array:
+    """Attention [L, H, T, T] of one text, of these layers and heads; by rollout [L, 1, T, T]."""
     with loaded.bank.route([Span(loaded.slot)]):
-        array: Array = attention_by(loaded.model, encoding, method).numpy()
-    return array
+        whole: Array = attention_by(loaded.model, encoding, method).numpy()
+    return whole[list(layers)] if method == "rollout" else whole[np.ix_(layers, heads)]

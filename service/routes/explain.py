@@ -102,8 +102,7 @@ async def _attention(body: AttentionRequest, request: Request, parts: Parts, cal
     _check_size([len(own) for own in units], len(layers) * len(heads), form)
     answers = []
     for index, (text, encoding, own) in enumerate(zip(given, encodings, units, strict=True)):
-        whole = await parts.engine.attention(loaded, encoding, body.method)  # [L, H, T, T]
-        weights = whole[layers] if heads == ["all"] else whole[np.ix_(layers, heads)]
+        weights = await parts.engine.attention(loaded, encoding, body.method, layers, heads)  # [L, H, T, T]
         seen = _Seen(body, index, parts_of(text), encoding, own, layers, heads, weights)
         answers.append(await asyncio.to_thread(MAKE[form], seen))
     if form != JSON:

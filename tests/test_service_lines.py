@@ -1,0 +1,186 @@
+"""The threads beside the device's: texts read into tokens, looks inside a model; at their bounds, and when they stop."""
+
+import asyncio
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from model.tokenizer import Encoding
+from service.engine.looking import Looker
+from service.engine.reading import Reader, Text
+from service.errors import Busy, TimedOut, Unavailable
+from service.metrics import Metrics
+
+
+class Gate:
+    """Keeps a thread until it is opened."""
+
+    def __init__(self) -> None:
+        self.open = threading.Event()
+        self.entered = threading.Event()
+
+    def pass_through(self) -> None:
+        self.entered.set()
+        assert self.open.wait(10)
+
+
+class GatedTokenizer:
+    """A token a character, once the gate is open; "poison" can't be read."""
+
+    def __init__(self, gate: Gate) -> None:
+        self.gate = gate
+        self.calls: list[int] = []  # texts of each
+
+    def encode(self, texts: Sequence[Text], *_: Any, **__: Any) -> list[Encoding]:
+        self.gate.pass_through()
+        self.calls.append(len(texts))
+        if "poison" in texts:
+            raise ValueError("poisoned")
+        return [Encoding.of_ids(range(len(text))) for text in texts]
+
+
+@pytest.fixture
+def gate() -> Gate:
+    return Gate()
+
+
+@pytest.fixture
+def reader(gate: Gate) -> Iterator[Reader]:
+    running = Reader(max_characters=20)
+    running.start()
+    yield running
+    gate.open.set()
+    running.stop()
+
+
+@pytest.fixture
+def looker(gate: Gate) -> Iterator[Looker]:
+    running = Looker(Metrics(), max_waiting=1, timeout_seconds=0.5)
+    running.start()
+    yield running
+    gate.open.set()
+    running.stop()
+
+
+async def asked(coroutine: Any) -> "asyncio.Task[Any]":
+    """Begun, and waiting."""
+    task = asyncio.create_task(coroutine)
+    await asyncio.sleep(0)
+    return task
+
+
+# ---- texts into tokens
+
+
+def test_all_that_waits_is_read_at_once_and_each_gets_its_own(reader: Reader, gate: Gate) -> None:
+    tokenizer: Any = GatedTokenizer(gate)
+
+    async def scenario() -> list[list[int]]:
+        first = await asked(reader.encode(tokenizer, ["a"], 9))
+        await asyncio.to_thread(gate.entered.wait, 5)
+        others = [await asked(reader.encode(tokenizer, texts, 9)) for texts in (["bb", "ccc"], ["dddd"])]
+        gate.open.set()
+        return [[len(encoding.ids) for encoding in await task] for task in (first, *others)]
+
+    assert asyncio.run(scenario()) == [[1], [2, 3], [4]]
+    assert tokenizer.calls == [1, 3]
+
+
+def test_a_text_that_cannot_be_read_fails_alone(reader: Reader, gate: Gate) -> None:
+    tokenizer: Any = GatedTokenizer(gate)
+
+    async def scenario() -> list[Any]:
+        first = await asked(reader.encode(tokenizer, ["a"], 9))
+        await asyncio.to_thread(gate.entered.wait, 5)
+        others = [await asked(reader.encode(tokenizer, [text], 9)) for text in ("bb", "poison", "ccc")]
+        gate.open.set()
+        await first
+        return await asyncio.gather(*others, return_exceptions=True)
+
+    before, poisoned, after = asyncio.run(scenario())
+    assert (len(before[0].ids), len(after[0].ids)) == (2, 3)
+    assert isinstance(poisoned, ValueError)
+
+
+def test_too_much_text_is_429_and_one_long_text_alone_is_not(reader: Reader, gate: Gate) -> None:
+    tokenizer: Any = GatedTokenizer(gate)
+
+    async def scenario() -> None:
+        first = await asked(reader.encode(tokenizer, ["a" * 30], 99))
+        await asyncio.to_thread(gate.entered.wait, 5)
+        waiting = await asked(reader.encode(tokenizer, ["b" * 30], 99))
+        with pytest.raises(Busy, match=r"1 characters do not fit beside the 30 waiting .* the limit is 20"):
+            await reader.encode(tokenizer, ["c"], 99)
+        gate.open.set()
+        assert [len((await task)[0].ids) for task in (first, waiting)] == [30, 30]
+
+    asyncio.run(scenario())
+
+
+# ---- looks inside a model
+
+
+def test_looks_beyond_the_bound_are_429(looker: Looker, gate: Gate) -> None:
+    async def scenario() -> None:
+        first = await asked(looker.run("attention", 5, gate.pass_through))
+        await asyncio.to_thread(gate.entered.wait, 5)
+        second = await asked(looker.run("attention", 5, lambda: "seen"))
+        with pytest.raises(Busy, match="1 requests wait to look inside a model"):
+            await looker.run("attention", 5, lambda: "refused")
+        gate.open.set()
+        assert [await first, await second] == [None, "seen"]
+
+    asyncio.run(scenario())
+
+
+def test_a_look_that_fails_is_told_and_the_next_one_is_answered(looker: Looker) -> None:
+    def fails() -> None:
+        raise ValueError("no such layer")
+
+    async def scenario() -> None:
+        with pytest.raises(ValueError, match="no such layer"):
+            await looker.run("attention", 5, fails)
+        assert await looker.run("attention", 5, lambda: "seen") == "seen"
+
+    asyncio.run(scenario())
+
+
+def test_a_late_look_is_504_and_one_nobody_waits_for_has_no_turn(looker: Looker, gate: Gate) -> None:
+    had_a_turn: list[str] = []
+
+    async def scenario() -> None:
+        first = await asked(looker.run("attention", 5, gate.pass_through))
+        await asyncio.to_thread(gate.entered.wait, 5)
+        left = await asked(looker.run("attention", 5, lambda: had_a_turn.append("left")))
+        left.cancel()
+        await asyncio.gather(left, return_exceptions=True)
+        late = await asked(looker.run("attention", 5, lambda: had_a_turn.append("late")))
+        for task in (first, late):
+            with pytest.raises(TimedOut, match=r"no answer within 0\.5 s"):
+                await task
+        gate.open.set()
+        assert await looker.run("attention", 5, lambda: "seen") == "seen"
+
+    asyncio.run(scenario())
+    assert had_a_turn == []
+
+
+def test_a_stop_answers_what_runs_and_refuses_what_waits(gate: Gate) -> None:
+    async def scenario() -> None:
+        looker = Looker(Metrics(), max_waiting=4, timeout_seconds=10)
+        looker.start()
+        running = await asked(looker.run("attention", 5, gate.pass_through))
+        await asyncio.to_thread(gate.entered.wait, 5)
+        waiting = await asked(looker.run("attention", 5, lambda: "seen"))
+        stopping = asyncio.create_task(asyncio.to_thread(looker.stop))
+        await asyncio.sleep(0.05)
+        gate.open.set()
+        await stopping
+        assert await running is None
+        for refused in (waiting, looker.run("attention", 5, lambda: "seen")):
+            with pytest.raises(Unavailable):
+                await refused
+
+    asyncio.run(scenario())
