@@ -21,7 +21,7 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.bench_adapters import LABELS, random_adapter
-from benchmarks.bench_overload import resident
+from benchmarks.bench_overload import resident, told
 from benchmarks.report import environment, parser_of, write
 from benchmarks.serving import SEED, bento, some
 from model.heads import TextModel
@@ -115,9 +115,8 @@ def main() -> None:
     about = f"""{given.minutes:g} minutes, {CLIENTS} clients without a pause (one to 32 movie sentences, two in three to
     the alias), {SWAPS} swaps of the model behind the alias among {WHOLE} whole models and {ADAPTERS} adapters over
     all-MiniLM-L6-v2, of which {RESIDENT} stay in memory beside it."""
-    told = ", ".join(f"{count:,} x {status}" for status, count in sorted(answers.items()))
     lines = [
-        f"- Answers: {told}.",
+        f"- Answers: {told(answers)}.",
         f"- Resident memory of the service after the first {WARM_SHARE:.0%}: {min(warm) / 2**20:,.0f} to "
         f"{max(warm) / 2**20:,.0f} MiB; the median of the last fifth is {last / first - 1:+.1%} of the first fifth's.",
     ]
