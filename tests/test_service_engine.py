@@ -10,7 +10,7 @@ import pytest
 
 from model.tokenizer import Encoding
 from service.engine import engine as engine_module
-from service.engine.engine import Engine
+from service.engine.engine import Engine, in_bulk
 from service.engine.runner import LoadedModel
 from service.errors import Busy, TimedOut, Unavailable
 from service.metrics import Metrics
@@ -75,6 +75,43 @@ def test_a_full_queue_is_429_for_one_text_and_for_many(engine: Engine, gate: Gat
             assert caught.value.retry_after_seconds
         gate.open.set()
         assert [row[0] for row in [*await running, *await waiting]] == [5.0, 50.0]
+
+    asyncio.run(scenario())
+
+
+class CountingTokenizer:
+    """A token a character; how often it was asked."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def encode(self, texts: list[str], *_: Any, **__: Any) -> list[Encoding]:
+        self.calls += 1
+        return [encoding(len(text)) for text in texts]
+
+
+def test_what_a_full_queue_would_refuse_is_not_read_first(engine: Engine, gate: Gatekeeper) -> None:
+    tokenizer: Any = CountingTokenizer()
+
+    async def scenario() -> None:
+        await engine.encode(tokenizer, ["a" * 50], 99)  # from here on it is known what a character is
+        running = asyncio.create_task(engine.submit(MODEL, "embed", [encoding(5)], "me"))
+        await asyncio.to_thread(gate.entered.wait, 5)
+        waiting = asyncio.create_task(engine.submit(MODEL, "embed", [encoding(60)], "me"))
+        await asyncio.sleep(0)
+        with pytest.raises(
+            Busy, match="about 42 tokens do not fit beside the 60 waiting; the queue holds 100"
+        ) as caught:
+            await engine.encode(tokenizer, ["b" * 60], 99)
+        assert caught.value.retry_after_seconds
+        assert tokenizer.calls == 1
+        await engine.encode(tokenizer, ["c" * 50], 99)  # may fit: the exact number decides
+        with in_bulk():
+            await engine.encode(tokenizer, ["d" * 90], 99)  # has a queue of its own
+        assert tokenizer.calls == 3
+        gate.open.set()
+        await asyncio.gather(running, waiting)
+        await engine.encode(tokenizer, ["e" * 120], 200)  # alone: only the exact number may refuse it
 
     asyncio.run(scenario())
 

@@ -28,6 +28,7 @@ from service.errors import Busy, TimedOut, Unavailable
 from service.metrics import Metrics
 
 CHARACTERS_PER_TOKEN = 16  # at most, of texts that wait to be tokenized beside the tokens that wait
+SURELY = 0.7  # of the tokens that a text's characters suggest, it has at least
 MAX_RETRY_SECONDS = 60
 RATE_WEIGHT = 0.1  # of the last batch in the running mean of the device's speed
 BULK_BATCH_TOKENS = 512  # of one forward pass: a live request waits for no more than that
@@ -120,7 +121,11 @@ class Engine:
     async def encode(
         self, tokenizer: Tokenizer, texts: Sequence[Text], max_length: int, masks: bool = False
     ) -> list[Encoding]:
-        """As `Tokenizer.encode`, beside the event loop. Raises Busy when too much text waits."""
+        """As `Tokenizer.encode`, beside the event loop. Raises Busy when too much text waits, or when the queue is so
+        full that the tokens would surely not fit: to read what is then refused would slow down what is answered."""
+        about = int(SURELY * self._reader.guess_tokens(tokenizer, texts))
+        if not _bulk.get() and self._queue.tokens + about > self._queue.max_tokens and self._queue.tokens:
+            raise self._full(self._queue, f"about {about}")
         return await self._reader.encode(tokenizer, texts, max_length, masks)
 
     async def submit(
@@ -138,12 +143,7 @@ class Engine:
             try:
                 queue.put_all(items)
             except QueueFull:
-                wanted = sum(item.num_tokens for item in items)
-                raise Busy(
-                    f"{wanted} tokens do not fit beside the {queue.tokens} waiting; the queue holds "
-                    f"{queue.max_tokens}; send fewer or try again later",
-                    retry_after_seconds=self._seconds_of(queue.tokens),
-                ) from None
+                raise self._full(queue, str(sum(item.num_tokens for item in items))) from None
             self._note_depth()
             self._wake.notify()
         try:
@@ -213,6 +213,13 @@ class Engine:
             raise TimedOut(
                 f"no answer within {self._timeout_seconds:g} s; send fewer texts a request or try again later"
             ) from None
+
+    def _full(self, queue: TokenQueue, wanted: str) -> Busy:
+        return Busy(
+            f"{wanted} tokens do not fit beside the {queue.tokens} waiting; the queue holds {queue.max_tokens}; send "
+            "fewer or try again later",
+            retry_after_seconds=self._seconds_of(queue.tokens),
+        )
 
     def _seconds_of(self, tokens: int) -> int:
         """How long the device takes for so many, by how fast it was of late."""

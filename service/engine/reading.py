@@ -4,6 +4,7 @@ paid once for many requests. Owned by `engine.py`; it works while the device doe
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 from model.tokenizer import Encoding, Tokenizer
 from service.engine.line import Call, Line
@@ -11,6 +12,7 @@ from service.engine.replies import deliver
 from service.errors import Busy
 
 Text = str | tuple[str, str]
+RATIO_WEIGHT = 0.1  # of the last texts in the running mean of tokens a character
 
 
 @dataclass(eq=False)
@@ -27,7 +29,11 @@ class _Wanted(Call):
 
     @property
     def characters(self) -> int:
-        return sum(len(text) if isinstance(text, str) else len(text[0]) + len(text[1]) for text in self.texts)
+        return characters_of(self.texts)
+
+
+def characters_of(texts: Sequence[Text]) -> int:
+    return sum(len(text) if isinstance(text, str) else len(text[0]) + len(text[1]) for text in texts)
 
 
 class Reader:
@@ -35,8 +41,13 @@ class Reader:
 
     def __init__(self, max_characters: int) -> None:
         self._max_characters = max_characters  # waiting, beside one call that may be longer
+        self._tokens_per_character: WeakKeyDictionary[Tokenizer, float] = WeakKeyDictionary()  # running means
         self._line = Line("vitrine-reader", self._serve)
         self.start, self.stop = self._line.start, self._line.stop
+
+    def guess_tokens(self, tokenizer: Tokenizer, texts: Sequence[Text]) -> int:
+        """About how many tokens these texts have, by what this tokenizer made of others; 0 when it has read none."""
+        return int(self._tokens_per_character.get(tokenizer, 0.0) * characters_of(texts))
 
     async def encode(
         self, tokenizer: Tokenizer, texts: Sequence[Text], max_length: int, masks: bool = False
@@ -62,7 +73,17 @@ class Reader:
             if not wanted.reply.cancelled():
                 by_kind.setdefault(wanted.kind, []).append(wanted)
         for group in by_kind.values():
-            deliver(wanted.answered(answer) for wanted, answer in zip(group, _read(group), strict=True))
+            answers = _read(group)
+            deliver(wanted.answered(answer) for wanted, answer in zip(group, answers, strict=True))
+            self._learn(group, answers)
+
+    def _learn(self, group: Sequence[_Wanted], answers: Sequence[list[Encoding] | Exception]) -> None:
+        read = [(wanted, answer) for wanted, answer in zip(group, answers, strict=True) if isinstance(answer, list)]
+        characters = sum(wanted.characters for wanted, _ in read)
+        if characters:
+            ratio = sum(len(encoding.ids) for _, answer in read for encoding in answer) / characters
+            before = self._tokens_per_character.get(group[0].tokenizer, ratio)
+            self._tokens_per_character[group[0].tokenizer] = before + RATIO_WEIGHT * (ratio - before)
 
 
 def _read(group: Sequence[_Wanted]) -> list[list[Encoding] | Exception]:
