@@ -55,6 +55,7 @@ POLL_SECONDS = 0.5
 RETENTION_SECONDS = 300.0  # between two looks for old runs
 DAY_SECONDS = 86_400.0
 BESIDE = "--beside-service"
+NICENESS = 15  # live requests come first on a shared machine
 log = logging.getLogger("vitrine.worker")
 
 
@@ -352,7 +353,7 @@ def main(beside: bool = False) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s worker %(levelname)s %(message)s")
     settings = Settings()
     with contextlib.suppress(OSError):
-        os.nice(5)  # live requests come first on a shared machine
+        os.nice(NICENESS)
     torch.set_num_threads(settings.training_threads or os.cpu_count() or 1)
     if not sys.stdin.isatty():
         threading.Thread(target=_exit_with_parent, daemon=True).start()
