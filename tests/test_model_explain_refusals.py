@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from model.explain.decomposition import decompose
 from model.explain.faithfulness import Trial, faithfulness
 from model.explain.gradient import gradient_input, gradient_weighted, next_token_gradient_input
 from model.explain.integrated import integrated_gradients
@@ -19,6 +20,7 @@ from tests.small import random_model, small_config
 METHODS: dict[str, Callable[[TextModel, Encoding, Target], object]] = {
     "gradient_weighted": gradient_weighted,
     "gradient_input": gradient_input,
+    "decomposition": decompose,
     "integrated": lambda model, encoding, target: integrated_gradients(model, encoding, target, MASK),
     "occlusion": lambda model, encoding, target: occlusion(model, encoding, target, MASK),
     "faithfulness": lambda model, encoding, target: faithfulness(
@@ -71,6 +73,8 @@ def test_settings_out_of_range_are_refused() -> None:
         Trial(beam_width=-1)
     with pytest.raises(ValueError, match="token 40 is not one of 40; choose from 0 to 39"):
         next_token_gradient_input(writer, encoding, 40)
+    with pytest.raises(ValueError, match="token 40 is not one of 40; choose from 0 to 39"):
+        decompose(writer, encoding, Target(40))
     with pytest.raises(ValueError, match="task is 'classification'; choose a model that writes"):
         next_token_gradient_input(model, encoding, 1)
     with pytest.raises(ValueError, match="attributions need a model of one text"):

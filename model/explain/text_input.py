@@ -1,4 +1,5 @@
-"""One text as a function of its token embeddings, to ask gradients of. Used by `gradient.py` and `integrated.py`.
+"""One text as a function of its token embeddings, to ask gradients of. Used by `gradient.py`, `integrated.py`
+and `decomposition.py`.
 
 The input is each token's own vector; its position, its segment and the norm of their sum belong to the function.
 Shapes: R variants of the text, T tokens, D width, C classes, V vocabulary.
@@ -38,6 +39,14 @@ def check_target(config: TransformerConfig, target: Target) -> None:
     check_choice("label", target, config.num_outputs)
 
 
+def check_answer(config: TransformerConfig, target: Target) -> None:
+    """The same, where a causal language model's next token will do too."""
+    if config.task == "causal_lm":
+        check_choice("token", target, config.vocab_size)
+    else:
+        check_target(config, target)
+
+
 def check_choice(name: str, target: Target, count: int) -> None:
     """Raises ValueError when the target is not of the first `count` outputs, or stands against itself."""
     for number in (target.label, target.against):
@@ -72,14 +81,15 @@ class TextInput:
 
     def logits(self, tokens: Tensor, trace: Trace | None = None) -> Tensor:
         """tokens [R, T, D] -> logits [R, C] of the head; with a trace the probability path is taken."""
-        return self.model.classify_embedded(self._embedded(tokens), self._repeated(len(tokens)), trace)
+        return self.model.classify_embedded(self.embedded(tokens), self._repeated(len(tokens)), trace)
 
     def next_token_logits(self, tokens: Tensor) -> Tensor:
         """tokens [R, T, D] -> logits [R, V] of the token that follows the last one."""
-        hidden = self.model.body.forward_embedded(self._embedded(tokens), self._repeated(len(tokens)))
+        hidden = self.model.body.forward_embedded(self.embedded(tokens), self._repeated(len(tokens)))
         return widened(self.model.vocabulary_logits(hidden[:, -1]))
 
-    def _embedded(self, tokens: Tensor) -> Tensor:
+    def embedded(self, tokens: Tensor) -> Tensor:
+        """tokens [R, T, D] -> what the first layer reads [R, T, D]: with positions and segments, normalised."""
         embeddings = self.model.stack.embeddings
         return embeddings.around(tokens.to(embeddings.token.weight.dtype), self.batch.positions, self.batch.segments)
 
