@@ -12,6 +12,7 @@ from model.batch import pad
 from model.explain.faithfulness import Faithfulness, Trial, faithfulness_of_each
 from model.explain.methods import Explain
 from model.explain.target import Target
+from model.explain.text_input import answers_to
 from model.heads import TextModel
 from model.tokenizer import Encoding
 
@@ -41,7 +42,7 @@ def compare(
 
 
 def predicted(model: TextModel, encoding: Encoding) -> Target:
-    """The label with the greatest logit; of a regression model the only one."""
+    """The label with the greatest logit: of a regression model the only one, of one that writes the next token."""
     device = model.stack.embeddings.token.weight.device
     with torch.inference_mode():
-        return Target(int(model.classify(pad([encoding], model.config.pad_id).to(device))[0].argmax()))
+        return Target(int(answers_to(model, pad([encoding], model.config.pad_id).to(device))[0].argmax()))

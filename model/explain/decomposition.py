@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from model.attention import MultiHeadAttention, scaled_dot_product_attention
 from model.explain.attention import rollout
 from model.explain.target import Attribution, Target
-from model.explain.text_input import TextInput, check_answer, check_text, gradients_on
+from model.explain.text_input import TextInput, answers_to, check_target, check_text, gradients_on
 from model.heads import TextModel, pool
 from model.layers import EncoderLayer, FeedForward, Record
 from model.tokenizer import Encoding
@@ -36,10 +36,10 @@ def decompose(model: TextModel, encoding: Encoding, target: Target) -> Attributi
     but a token whose vector is zero gets a share too. Raises ValueError with value, limit and remedy.
     """
     check_text(model.config, encoding)
-    check_answer(model.config, target)
+    check_target(model.config, target)
     text = TextInput.of(model, encoding)
     with torch.inference_mode():
-        value = float(target.value(_answer(model, text)[0]))
+        value = float(target.value(answers_to(model, text.batch)[0]))
     with gradients_on():
         embedded = text.embedded(text.vectors(text.batch.ids)).detach().requires_grad_(True)  # [1, T, D]
         like = embedded.new_ones(embedded.shape[:2])  # [1, T]
@@ -51,13 +51,6 @@ def decompose(model: TextModel, encoding: Encoding, target: Target) -> Attributi
     for share, added in zip(_shares(record), of_biases, strict=True):
         scores += added[0] @ share.to(added)
     return Attribution(scores.float().cpu(), value, value - float(scores.double().sum()))
-
-
-def _answer(model: TextModel, text: TextInput) -> Tensor:
-    """[1, C], as the model gives it when nothing is frozen."""
-    if model.config.task == "causal_lm":
-        return text.next_token_logits(text.vectors(text.batch.ids))
-    return model.classify(text.batch)
 
 
 def _shares(record: Record) -> list[Tensor]:

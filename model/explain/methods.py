@@ -14,6 +14,7 @@ from model.explain.integrated import integrated_gradients
 from model.explain.masking import MAX_TOKENS
 from model.explain.occlusion import occlusion
 from model.explain.target import Attribution, Target
+from model.explain.text_input import read_by_head
 from model.heads import TextModel, pool
 from model.tokenizer import Encoding
 
@@ -46,4 +47,4 @@ def attention_paid(model: TextModel, encoding: Encoding, method: AttentionMethod
     weights = attention_by(model, encoding, method)  # [L, H, T, T]
     paid = weights[-1, 0] if method == "rollout" else weights.mean(dim=(0, 1))  # [T, T]
     real = torch.ones(1, len(paid), dtype=torch.bool)
-    return Attribution(pool(paid[None], real, model.config.pooling)[0], 0.0)
+    return Attribution(pool(paid[None], real, read_by_head(model.config))[0], 0.0)
