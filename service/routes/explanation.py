@@ -43,9 +43,10 @@ async def explanation(body: ExplainRequest, request: Request, parts: PartsOf, ca
     answer = await explained(body, parts, caller)
     accept = request.headers.get("accept", "")
     form = next((kind for kind in DRAW if kind in accept), JSON)
-    content = (
-        answer.model_dump_json().encode() if form == JSON else await asyncio.to_thread(_picture, form, body, answer)
-    )
+    if form == JSON:
+        content = answer.model_dump_json().encode()
+    else:
+        content = await asyncio.to_thread(DRAW[form], saliency_of(body, answer))
     return Response(content, media_type=form, headers={"vary": "accept"})
 
 
@@ -143,10 +144,6 @@ def _faithfulness(found: Faithfulness, num_random: int) -> FaithfulnessBody:
 def _curve(erasure: Erasure) -> ErasureCurve:
     random = RandomControl(mean=round(erasure.random.mean, 6), deviation=round(erasure.random.deviation, 6))
     return ErasureCurve(at=[round(loss, 6) for loss in erasure.at], aopc=round(erasure.aopc, 6), random=random)
-
-
-def _picture(form: str, body: ExplainRequest, answer: ExplainResponse) -> bytes:
-    return DRAW[form](saliency_of(body, answer))
 
 
 def saliency_of(body: ExplainRequest, answer: ExplainResponse) -> SaliencyPicture:
