@@ -63,19 +63,31 @@ def note(report: dict[str, Any]) -> str:
 def picture(report: dict[str, Any]) -> bytes:
     """PNG: a bar a method."""
     subtitle = f"{report['model']} · {report['rows']} texts of {report['data']}"
-    return draw_sheet("Faithfulness of attributions", subtitle, (), [_bars(report)], ())
+    best = report["methods"][0]["comprehensiveness"]["value"]
+    facts = [
+        ("best", f"{best:.3f}", "mean comprehensiveness"),
+        ("random rankings", f"{_chance(report):.3f}", "the same"),
+        ("texts", str(report["rows"]), "that were explained"),
+    ]
+    return draw_sheet("Faithfulness of attributions", subtitle, facts, [_bars(report)], ())
+
+
+def _chance(report: dict[str, Any]) -> float:
+    """Comprehensiveness of random rankings, the same whichever method stands beside them."""
+    row = report["methods"][0]
+    return float(row["comprehensiveness"]["value"] - row["comprehensiveness_above_random"]["value"])
 
 
 def _bars(report: dict[str, Any]) -> Chart:
     rows = report["methods"]
     means = [row["comprehensiveness"] for row in rows]
-    chance = means[0]["value"] - rows[0]["comprehensiveness_above_random"]["value"]
+    chance = _chance(report)
     ends = [end for mean in means for end in [mean["value"], *(mean["interval"] or ())]]
     low, high = min(0.0, chance, *ends), max(0.0, chance, *ends)
     scale = ROOM / ((high - low) or 1.0)
 
     def draw(canvas: Canvas) -> None:
-        zero = LEFT - low * scale
+        zero, across = (LEFT + (place - low) * scale for place in (0.0, chance))
         for index, (row, mean) in enumerate(zip(rows, means, strict=True)):
             y, value = index * STEP + 4.0, mean["value"]
             role: Role = "faint" if row["name"] == "random" else "bar"
@@ -86,8 +98,7 @@ def _bars(report: dict[str, Any]) -> Chart:
                 from_, to = (zero + end * scale for end in mean["interval"])
                 canvas.line([(from_, y + 10), (to, y + 10)], "ink", 1.6)
                 right = max(right, to)
-            canvas.text(right + 10, y + 10, _figure(mean))
-        across = zero + chance * scale
+            canvas.text(max(right, across) + 10, y + 10, _figure(mean))
         canvas.line([(across, 0.0), (across, len(rows) * STEP)], "second", 1.6, dashed=True)
 
     return Chart("comprehensiveness", "Comprehensiveness", HINT, len(rows) * STEP + 4, draw)
