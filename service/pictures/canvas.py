@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from service.pictures.colors import INK, PAPER, Color, hexadecimal
+from service.pictures.colors import INK, PAPER, Color, Levels, color_table, hexadecimal
 from service.pictures.fonts import FAMILIES, SCALE, drawable, runs, text_width
 
 Anchor = Literal["start", "middle", "end"]
@@ -31,7 +31,21 @@ class Strand:
     opacity: float
 
 
-class Canvas(Protocol):
+class Plain(Protocol):
+    """What a heatmap needs."""
+
+    def tiles(self, levels: Levels, x: float, y: float, width: float, height: float, signed: bool = False) -> None:
+        """levels: places in a colour table [rows, columns], each a rectangle."""
+
+    def text(
+        self, x: float, y: float, text: str, size: int, color: Color = INK, anchor: Anchor = "start",
+        upright: bool = False, fit: float | None = None,
+    ) -> None:  # fmt: skip
+        """`y` is the middle of the letters; upright: read from below, and then x is. fit: the width it takes whatever
+        the font of who looks at it."""
+
+
+class Canvas(Plain, Protocol):
     def box(
         self, x: float, y: float, width: float, height: float, fill: Color, radius: float = 0, edge: Color | None = None
     ) -> None: ...
@@ -42,16 +56,6 @@ class Canvas(Protocol):
 
     def strands(self, strands: Sequence[Strand]) -> None:
         """In this order, each over those before it."""
-
-    def tiles(self, colors: npt.NDArray[np.uint8], x: float, y: float, width: float, height: float) -> None:
-        """colors: [rows, columns, 3], each a rectangle."""
-
-    def text(
-        self, x: float, y: float, text: str, size: int, color: Color = INK, anchor: Anchor = "start",
-        upright: bool = False, fit: float | None = None,
-    ) -> None:  # fmt: skip
-        """`y` is the middle of the letters; upright: read from below, and then x is. fit: the width it takes whatever
-        the font of who looks at it."""
 
 
 @dataclass(frozen=True)
@@ -83,18 +87,43 @@ def png_bytes(image: Image.Image, level: int = 3) -> bytes:
     return buffer.getvalue()
 
 
-class PixelCanvas:
-    """On an image of twice as many pixels, so that it is sharp on a dense screen and in a large view."""
+class _Written:
+    """Text on an image of twice as many pixels, so that it is sharp on a dense screen and in a large view."""
+
+    image: Image.Image
+    _pen: ImageDraw.ImageDraw
+
+    def _ink(self, color: Color) -> Color | int:
+        return color
+
+    def text(
+        self, x: float, y: float, text: str, size: int, color: Color = INK, anchor: Anchor = "start",
+        upright: bool = False, fit: float | None = None,  # noqa: ARG002  # the width is that of our own fonts
+    ) -> None:  # fmt: skip
+        pixels, width, ink = size * SCALE, text_width(text, size) * SCALE, self._ink(color)
+        shift = {"start": 0.0, "middle": width / 2, "end": width}[anchor]
+        if not upright:
+            _write(self._pen, x * SCALE - shift, (y + BASELINE * size) * SCALE, text, pixels, ink)
+            return
+        strip = Image.new("L", (int(width) + 4, 2 * pixels))
+        _write(ImageDraw.Draw(strip), 2, (1 + BASELINE) * pixels, text, pixels, 255)
+        turned = strip.rotate(90, expand=True)
+        place = (round(x * SCALE) - pixels, round(y * SCALE + shift) - turned.height + 2)
+        self.image.paste(ink, place, turned)
+
+
+class PixelCanvas(_Written):
+    """In full colour."""
 
     def __init__(self, width: int, height: int) -> None:
         self.image = Image.new("RGB", (width * SCALE, height * SCALE), PAPER)
-        self._draw = ImageDraw.Draw(self.image, "RGBA")
+        self._pen = ImageDraw.Draw(self.image, "RGBA")
 
     def box(
         self, x: float, y: float, width: float, height: float, fill: Color, radius: float = 0, edge: Color | None = None
     ) -> None:
         left, top, right, bottom = (round(value * SCALE) for value in (x, y, x + width, y + height))
-        self._draw.rounded_rectangle((left, top, right - 1, bottom - 1), radius * SCALE, fill, edge, SCALE // 2)
+        self._pen.rounded_rectangle((left, top, right - 1, bottom - 1), radius * SCALE, fill, edge, SCALE // 2)
 
     def dot(self, x: float, y: float, radius: float, fill: Color, opacity: float = 1.0) -> None:
         """Smooth: drawn four times as large, then reduced."""
@@ -107,7 +136,7 @@ class PixelCanvas:
 
     def line(self, points: Sequence[tuple[float, float]], color: Color, width: float = 1.0) -> None:
         places = [(x * SCALE, y * SCALE) for x, y in points]
-        self._draw.line(places, color, max(1, round(width * SCALE)), "curve")
+        self._pen.line(places, color, max(1, round(width * SCALE)), "curve")
 
     def strands(self, strands: Sequence[Strand]) -> None:
         pixels = np.array(self.image, dtype=np.float32)
@@ -115,25 +144,38 @@ class PixelCanvas:
             _blend(pixels, strand)
         self.image.paste(Image.fromarray(pixels.round().astype(np.uint8)))
 
-    def tiles(self, colors: npt.NDArray[np.uint8], x: float, y: float, width: float, height: float) -> None:
+    def tiles(self, levels: Levels, x: float, y: float, width: float, height: float, signed: bool = False) -> None:
         size = (round(width * SCALE), round(height * SCALE))
-        whole = Image.fromarray(colors).resize(size, Image.Resampling.NEAREST)
+        whole = Image.fromarray(color_table(signed)[levels]).resize(size, Image.Resampling.NEAREST)
         self.image.paste(whole, (round(x * SCALE), round(y * SCALE)))
 
-    def text(
-        self, x: float, y: float, text: str, size: int, color: Color = INK, anchor: Anchor = "start",
-        upright: bool = False, fit: float | None = None,  # noqa: ARG002  # the width is that of our own fonts
-    ) -> None:  # fmt: skip
-        pixels, width = size * SCALE, text_width(text, size) * SCALE
-        shift = {"start": 0.0, "middle": width / 2, "end": width}[anchor]
-        if not upright:
-            _write(self._draw, x * SCALE - shift, (y + BASELINE * size) * SCALE, text, pixels, color)
-            return
-        strip = Image.new("L", (int(width) + 4, 2 * pixels))
-        _write(ImageDraw.Draw(strip), 2, (1 + BASELINE) * pixels, text, pixels, 255)
-        turned = strip.rotate(90, expand=True)
-        place = (round(x * SCALE) - pixels, round(y * SCALE + shift) - turned.height + 2)
-        self.image.paste(color, place, turned)
+
+class IndexedCanvas(_Written):
+    """A byte a pixel, for pictures that must be there in milliseconds: greys from ink to paper, then one colour table.
+
+    A text is drawn in a grey level, and its smooth edges are the levels between.
+    """
+
+    GREYS = 64
+
+    def __init__(self, width: int, height: int, signed: bool) -> None:
+        colors = 256 - self.GREYS
+        places = np.round(np.arange(colors) * (255 / (colors - 1))).astype(int)
+        shares = np.linspace(0, 1, self.GREYS)[:, None]
+        greys = np.round((1 - shares) * np.array(INK) + shares * np.array(PAPER)).astype(np.uint8)
+        self._levels = (self.GREYS + np.round(np.arange(256) * ((colors - 1) / 255))).astype(np.uint8)
+        self.image = Image.new("P", (width * SCALE, height * SCALE), self.GREYS - 1)
+        self.image.putpalette(np.concatenate([greys, color_table(signed)[places]]).tobytes())
+        self._pen = ImageDraw.Draw(self.image)
+        self._pen.fontmode = "L"  # smooth, though the image has a palette
+
+    def _ink(self, color: Color) -> int:
+        return round((self.GREYS - 1) * (sum(color) - sum(INK)) / (sum(PAPER) - sum(INK)))
+
+    def tiles(self, levels: Levels, x: float, y: float, width: float, height: float, signed: bool = False) -> None:  # noqa: ARG002
+        down, across = round(height * SCALE) // levels.shape[0], round(width * SCALE) // levels.shape[1]
+        pixels = np.repeat(np.repeat(self._levels[levels], down, axis=0), across, axis=1)
+        self.image.paste(Image.fromarray(pixels), (round(x * SCALE), round(y * SCALE)))
 
 
 def _write(draw: ImageDraw.ImageDraw, x: float, baseline: float, text: str, size: int, color: Color | int) -> None:
@@ -143,25 +185,28 @@ def _write(draw: ImageDraw.ImageDraw, x: float, baseline: float, text: str, size
         x += run.width(size)
 
 
+STEPS = np.linspace(0.0, 1.0, 65)
+ACROSS = 1.5 * STEPS * (1 - STEPS) + STEPS**3  # the cubic Bezier curve whose handles are level and half as long
+HEIGHTS = STEPS**2 * (3 - 2 * STEPS)
+
+
 def _blend(pixels: npt.NDArray[np.float32], strand: Strand) -> None:
-    """Exact coverage, column by column: a strand has one height at each place between its ends."""
+    """pixels: [height, width, 3]. A strand has one height in each column: what it covers follows from the distance."""
     (x0, y0), (x1, y1) = ((x * SCALE, y * SCALE) for x, y in (strand.left, strand.right))
-    columns = np.arange(max(0, round(x0)), min(pixels.shape[1], round(x1)))
-    steps = np.linspace(0.0, 1.0, 65)
-    across = 1.5 * steps * (1 - steps) + steps**3  # the cubic Bezier curve whose handles are level and half as long
-    heights = steps**2 * (3 - 2 * steps)
-    middle = np.interp((columns + 0.5 - x0) / (x1 - x0), across, heights) * (y1 - y0) + y0
-    slope = np.gradient(middle) if len(middle) > 1 else np.zeros(1)
-    half = strand.width * SCALE / 2 * np.sqrt(1 + slope**2)
-    tall = int(np.ceil(2 * half.max())) + 2
-    first = np.clip(np.floor(middle - half).astype(int), 0, pixels.shape[0] - tall)
+    high, wide, _ = pixels.shape
+    columns = np.arange(max(0, round(x0)), min(wide, round(x1)))
+    middle = (np.interp((columns + 0.5 - x0) / (x1 - x0), ACROSS, HEIGHTS) * (y1 - y0) + y0).astype(np.float32)
+    slope = np.diff(middle, append=middle[-1:])
+    half = strand.width * SCALE / 2 * np.sqrt(1 + slope * slope)
+    tall = min(high, int(2 * half.max()) + 3)
+    first = np.clip((middle - half).astype(np.int64), 0, high - tall)
     rows = first[:, None] + np.arange(tall)
-    low, high = (middle - half)[:, None], (middle + half)[:, None]
-    cover = np.clip(np.minimum(rows + 1, high) - np.maximum(rows, low), 0, 1) * strand.opacity
-    beneath = pixels[rows, columns[:, None]]
-    pixels[rows, columns[:, None]] += cover[..., None].astype(np.float32) * (
-        np.array(strand.color, np.float32) - beneath
-    )
+    distance = np.abs(rows + np.float32(0.5) - middle[:, None])
+    cover = np.clip(half[:, None] + np.float32(0.5) - distance, 0, np.minimum(1, 2 * half)[:, None])
+    cover *= np.float32(strand.opacity)
+    flat, places = pixels.reshape(-1, 3), rows * wide + columns[:, None]
+    beneath = flat[places]
+    flat[places] = beneath + cover[..., None] * (np.array(strand.color, np.float32) - beneath)
 
 
 class SvgCanvas:
@@ -197,8 +242,10 @@ class SvgCanvas:
             self._parts.append(f'<path d="{path}" {look} stroke-opacity="{strand.opacity:.3g}"/>')
         self._parts.append("</g>")
 
-    def tiles(self, colors: npt.NDArray[np.uint8], x: float, y: float, width: float, height: float) -> None:
-        data = base64.b64encode(png_bytes(Image.fromarray(colors))).decode()
+    def tiles(self, levels: Levels, x: float, y: float, width: float, height: float, signed: bool = False) -> None:
+        small = Image.fromarray(levels)
+        small.putpalette(color_table(signed).tobytes())
+        data = base64.b64encode(png_bytes(small)).decode()
         self._parts.append(
             f'<image x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" preserveAspectRatio="none" '
             f'image-rendering="pixelated" href="data:image/png;base64,{data}"/>'

@@ -21,6 +21,12 @@ VIRIDIS = (
 # Blue below zero, white at zero, orange above: light enough for dark letters on either end.
 AROUND_ZERO = ((68, 140, 218), (146, 190, 236), PAPER, (250, 190, 128), (234, 124, 28))
 MIDDLE = 128  # the level of zero
+# One colour for each head, found by search: any two are far apart (CIELAB) to common eyes and to the three kinds of
+# colour blindness (Machado, Oliveira and Fernandes 2009), and dark enough for lines on white.
+HEADS: tuple[Color, ...] = (
+    (30, 20, 245), (187, 51, 0), (68, 204, 119), (238, 153, 187), (85, 0, 153), (187, 187, 0), (34, 119, 85),
+    (153, 170, 255), (187, 51, 153), (102, 0, 0), (170, 85, 255), (85, 17, 68),
+)  # fmt: skip
 
 
 @lru_cache(maxsize=2)

@@ -140,23 +140,20 @@ def _is_flag_letter(character: str) -> bool:
     return "\U0001f1e6" <= character <= "\U0001f1ff"
 
 
-def _found(cluster: str, before: Typeface | None) -> Typeface | None:
-    """The first font that has it; punctuation keeps the font of what is before it."""
+def _found(cluster: str, before: Typeface | None = None, beside_wide: bool = False) -> Typeface | None:
+    """The first font that has it. Punctuation keeps the font of what is before it; what is wide among Chinese
+    characters alone, such as a curly quote, has its narrow form elsewhere."""
     kind = unicodedata.category(cluster[0])
     faces = typefaces()
     if kind in ("Cc", "Cs", "Co", "Cn"):
         return None
     if EMOJI_SIGN in cluster:
         faces = (faces[-1], *faces[:-1])
+    elif unicodedata.east_asian_width(cluster[0]) == "A" and not beside_wide:
+        faces = (faces[1], *faces)
     elif before is not None and kind[0] in "ZP":
         faces = (before, *faces)
     return next((face for face in faces if face.has(cluster)), None)
-
-
-def _typeface_of(shown: str, before: Typeface | None) -> Typeface:
-    face = _found(shown, before)
-    assert face is not None, "what no font has was replaced"
-    return face
 
 
 @lru_cache(maxsize=4096)
@@ -165,8 +162,11 @@ def runs(text: str) -> tuple[Run, ...]:
     parts = _shown(text)
     pieces: list[tuple[str, Typeface, int]] = []
     before: Typeface | None = None
+    wide = False
     for part, level in zip(parts, levels(parts, reads_backwards(text)), strict=True):
-        before = _typeface_of(part, before)
+        before = _found(part, before, wide)
+        assert before is not None, "what no font has was replaced"
+        wide = unicodedata.east_asian_width(part[0]) in ("W", "F")
         if pieces and pieces[-1][1:] == (before, level):
             pieces[-1] = (pieces[-1][0] + part, before, level)
         else:
@@ -180,7 +180,7 @@ def runs(text: str) -> tuple[Run, ...]:
 def _shown(text: str) -> list[str]:
     """Clusters, with U+FFFD for those that no font has; what only turns its neighbours round is left out."""
     parts = (part for part in clusters(text) if unicodedata.bidirectional(part[0]) not in IGNORED)
-    return [part if _found(part, None) else REPLACEMENT for part in parts]
+    return [part if _found(part) else REPLACEMENT for part in parts]
 
 
 def drawable(text: str) -> str:

@@ -7,9 +7,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from model.explain.units import Unit
 from service.pictures.canvas import Anchor, Canvas, Sketch
-from service.pictures.colors import FAINT, INK, LINE, color_table, signed_color
+from service.pictures.colors import FAINT, INK, LINE, signed_color
 from service.pictures.fonts import text_width
 from service.pictures.lines import wrapped
 from service.pictures.running_text import SIZE, SPECIAL_SIZE, Piece, Setting, pieces_of
@@ -97,7 +99,7 @@ LEGEND_WIDTH, NOTE_HEIGHT = 240, 18
 
 def draw_legend(canvas: Canvas, x: float, y: float, top: float, factor: int, target: str, against: str | None) -> None:
     """The colours, what either side speaks for, and the numbers at the ends."""
-    canvas.tiles(color_table(signed=True)[None, 1:], x, y, LEGEND_WIDTH, 12)
+    canvas.tiles(np.arange(1, 256, dtype=np.uint8)[None], x, y, LEGEND_WIDTH, 12, signed=True)
     ends: tuple[tuple[float, str, Anchor], ...] = (
         (0, _number(-top * 10**factor), "start"),
         (LEGEND_WIDTH / 2, "0", "middle"),

@@ -6,6 +6,7 @@ from pydantic import BaseModel, Field, StrictStr
 
 from model.explain.attention import AttentionMethod
 from model.explain.units import Merge, Special
+from service.pictures.views import FOCUS, VIEWS, View
 from service.schemas.base import Request, Usage
 from service.schemas.inference import Texts
 
@@ -37,6 +38,8 @@ class AttentionOptions(Request):
     method: AttentionMethod = Field(default="raw", description=METHODS)
     special: Special = Field(default="keep", description=SPECIALS)
     merge: Merge = Field(default="token", description=MERGES)
+    view: View = Field(default="heatmap", description=VIEWS)
+    focus: int | None = Field(default=None, ge=0, description=FOCUS)
     truncate: bool = False
 
 
