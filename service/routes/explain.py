@@ -12,6 +12,7 @@ import numpy.typing as npt
 from fastapi import APIRouter, Query, Request, Response
 
 from model.explain.attention import AttentionMethod
+from model.explain.two_texts import DecoderPart, begun
 from model.explain.units import Merge, Special, Unit, merged, removed_mass, renormalised, units_of
 from model.tokenizer import Encoding
 from service.attention_format import MEDIA_TYPE, attention_bytes
@@ -22,8 +23,9 @@ from service.errors import InvalidRequest
 from service.keys import Caller
 from service.pictures.heatmap import Picture
 from service.pictures.views import FOCUS, VIEWS, View, check_rows, check_view, view_png, view_svg
-from service.routes.inference import as_list, check_can, encode, parts_of, usage
+from service.routes.inference import as_list, encode, parts_of, usage
 from service.schemas.explain import (
+    DECODERS,
     MERGES,
     METHODS,
     NUMBERS,
@@ -68,6 +70,7 @@ async def attention_by_link(
     method: Annotated[AttentionMethod, Query(description=METHODS)] = "raw",
     special: Annotated[Special, Query(description=SPECIALS)] = "keep",
     merge: Annotated[Merge, Query(description=MERGES)] = "token",
+    decoder: Annotated[DecoderPart, Query(description=DECODERS)] = "cross",
     view: Annotated[View, Query(description=VIEWS)] = "heatmap",
     focus: Annotated[int | None, Query(ge=0, description=FOCUS)] = None,
     truncate: bool = False,
@@ -81,6 +84,7 @@ async def attention_by_link(
         method=method,
         special=special,
         merge=merge,
+        decoder=decoder,
         view=view,
         focus=focus,
         truncate=truncate,
@@ -90,7 +94,9 @@ async def attention_by_link(
 
 async def _attention(body: AttentionRequest, request: Request, parts: Parts, caller: Caller) -> Response:
     loaded = await parts.model(body.model, caller.owner)
-    check_can(loaded, body.model, "embed", "an encoder or a causal decoder")
+    two_texts = loaded.config.architecture == "encoder_decoder"
+    if two_texts and body.method != "raw":
+        raise InvalidRequest(f"method is {body.method!r}; an encoder-decoder has raw attention alone", "method")
     layers, heads = _chosen(body, loaded)
     accept = request.headers.get("accept", "")
     form = next((kind for kind in MAKE if kind in accept), JSON)
@@ -100,6 +106,8 @@ async def _attention(body: AttentionRequest, request: Request, parts: Parts, cal
         raise InvalidRequest(f"input has {len(given)} texts, and a picture shows one; ask for each by itself", "input")
     limit = min(parts.settings.max_attention_tokens, loaded.config.max_positions)
     encodings = await encode(parts, loaded, given, body.truncate, limit, loaded.config.task == "masked_lm")
+    if two_texts:
+        encodings = [_begun(loaded, encoding, index) for index, encoding in enumerate(encodings)]
     units = [
         _units(body, encoding, text, index) for index, (encoding, text) in enumerate(zip(encodings, given, strict=True))
     ]
@@ -108,7 +116,7 @@ async def _attention(body: AttentionRequest, request: Request, parts: Parts, cal
     _check_size([len(own) for own in units], len(layers) * len(heads), form)
     answers = []
     for index, (text, encoding, own) in enumerate(zip(given, encodings, units, strict=True)):
-        weights = await parts.engine.attention(loaded, encoding, body.method, layers, heads)  # [L, H, T, T]
+        weights = await parts.engine.attention(loaded, encoding, body.method, layers, heads, body.decoder)
         seen = _Seen(body, index, parts_of(text), encoding, own, layers, heads, weights)
         answers.append(await asyncio.to_thread(MAKE[form], seen))
     if form != JSON:
@@ -210,6 +218,17 @@ def _texts(body: AttentionRequest) -> tuple[list[Text], bool]:
     if pair and not body.batch:
         return [(str(given[0]), str(given[1]))], True
     return as_list(given), isinstance(given, str)
+
+
+def _begun(loaded: LoadedModel, encoding: Encoding, index: int) -> Encoding:
+    if 1 not in encoding.texts:
+        raise InvalidRequest(
+            f"input {index} is one text; an encoder-decoder looks from what it writes at what it reads: send the pair "
+            "of them, the second as /v1/completions gives it",
+            "input",
+        )
+    assert loaded.config.bos_id is not None
+    return begun(encoding, loaded.config.bos_id, loaded.tokenizer)
 
 
 def _units(body: AttentionRequest, encoding: Encoding, text: Text, index: int) -> list[Unit]:
