@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from service.pictures.colors import INK, PAPER, Color, Levels, color_table, hexadecimal
+from service.pictures.colors import INK, LINE, PAPER, Color, Levels, color_table, hexadecimal
 from service.pictures.fonts import FAMILIES, SCALE, drawable, runs, text_width
 
 Anchor = Literal["start", "middle", "end"]
@@ -36,6 +36,9 @@ class Plain(Protocol):
 
     def tiles(self, levels: Levels, x: float, y: float, width: float, height: float, signed: bool = False) -> None:
         """levels: places in a colour table [rows, columns], each a rectangle."""
+
+    def frame(self, x: float, y: float, width: float, height: float) -> None:
+        """A faint line around what is white at its edge."""
 
     def text(
         self, x: float, y: float, text: str, size: int, color: Color = INK, anchor: Anchor = "start",
@@ -95,6 +98,10 @@ class _Written:
 
     def _ink(self, color: Color) -> Color | int:
         return color
+
+    def frame(self, x: float, y: float, width: float, height: float) -> None:
+        left, top, right, bottom = (round(value * SCALE) for value in (x, y, x + width, y + height))
+        self._pen.rectangle((left - 1, top - 1, right, bottom), outline=self._ink(LINE))
 
     def text(
         self, x: float, y: float, text: str, size: int, color: Color = INK, anchor: Anchor = "start",
@@ -250,6 +257,11 @@ class SvgCanvas:
             f'<image x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" preserveAspectRatio="none" '
             f'image-rendering="pixelated" href="data:image/png;base64,{data}"/>'
         )
+
+    def frame(self, x: float, y: float, width: float, height: float) -> None:
+        size = f'width="{width + 0.5:g}" height="{height + 0.5:g}"'
+        look = f'fill="none" stroke="{hexadecimal(LINE)}" stroke-width="0.5"'
+        self._parts.append(f'<rect x="{x - 0.25:g}" y="{y - 0.25:g}" {size} {look}/>')
 
     def text(
         self, x: float, y: float, text: str, size: int, color: Color = INK, anchor: Anchor = "start",

@@ -151,7 +151,7 @@ def _found(cluster: str, before: Typeface | None = None, beside_wide: bool = Fal
         faces = (faces[-1], *faces[:-1])
     elif unicodedata.east_asian_width(cluster[0]) == "A" and not beside_wide:
         faces = (faces[1], *faces)
-    elif before is not None and kind[0] in "ZP":
+    elif before is not None and before.family != EMOJI and kind[0] in "ZP":
         faces = (before, *faces)
     return next((face for face in faces if face.has(cluster)), None)
 
