@@ -6,6 +6,7 @@ import base64
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from html import escape
 from typing import Literal, Protocol
 
@@ -13,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from service.pictures.colors import INK, PAPER, Color, Levels, color_table, hexadecimal
+from service.pictures.colors import INK, LINE, PAPER, Color, Levels, color_table, hexadecimal
 from service.pictures.fonts import FAMILIES, SCALE, drawable, runs, text_width
 
 Anchor = Literal["start", "middle", "end"]
@@ -36,6 +37,9 @@ class Plain(Protocol):
 
     def tiles(self, levels: Levels, x: float, y: float, width: float, height: float, signed: bool = False) -> None:
         """levels: places in a colour table [rows, columns], each a rectangle."""
+
+    def frame(self, x: float, y: float, width: float, height: float) -> None:
+        """A faint line around what is white at its edge."""
 
     def text(
         self, x: float, y: float, text: str, size: int, color: Color = INK, anchor: Anchor = "start",
@@ -96,20 +100,23 @@ class _Written:
     def _ink(self, color: Color) -> Color | int:
         return color
 
+    def frame(self, x: float, y: float, width: float, height: float) -> None:
+        left, top, right, bottom = (round(value * SCALE) for value in (x, y, x + width, y + height))
+        self._pen.rectangle((left - 1, top - 1, right, bottom), outline=self._ink(LINE))
+
     def text(
         self, x: float, y: float, text: str, size: int, color: Color = INK, anchor: Anchor = "start",
         upright: bool = False, fit: float | None = None,  # noqa: ARG002  # the width is that of our own fonts
     ) -> None:  # fmt: skip
-        pixels, width, ink = size * SCALE, text_width(text, size) * SCALE, self._ink(color)
+        width, mask = text_width(text, size) * SCALE, letters(text, size * SCALE)
         shift = {"start": 0.0, "middle": width / 2, "end": width}[anchor]
-        if not upright:
-            _write(self._pen, x * SCALE - shift, (y + BASELINE * size) * SCALE, text, pixels, ink)
-            return
-        strip = Image.new("L", (int(width) + 4, 2 * pixels))
-        _write(ImageDraw.Draw(strip), 2, (1 + BASELINE) * pixels, text, pixels, 255)
-        turned = strip.rotate(90, expand=True)
-        place = (round(x * SCALE) - pixels, round(y * SCALE + shift) - turned.height + 2)
-        self.image.paste(ink, place, turned)
+        x, y = (x * SCALE, y * SCALE + shift) if upright else (x * SCALE - shift, y * SCALE)
+        if upright:
+            mask = mask.transpose(Image.Transpose.ROTATE_90)
+            place = (round(x) - mask.width // 2, round(y) - mask.height + PAD)
+        else:
+            place = (round(x) - PAD, round(y) - mask.height // 2)
+        self.image.paste(self._ink(color), place, mask)
 
 
 class PixelCanvas(_Written):
@@ -178,11 +185,20 @@ class IndexedCanvas(_Written):
         self.image.paste(Image.fromarray(pixels), (round(x * SCALE), round(y * SCALE)))
 
 
-def _write(draw: ImageDraw.ImageDraw, x: float, baseline: float, text: str, size: int, color: Color | int) -> None:
-    for run in runs(text):
-        shown, own, direction = run.drawn(size)
-        draw.text((x, round(baseline)), shown, color, own, anchor="ls", direction=direction)
-        x += run.width(size)
+PAD = 4  # pixels beside the letters, which may reach out of their width
+
+
+@lru_cache(maxsize=2048)
+def letters(text: str, pixels: int) -> Image.Image:
+    """How much ink each pixel of a text takes; names of heads and layers come again in every picture."""
+    shown = runs(text)
+    mask = Image.new("L", (int(sum(run.width(pixels) for run in shown)) + 2 * PAD + 1, 3 * pixels))
+    pen, x = ImageDraw.Draw(mask), float(PAD)
+    for run in shown:
+        words, own, direction = run.drawn(pixels)
+        pen.text((x, round((1.5 + BASELINE) * pixels)), words, 255, own, anchor="ls", direction=direction)
+        x += run.width(pixels)
+    return mask
 
 
 STEPS = np.linspace(0.0, 1.0, 65)
@@ -197,7 +213,7 @@ def _blend(pixels: npt.NDArray[np.float32], strand: Strand) -> None:
     columns = np.arange(max(0, round(x0)), min(wide, round(x1)))
     middle = (np.interp((columns + 0.5 - x0) / (x1 - x0), ACROSS, HEIGHTS) * (y1 - y0) + y0).astype(np.float32)
     slope = np.diff(middle, append=middle[-1:])
-    half = strand.width * SCALE / 2 * np.sqrt(1 + slope * slope)
+    half = strand.width * SCALE / 2 * np.sqrt(1 + slope * slope, dtype=np.float32)
     tall = min(high, int(2 * half.max()) + 3)
     first = np.clip((middle - half).astype(np.int64), 0, high - tall)
     rows = first[:, None] + np.arange(tall)
@@ -250,6 +266,11 @@ class SvgCanvas:
             f'<image x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" preserveAspectRatio="none" '
             f'image-rendering="pixelated" href="data:image/png;base64,{data}"/>'
         )
+
+    def frame(self, x: float, y: float, width: float, height: float) -> None:
+        size = f'width="{width + 0.5:g}" height="{height + 0.5:g}"'
+        look = f'fill="none" stroke="{hexadecimal(LINE)}" stroke-width="0.5"'
+        self._parts.append(f'<rect x="{x - 0.25:g}" y="{y - 0.25:g}" {size} {look}/>')
 
     def text(
         self, x: float, y: float, text: str, size: int, color: Color = INK, anchor: Anchor = "start",

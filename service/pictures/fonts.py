@@ -24,10 +24,12 @@ SCRIPTS = (
     "Tamil", "Telugu", "Thai", "Lao", "Khmer", "Myanmar", "Armenian", "Georgian", "Ethiopic",
 )  # fmt: skip
 EMOJI = "Noto Emoji"
-FAMILIES = (  # for SVG: ours where installed, then what systems have
-    "'Vitrine CJK', 'Noto Sans CJK TC', 'Noto Sans CJK SC', 'PingFang TC', 'Microsoft JhengHei', 'Noto Sans', "
-    "'Noto Sans Arabic', 'Noto Sans Hebrew', 'Noto Sans Devanagari', 'Noto Sans Thai', 'Noto Emoji', "
-    "'Noto Color Emoji', 'Apple Color Emoji', 'Segoe UI Emoji', sans-serif"
+FAMILIES = ", ".join(  # for SVG: the same fonts where they are installed, then what systems have
+    [
+        "'Vitrine CJK', 'Noto Sans CJK TC', 'Noto Sans CJK SC', 'PingFang TC', 'Microsoft JhengHei', 'Noto Sans'",
+        *(f"'Noto Sans {script}'" for script in SCRIPTS),
+        "'Noto Sans Symbols', 'Noto Emoji', 'Noto Color Emoji', 'Apple Color Emoji', 'Segoe UI Emoji', sans-serif",
+    ]
 )
 JOINER, EMOJI_SIGN = "\u200d", "\ufe0f"
 
@@ -151,7 +153,7 @@ def _found(cluster: str, before: Typeface | None = None, beside_wide: bool = Fal
         faces = (faces[-1], *faces[:-1])
     elif unicodedata.east_asian_width(cluster[0]) == "A" and not beside_wide:
         faces = (faces[1], *faces)
-    elif before is not None and kind[0] in "ZP":
+    elif before is not None and before.family != EMOJI and kind[0] in "ZP":
         faces = (before, *faces)
     return next((face for face in faces if face.has(cluster)), None)
 

@@ -146,6 +146,8 @@ class HeatmapLayout:
     def draw(self, picture: Picture, canvas: Plain) -> tuple[float, float]:
         """Where the legend begins."""
         canvas.tiles(picture.levels(0, 0), self.margin, self.top, self.side, self.side, picture.signed)
+        if picture.signed:
+            canvas.frame(self.margin, self.top, self.side, self.side)
         for index, label in enumerate(self.labels):
             middle = (index + 0.5) * self.cell
             canvas.text(self.margin - 8, self.top + middle, label, self.font_size, anchor="end")
@@ -188,7 +190,10 @@ class GridLayout:
             canvas.text(x - 10, y + self.side / 2, f"layer {layer}", NOTE, anchor="end")
             for column in range(len(picture.heads)):
                 levels = picture.levels(row, column)
-                canvas.tiles(levels, *self.corner(row, column), self.side, self.side, picture.signed)
+                x, y = self.corner(row, column)
+                canvas.tiles(levels, x, y, self.side, self.side, picture.signed)
+                if picture.signed:
+                    canvas.frame(x, y, self.side, self.side)
         return self.LEFT, self.height - 72
 
 
