@@ -43,11 +43,11 @@ from service.metrics import Metrics
 from service.placement import gpu_count, serving_device
 from service.registry import ModelStore, Registry
 from service.routes import (
+    attention,
     batches,
     completions,
     drift,
     explain,
-    explanation,
     files,
     inference,
     jobs,
@@ -62,7 +62,7 @@ from service.settings import Settings
 from service.webhooks import WebhookStore
 
 ERROR_RESPONSES: dict[int | str, dict[str, object]] = {"default": {"model": ErrorBody, "description": "Error envelope"}}
-API = (inference, completions, explain, explanation, trace, drift, files, jobs, models, batches, webhooks)
+API = (inference, completions, attention, explain, trace, drift, files, jobs, models, batches, webhooks)
 PREWARM_SECONDS = 1.0
 log = logging.getLogger("vitrine.app")
 
