@@ -45,6 +45,7 @@ from service.registry import ModelStore, Registry
 from service.routes import (
     attention,
     batches,
+    compare,
     completions,
     drift,
     explain,
@@ -62,7 +63,7 @@ from service.settings import Settings
 from service.webhooks import WebhookStore
 
 ERROR_RESPONSES: dict[int | str, dict[str, object]] = {"default": {"model": ErrorBody, "description": "Error envelope"}}
-API = (inference, completions, attention, explain, trace, drift, files, jobs, models, batches, webhooks)
+API = (inference, completions, attention, explain, compare, trace, drift, files, jobs, models, batches, webhooks)
 PREWARM_SECONDS = 1.0
 log = logging.getLogger("vitrine.app")
 
