@@ -162,5 +162,6 @@ def _moving(body: DriftRequest, answer: DriftResponse, form: Form) -> bytes:
 def _heatmap(frame: DriftFrame) -> Picture:
     weights = np.array(frame.attention.weights, dtype=np.float32)[None, None]
     note = "row: the token that looks · column: the token it looks at · mean over heads"
-    return Picture(weights, frame.attention.tokens, [frame.attention.layer], ["all"], "attention", note, "attention weight",
-                   float(weights.max()) or 1.0)  # fmt: skip
+    top = float(weights.max()) or 1.0
+    layer, tokens = frame.attention.layer, frame.attention.tokens
+    return Picture(weights, tokens, [layer], ["all"], "attention", note, "attention weight", top)
