@@ -131,8 +131,8 @@ def main() -> None:
     ]
     write(
         "render",
-        f"# Pictures of attention\n\nLoad of the machine before: {load:.1f} on {os.cpu_count()} cores (above 1: others used "
-        f"them too, and every time is longer). {environment(('pillow', 'numpy', 'torch'))}, {', '.join(MATPLOTLIB[:1])}.\n\n"
+        f"# Pictures of attention\n\nLoad of the machine before: {load:.1f} on {os.cpu_count()} cores (above 1: others "
+        f"used them too, and every time is longer). {environment(('pillow', 'numpy', 'torch'))}, {MATPLOTLIB[0]}.\n\n"
         f"{table(['milliseconds: median (middle half)', *(f'{tokens} tokens' for tokens in BARS)], rows)}\n\n"
         + "\n".join(kept)
         + "\n\nMeasured with `make bench-render`: in one process each, in turns, "
