@@ -41,13 +41,14 @@ def color_table(signed: bool = False) -> Levels:
 
 def levels_of(numbers: npt.NDArray[np.floating], top: float, signed: bool = False) -> Levels:
     """Places in the table: from 0 to `top`, or from -`top` to `top`."""
-    places = MIDDLE + np.clip(numbers / top, -1, 1) * 127 if signed else np.clip(numbers / top, 0, 1) * 255
-    levels: Levels = places.round().astype(np.uint8)
+    low, room, least = (MIDDLE, 127, 1) if signed else (0, 255, 0)
+    places = numbers * (room / top) + (low + 0.5)  # the half rounds when the fraction is cut off
+    levels: Levels = np.clip(places, least, 255, out=places).astype(np.uint8)
     return levels
 
 
 def signed_color(number: float, top: float) -> Color:
-    level = int(levels_of(np.array(number), top, signed=True))
+    level = int(levels_of(np.array([number]), top, signed=True)[0])
     red, green, blue = color_table(signed=True)[level].tolist()
     return red, green, blue
 
