@@ -38,7 +38,7 @@ class Picture:
     meaning: str  # of a number
     top: float = 1.0  # the number that has the last colour
     signed: bool = False  # colours from -top over white to top
-    sides: tuple[str, str] = ("", "")  # of a difference: what blue means, what orange
+    sides: tuple[str, str] = ("", "")  # of a difference: what orange means, what blue
 
     @property
     def single(self) -> bool:
@@ -104,10 +104,10 @@ def draw_legend(canvas: Plain, picture: Picture, x: float, y: float) -> None:
     top = f"{picture.top:.3g}"
     canvas.text(x, y + 24, f"−{top}" if picture.signed else "0", NOTE, FAINT)
     canvas.text(x + LEGEND_WIDTH, y + 24, top, NOTE, FAINT, "end")
-    blue, orange = picture.sides
+    orange, blue = picture.sides
     if picture.signed:
         canvas.text(x + LEGEND_WIDTH / 2, y + 24, "0", NOTE, FAINT, "middle")
-        canvas.text(x, y + 44, f"{picture.meaning} · blue: {blue} · orange: {orange}", NOTE, FAINT)
+        canvas.text(x, y + 44, f"{picture.meaning} · orange: {orange} · blue: {blue}", NOTE, FAINT)
     else:
         canvas.text(x + LEGEND_WIDTH + 14, y + 6, picture.meaning, NOTE, FAINT)
 
