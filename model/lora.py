@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from model.batch import Unpadded
 from model.config import TransformerConfig
 from model.heads import ClassificationHead, Pooler, TextModel
+from model.quantized import QuantizedLinear
 from model.weights import read_tensors, write_tensors
 
 ADAPTER_CONFIG_FILE = "adapter.json"
@@ -296,7 +297,8 @@ class AdapterBank:
     def plain(self, slot: int) -> TextModel:
         """The model that a slot stands for, in float32 and without adapters beside it: what explanations take apart.
         The base itself when it is that already, else a copy."""
-        if slot == 0 and not self._routed and next(self.base.parameters()).dtype == torch.float32:
+        rounded = any(isinstance(module, QuantizedLinear) for module in self.base.modules())
+        if slot == 0 and not self._routed and not rounded and next(self.base.parameters()).dtype == torch.float32:
             return self.base
         config = self.heads[slot].config if slot else self.base.config
         model = TextModel(config)
