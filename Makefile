@@ -6,6 +6,7 @@ PYTHON ?= python3
 LOAD_SECONDS ?= 30
 LOAD_USERS ?= 8
 SOAK_MINUTES ?= 60
+TEST_PROCESSES ?= 2
 export VITRINE_HOME
 
 VENV := .venv
@@ -22,7 +23,7 @@ serve: $(VENV)/serve.done  ## install, fetch the base model, start at http://loc
 setup: $(VENV)/serve.done
 
 test: $(VENV)/test.done  ## the whole suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/test.done  ## format, lint, types, imports, Dockerfile
 	$(BIN)/ruff format --check .
