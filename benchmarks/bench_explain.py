@@ -143,8 +143,8 @@ def section(subject: Subject, arguments: argparse.Namespace) -> str:
     config, tokens = subject.model.config, fmean(len(encoding.ids) for encoding in encodings)
     return f"""## {subject.name}
 
-{where}; threads: {torch.get_num_threads()}. {config.num_layers} layers of width {config.width}, read by {config.pooling}
-pooling; {tokens:.0f} tokens a text; judged in {minutes:.0f} minutes beside other work. {note(report)}
+{where}; threads: {torch.get_num_threads()}. {config.num_layers} layers of width {config.width}, read by
+{config.pooling} pooling; {tokens:.0f} tokens a text; judged in {minutes:.0f} minutes beside other work. {note(report)}
 
 {methods_table(report)}
 
