@@ -1,0 +1,45 @@
+// Text in, answers out.
+
+import { ask } from "./client";
+
+export type Input = string | [string, string];
+
+export interface Tokens {
+  ids: number[];
+  tokens: string[];
+  offsets: [number, number][];
+  special: boolean[];
+  truncated: boolean;
+}
+
+export interface Score {
+  label: string;
+  score: number;
+}
+
+export interface Classified {
+  object: "classification" | "regression";
+  label?: string;
+  score: number;
+  scores?: Score[];
+  truncated: boolean;
+}
+
+export interface Tag {
+  label: string;
+  score: number;
+  start: number;
+  end: number;
+  text: string;
+}
+
+interface List<T> {
+  data: T[];
+}
+
+export const tokenize = async (model: string, input: string[], signal?: AbortSignal): Promise<Tokens[]> =>
+  (await ask<List<Tokens>>("POST", "/v1/tokenize", { body: { model, input, truncate: true }, signal })).data;
+export const classify = async (model: string, input: string, signal?: AbortSignal): Promise<Classified> =>
+  (await ask<List<Classified>>("POST", "/v1/classify", { body: { model, input: [input], truncate: true }, signal })).data[0];
+export const tag = async (model: string, input: string, signal?: AbortSignal): Promise<Tag[]> =>
+  (await ask<List<{ tags: Tag[] }>>("POST", "/v1/tag", { body: { model, input: [input], truncate: true }, signal })).data[0].tags;

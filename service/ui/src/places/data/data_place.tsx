@@ -1,0 +1,3 @@
+export function DataPlace() {
+  return <div class="place">data</div>;
+}

@@ -1,0 +1,3 @@
+export function EvaluatePlace() {
+  return <div class="place">evaluate</div>;
+}

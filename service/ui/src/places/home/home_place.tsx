@@ -1,0 +1,3 @@
+export function HomePlace() {
+  return <div class="place">home</div>;
+}

@@ -1,0 +1,3 @@
+export function ModelsPlace() {
+  return <div class="place">models</div>;
+}

@@ -1,0 +1,3 @@
+export function ServingPlace() {
+  return <div class="place">serving</div>;
+}

@@ -1,0 +1,3 @@
+export function StepPlace() {
+  return <div class="place">step</div>;
+}

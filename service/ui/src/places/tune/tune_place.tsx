@@ -1,0 +1,3 @@
+export function TunePlace() {
+  return <div class="place">tune</div>;
+}
