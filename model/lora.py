@@ -295,22 +295,28 @@ class AdapterBank:
 
     def plain(self, slot: int) -> TextModel:
         """The model that a slot stands for, in float32 and without adapters beside it: what explanations take apart.
-        The base itself when it is that already, else a copy."""
-        if slot == 0 and not self._routed and next(self.base.parameters()).dtype == torch.float32:
-            return self.base
-        config = self.heads[slot].config if slot else self.base.config
-        model = TextModel(config)
-        own = {name.replace(".base.", "."): tensor.float() for name, tensor in self.base.state_dict().items()}
-        with torch.no_grad():
-            for name, routed in self._routed.items():
-                if (factors := routed.factors.get(slot)) is not None:
-                    down, up = factors
-                    own[f"{name}.weight"] = own[f"{name}.weight"] + (down.float() @ up.float()).T
+
+        A model of its own, that no adapter added meanwhile changes; weights that are as they should be are shared, not
+        copied.
+        """
+        with torch.device("meta"):
+            model = TextModel(self.heads[slot].config if slot else self.base.config)
+        with self._lock:
+            own = {name.replace(".base.", "."): tensor for name, tensor in self.base.state_dict().items()}
+            factors = {name: routed.factors.get(slot) for name, routed in self._routed.items()}
+        own = {name: tensor.float() for name, tensor in own.items()}
+        for name, pair in factors.items():
+            if pair is not None:
+                down, up = pair
+                own[f"{name}.weight"] = own[f"{name}.weight"] + (down.float() @ up.float()).T
         if slot:
             own = {name: tensor for name, tensor in own.items() if not name.startswith(HEADS)}
             own |= {name: tensor.float() for name, tensor in self.heads[slot].state_dict().items()}
-        model.load_state_dict(own)
-        return model.to(self.device).eval().requires_grad_(False)
+        model.load_state_dict(own, assign=True)
+        for name, buffer in self.base.named_buffers():  # those that are made and not stored: the state has them not
+            owner, _, leaf = name.rpartition(".")
+            model.get_submodule(owner).register_buffer(leaf, buffer.float(), persistent=False)
+        return model.eval().requires_grad_(False)
 
     @property
     def device(self) -> torch.device:

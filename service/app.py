@@ -42,7 +42,20 @@ from service.keys import KeyStore
 from service.metrics import Metrics
 from service.placement import gpu_count, serving_device
 from service.registry import ModelStore, Registry
-from service.routes import batches, completions, explain, files, inference, jobs, models, session, system, webhooks
+from service.routes import (
+    batches,
+    completions,
+    explain,
+    explanation,
+    files,
+    inference,
+    jobs,
+    models,
+    session,
+    system,
+    trace,
+    webhooks,
+)
 from service.schemas.base import ErrorBody
 from service.settings import Settings
 from service.webhooks import WebhookStore
@@ -64,7 +77,7 @@ def create_app(settings: Settings) -> tuple[FastAPI, ASGIApp]:
         lifespan=lambda _: _lifespan(parts),
     )
     app.state.parts = parts
-    for module in (inference, completions, explain, files, jobs, models, batches, webhooks):
+    for module in (inference, completions, explain, explanation, trace, files, jobs, models, batches, webhooks):
         app.include_router(module.router, responses=ERROR_RESPONSES)
     app.include_router(models.aliases_router, responses=ERROR_RESPONSES)
     app.include_router(session.router)
@@ -74,7 +87,20 @@ def create_app(settings: Settings) -> tuple[FastAPI, ASGIApp]:
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(ValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
-    for module in (inference, completions, explain, files, jobs, models, batches, webhooks, session, system):
+    for module in (
+        inference,
+        completions,
+        explain,
+        explanation,
+        trace,
+        files,
+        jobs,
+        models,
+        batches,
+        webhooks,
+        session,
+        system,
+    ):
         for route in module.router.routes:
             for method in sorted(route.methods or ()) if isinstance(route, APIRoute) else ():
                 parts.metrics.preset_route(route.path, method)

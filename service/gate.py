@@ -49,7 +49,10 @@ EVERY_ANSWER = {  # that does not say otherwise: a page of ours may have a stric
 }
 EVERY_DOCS_ANSWER = EVERY_ANSWER | {b"content-security-policy": DOCS_POLICY.encode()}
 UPLOAD_PATH = "/v1/files"
-COMPUTING_PATHS = ("/v1/classify", "/v1/embeddings", "/v1/tag", "/v1/fill-mask", "/v1/completions", "/v1/attention")
+COMPUTING_PATHS = (
+    "/v1/classify", "/v1/embeddings", "/v1/tag", "/v1/fill-mask", "/v1/completions", "/v1/attention", "/v1/explain",
+    "/v1/trace",
+)  # fmt: skip
 PATIENCE_SECONDS = 0.1  # after which it is worth looking whether the client still waits
 CLIENT_LEFT = 499  # for the metrics and logs, as nginx has it; nobody receives it
 log = logging.getLogger("vitrine.gate")

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-OPERATIONS = ("classify", "embed", "tag", "fill_mask", "attention", "write")
+OPERATIONS = ("classify", "embed", "tag", "fill_mask", "attention", "explain", "trace", "write")
 LANES = ("fast", "look", "write", "bulk")
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)

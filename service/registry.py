@@ -423,5 +423,7 @@ def routes_of(config: TransformerConfig) -> list[str]:
     if config.task in ("causal_lm", "seq2seq"):
         routes.append("/v1/completions")
     if config.architecture != "encoder_decoder":
-        routes.append("/v1/attention")
+        routes += ["/v1/attention", "/v1/trace"]
+    if "classify" in operations_of(config) or config.task == "causal_lm":
+        routes.append("/v1/explain")
     return [*routes, "/v1/tokenize"]

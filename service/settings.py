@@ -42,8 +42,10 @@ class Settings(BaseSettings):
     max_inputs: int = Field(default=2_048, ge=1, description="texts in one request")
     max_body_bytes: int = Field(default=8 * 2**20, ge=1024, description="size of a JSON body")
     max_file_bytes: int = Field(default=512 * 2**20, ge=1024, description="size of an uploaded file")
-    max_attention_tokens: int = Field(default=512, ge=8, le=512, description="tokens of a text in /v1/attention")
-    max_attention_queue: int = Field(default=16, ge=1, description="attention requests waiting before 429")
+    max_attention_tokens: int = Field(
+        default=512, ge=8, le=512, description="tokens of a text in /v1/attention, /v1/explain and /v1/trace"
+    )
+    max_attention_queue: int = Field(default=16, ge=1, description="requests to look inside a model waiting before 429")
     max_writing_queue: int = Field(default=256, ge=1, description="texts waiting to be written before 429")
     request_timeout_seconds: float = Field(
         default=60.0, gt=0, description="wait for a prediction, or for the next token of a text, before 504"

@@ -20,7 +20,12 @@ import httpx
 import pgserver
 import pytest
 
+from model.lora import merge, save_adapter
+from model.tokenizer import train_byte_bpe
+from model.weights import save_model
 from service.database import sqlite_url
+from service.registry import ModelStore
+from tests.zoo import TEXTS, Zoo, make_zoo, random_adapter
 from training.catalogue import fetch_minilm, movie_sentiment
 
 ROOT = Path(__file__).parents[1]
@@ -181,3 +186,30 @@ def closed_service(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Ite
         (keys[name],) = re.findall(r"^vt-\S+$", done.stdout, re.MULTILINE)
     yield service.start(), keys
     service.stop()
+
+
+@pytest.fixture(scope="session")
+def zoo() -> Zoo:
+    return make_zoo()
+
+
+@pytest.fixture(scope="session")
+def exact(zoo: Zoo, tmp_path_factory: pytest.TempPathFactory, cache: Path, minilm: Path) -> Iterator[Service]:
+    """A service in float32 whose store has the zoo."""
+    folder = tmp_path_factory.mktemp("heads")
+    home = new_home(folder, cache)
+    store = ModelStore(home / "bentoml")
+    for name, model in zoo.models.items():
+        tokenizer = zoo.bytes if name == "writer" else zoo.words
+        if name == "segmenter":
+            tokenizer = train_byte_bpe(TEXTS, 300, encoder_decoder=True)
+        save_model(model, tokenizer, folder / name)
+        store.publish(folder / name, name, f"{name}:1", None, None)
+    for number, (rank, labels) in enumerate([(2, ("a", "b")), (5, ("x", "y", "z")), (3, ("left", "right"))]):
+        adapter = random_adapter(zoo.models["base"], rank, labels, seed=number)
+        save_adapter(adapter, "base", folder / f"adapter{number}")
+        store.publish(folder / f"adapter{number}", f"adapter{number}", f"adapter{number}:1", "base", None)
+        zoo.adapters[f"adapter{number}"] = merge(zoo.models["base"], adapter)
+    running = Service(home, VITRINE_DTYPE="float32", VITRINE_RUN_WORKER="false", VITRINE_MAX_WRITING_QUEUE="20").start()
+    yield running
+    running.stop()

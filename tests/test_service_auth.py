@@ -252,6 +252,8 @@ def by_id(house: House) -> dict[tuple[str, str], tuple[str, dict[str, Any]]]:
         ("POST", "/v1/tokenize"): (model, {"json": text}),
         ("POST", "/v1/attention"): (model, {"json": text}),
         ("GET", "/v1/attention"): (model, {"params": text}),
+        ("POST", "/v1/explain"): (model, {"json": text}),
+        ("POST", "/v1/trace"): (model, {"json": text}),
         ("POST", "/v1/completions"): (model, {"json": {"model": model, "prompt": "red"}}),
     }
 

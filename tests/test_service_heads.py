@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,40 +14,13 @@ from model.batch import pad
 from model.config import TransformerConfig
 from model.generation import Sampling, Writing, write_all
 from model.heads import TextModel
-from model.lora import merge, save_adapter
+from model.lora import save_adapter
 from model.tokenizer import train_byte_bpe
 from model.weights import save_model
 from service.engine.windows import Read, windows_of
 from service.registry import ModelStore
-from tests.conftest import Service, new_home
-from tests.zoo import LABELS, TEXTS, Zoo, make_zoo, random_adapter
-
-
-@pytest.fixture(scope="module")
-def zoo() -> Zoo:
-    return make_zoo()
-
-
-@pytest.fixture(scope="module")
-def exact(zoo: Zoo, tmp_path_factory: pytest.TempPathFactory, cache: Path, minilm: Path) -> Iterator[Service]:
-    """A service in float32 whose store has the zoo."""
-    folder = tmp_path_factory.mktemp("heads")
-    home = new_home(folder, cache)
-    store = ModelStore(home / "bentoml")
-    for name, model in zoo.models.items():
-        tokenizer = zoo.bytes if name == "writer" else zoo.words
-        if name == "segmenter":
-            tokenizer = train_byte_bpe(TEXTS, 300, encoder_decoder=True)
-        save_model(model, tokenizer, folder / name)
-        store.publish(folder / name, name, f"{name}:1", None, None)
-    for number, (rank, labels) in enumerate([(2, ("a", "b")), (5, ("x", "y", "z")), (3, ("left", "right"))]):
-        adapter = random_adapter(zoo.models["base"], rank, labels, seed=number)
-        save_adapter(adapter, "base", folder / f"adapter{number}")
-        store.publish(folder / f"adapter{number}", f"adapter{number}", f"adapter{number}:1", "base", None)
-        zoo.adapters[f"adapter{number}"] = merge(zoo.models["base"], adapter)
-    running = Service(home, VITRINE_DTYPE="float32", VITRINE_RUN_WORKER="false", VITRINE_MAX_WRITING_QUEUE="20").start()
-    yield running
-    running.stop()
+from tests.conftest import Service
+from tests.zoo import LABELS, TEXTS, Zoo, random_adapter
 
 
 def post(service: Service, route: str, **body: object) -> httpx.Response:
@@ -388,7 +360,7 @@ def test_what_a_model_cannot_do_is_said(exact: Service, route: str, body: dict[s
 
 def test_models_say_which_routes_answer(exact: Service) -> None:
     cards = {card["id"]: card for card in httpx.get(f"{exact.url}/v1/models").json()["data"]}
-    assert cards["tagger"]["routes"] == ["/v1/embeddings", "/v1/tag", "/v1/attention", "/v1/tokenize"]
+    assert cards["tagger"]["routes"] == ["/v1/embeddings", "/v1/tag", "/v1/attention", "/v1/trace", "/v1/tokenize"]
     assert cards["segmenter"]["routes"] == ["/v1/completions", "/v1/tokenize"]
     assert cards["adapter1"]["adapter"] is True
     assert cards["adapter1"]["base_model"] == "base"

@@ -9,12 +9,12 @@ import asyncio
 import math
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from model.explain.attention import AttentionMethod
 from model.tokenizer import Encoding, Tokenizer
@@ -32,6 +32,7 @@ SURELY = 0.7  # of the tokens that a text's characters suggest, it has at least
 MAX_RETRY_SECONDS = 60
 RATE_WEIGHT = 0.1  # of the last batch in the running mean of the device's speed
 BULK_BATCH_TOKENS = 512  # of one forward pass: a live request waits for no more than that
+Result = TypeVar("Result")
 _bulk: ContextVar[bool] = ContextVar("bulk", default=False)
 
 
@@ -154,6 +155,11 @@ class Engine:
                 self._note_depth()
             raise
 
+    async def look(self, operation: str, encoding: Encoding, compute: Callable[[], Result]) -> Result:
+        """What `compute` finds inside a model for one text, in the lane of its own. Raises Busy, TimedOut and what
+        `compute` raised."""
+        return await self._looker.run(operation, len(encoding.ids), compute)
+
     async def attention(
         self,
         loaded: LoadedModel,
@@ -163,9 +169,8 @@ class Engine:
         heads: Sequence[int],
     ) -> Array:
         """Attention [L, H, T, T] of one text, of these layers and heads (rollout: [L, 1, T, T], whatever the heads), in
-        the lane of its own. Raises Busy and TimedOut."""
-        look = partial(attend, loaded, encoding, method, layers, heads)
-        return await self._looker.run("attention", len(encoding.ids), look)
+        the same lane."""
+        return await self.look("attention", encoding, partial(attend, loaded, encoding, method, layers, heads))
 
     async def write(self, orders: Sequence[Order]) -> AsyncIterator[Written]:
         """Texts being written, as they grow: each order's tokens one by one, the last with its finish reason.

@@ -245,15 +245,15 @@ def _labels(units: Sequence[Unit], encoding: Encoding, texts: Sequence[str]) -> 
 
 
 def _chosen(body: AttentionRequest, loaded: LoadedModel) -> tuple[list[int], list[Any]]:
-    layers = _within(body.layers, loaded.config.num_layers, "layers")
+    layers = within(body.layers, loaded.config.num_layers, "layers")
     if body.method != "rollout":
-        return layers, _within(body.heads, loaded.config.num_heads, "heads")
+        return layers, within(body.heads, loaded.config.num_heads, "heads")
     if body.heads != "all":
         raise InvalidRequest("heads are chosen for method rollout, which takes their mean; leave heads out", "heads")
     return layers, ["all"]
 
 
-def _within(wanted: list[int] | str, count: int, name: str) -> list[int]:
+def within(wanted: list[int] | str, count: int, name: str) -> list[int]:
     """Distinct numbers below `count`, in order."""
     if wanted == "all":
         return list(range(count))

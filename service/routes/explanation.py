@@ -1,0 +1,134 @@
+"""`/v1/explain`: what of a text speaks for an answer and what against it, and how far that can be believed."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+from fastapi import APIRouter
+
+from model.explain.faithfulness import PERCENTS, Erasure, Faithfulness, Trial
+from model.explain.units import units_of
+from model.tokenizer import Encoding
+from service.context import CallerOf, PartsOf
+from service.engine.explaining import NEXT_TOKEN_METHODS, Explained, Question, explain, unit_scores
+from service.engine.runner import LoadedModel
+from service.errors import InvalidRequest
+from service.routes.inference import check_can, encode, parts_of, usage
+from service.schemas.explanation import (
+    Answer,
+    ErasureCurve,
+    ExplainRequest,
+    ExplainResponse,
+    FaithfulnessBody,
+    RandomControl,
+    ScoredUnit,
+)
+
+router = APIRouter(prefix="/v1", tags=["explain"])
+NUM_ANSWERS = 5  # of a vocabulary
+
+
+@router.post("/explain")
+async def explanation(body: ExplainRequest, parts: PartsOf, caller: CallerOf) -> ExplainResponse:
+    """Scores of a text's units for a label: above zero they speak for it. With faithfulness against chance."""
+    loaded = await parts.model(body.model, caller.owner)
+    _check_method(body, loaded)
+    limit = min(parts.settings.max_attention_tokens, loaded.config.max_positions)
+    (encoding,) = await encode(parts, loaded, [body.input], body.truncate, limit)
+    trial = Trial(num_random=body.num_random, beam_width=0) if body.faithfulness else None
+    label, against = (
+        _output(loaded, name, field) for name, field in ((body.target, "target"), (body.against, "against"))
+    )
+    if label is not None and label == against:
+        raise InvalidRequest(f"target and against are both {body.target!r}; name two different ones", "against")
+    question = Question(body.method, label, against, trial)
+    seen = await parts.engine.look("explain", encoding, partial(explain, loaded, encoding, question))
+    return _response(body, loaded, encoding, seen)
+
+
+def _check_method(body: ExplainRequest, loaded: LoadedModel) -> None:
+    if loaded.config.task != "causal_lm":
+        check_can(loaded, body.model, "classify", "a classifier, a regression model or one that writes on")
+    elif body.method not in NEXT_TOKEN_METHODS:
+        raise InvalidRequest(
+            f"method is {body.method!r}; a model that writes is explained by {list(NEXT_TOKEN_METHODS)}", "method"
+        )
+
+
+def _output(loaded: LoadedModel, name: str | None, field: str) -> int | None:
+    """The number of a label, or of the one token that a next token's text is."""
+    if name is None:
+        return None
+    if loaded.config.task == "causal_lm":
+        (encoding,) = loaded.tokenizer.encode([name], max_length=8)
+        ids = [number for number, special in zip(encoding.ids, encoding.special, strict=True) if not special]
+        if len(ids) != 1:
+            raise InvalidRequest(
+                f"{field} is {name[:40]!r}, which is {len(ids)} tokens; send the text of one, with the space before it",
+                field,
+            )
+        return ids[0]
+    labels = labels_of(loaded)
+    if name not in labels:
+        raise InvalidRequest(f"{field} is {name[:40]!r}, not a label of this model; choose from {labels}", field)
+    return labels.index(name)
+
+
+def labels_of(loaded: LoadedModel) -> list[str]:
+    """A regression model's one number is called score."""
+    return ["score"] if loaded.config.task == "regression" else list(loaded.labels)
+
+
+def _response(body: ExplainRequest, loaded: LoadedModel, encoding: Encoding, seen: Explained) -> ExplainResponse:
+    units = units_of(encoding, parts_of(body.input), body.merge, body.special)
+    scores = unit_scores(seen.attribution.scores, [unit.tokens for unit in units])
+    attribution, target = seen.attribution, seen.target
+    return ExplainResponse(
+        model=body.model,
+        method=body.method,
+        target=_name(loaded, target.label),
+        against=None if target.against is None else _name(loaded, target.against),
+        value=attribution.value,
+        baseline=attribution.baseline,
+        rest=attribution.rest,
+        hidden=float(attribution.scores.double().sum()) - float(scores.sum()),
+        prediction=_prediction(loaded, seen.answers.tolist()),
+        tokens=list(encoding.tokens),
+        ids=list(encoding.ids),
+        offsets=list(encoding.offsets),
+        special=list(encoding.special),
+        units=[
+            ScoredUnit(**(vars(unit) | {"tokens": list(unit.tokens)}), score=round(float(score), 6))
+            for unit, score in zip(units, scores, strict=True)
+        ],
+        faithfulness=None if seen.faithfulness is None else _faithfulness(seen.faithfulness, body.num_random),
+        truncated=encoding.truncated,
+        usage=usage([encoding]),
+    )
+
+
+def _name(loaded: LoadedModel, number: int) -> str:
+    return loaded.tokenizer.decode([number]) if loaded.config.task == "causal_lm" else labels_of(loaded)[number]
+
+
+def _prediction(loaded: LoadedModel, answers: Sequence[float]) -> list[Answer]:
+    order = np.argsort(-np.array(answers))
+    if loaded.config.task == "causal_lm":
+        order = order[:NUM_ANSWERS]
+    return [Answer(label=_name(loaded, int(number)), score=round(answers[int(number)], 6)) for number in order]
+
+
+def _faithfulness(found: Faithfulness, num_random: int) -> FaithfulnessBody:
+    return FaithfulnessBody(
+        answer=round(found.answer, 6),
+        percents=list(PERCENTS),
+        comprehensiveness=_curve(found.comprehensiveness),
+        sufficiency=_curve(found.sufficiency),
+        num_random=num_random,
+        verdict=found.verdict,
+    )
+
+
+def _curve(erasure: Erasure) -> ErasureCurve:
+    random = RandomControl(mean=round(erasure.random.mean, 6), deviation=round(erasure.random.deviation, 6))
+    return ErasureCurve(at=[round(loss, 6) for loss in erasure.at], aopc=round(erasure.aopc, 6), random=random)
