@@ -109,6 +109,7 @@ export async function attentionPicture(
   chosen: { layers: number[]; heads: number[] } | null,
   accept: "image/png" | "image/svg+xml",
 ): Promise<Blob> {
-  const body = { model, input, ...options, ...(chosen ?? {}), truncate: true };
+  const { method, merge, special } = options;
+  const body = { model, input, method, merge, special, ...(chosen ?? {}), truncate: true };
   return (await answer("POST", "/v1/attention", { body, accept })).blob();
 }

@@ -34,7 +34,6 @@ export interface Explanation {
   target: string;
   against: string | null;
   value: number;
-  adds_up: boolean;
   rest: number | null;
   baseline: number | null;
   prediction: Score[];
@@ -50,5 +49,9 @@ export interface ExplainOptions {
   special: "keep" | "hide";
 }
 
-export const explain = (model: string, input: string, options: ExplainOptions, signal?: AbortSignal): Promise<Explanation> =>
-  ask("POST", "/v1/explain", { body: { model, input, ...options, truncate: true }, signal });
+export const explain = (
+  model: string,
+  input: string,
+  options: ExplainOptions,
+  signal?: AbortSignal,
+): Promise<Explanation> => ask("POST", "/v1/explain", { body: { model, input, ...options, truncate: true }, signal });

@@ -124,7 +124,11 @@ export async function report(id: string, model: string, signal: AbortSignal): Pr
 }
 
 /** The beginning of a file, and whether that is all of it. */
-export async function beginning(id: string, most: number, signal: AbortSignal): Promise<{ text: string; whole: boolean }> {
+export async function beginning(
+  id: string,
+  most: number,
+  signal: AbortSignal,
+): Promise<{ text: string; whole: boolean }> {
   const response = await answer("GET", contentPath(id), { accept: "*/*", signal });
   const blob = await response.blob();
   return { text: await blob.slice(0, most).text(), whole: blob.size <= most };

@@ -10,6 +10,7 @@ export interface Tokens {
   offsets: [number, number][];
   special: boolean[];
   truncated: boolean;
+  normalised: string | null;
 }
 
 export interface Score {
@@ -38,8 +39,15 @@ interface List<T> {
 }
 
 export const tokenize = async (model: string, input: string[], signal?: AbortSignal): Promise<Tokens[]> =>
-  (await ask<List<Tokens>>("POST", "/v1/tokenize", { body: { model, input, truncate: true }, signal })).data;
+  (
+    await ask<List<Tokens>>("POST", "/v1/tokenize", {
+      body: { model, input, truncate: true, normalised: true },
+      signal,
+    })
+  ).data;
 export const classify = async (model: string, input: string, signal?: AbortSignal): Promise<Classified> =>
-  (await ask<List<Classified>>("POST", "/v1/classify", { body: { model, input: [input], truncate: true }, signal })).data[0];
+  (await ask<List<Classified>>("POST", "/v1/classify", { body: { model, input: [input], truncate: true }, signal }))
+    .data[0];
 export const tag = async (model: string, input: string, signal?: AbortSignal): Promise<Tag[]> =>
-  (await ask<List<{ tags: Tag[] }>>("POST", "/v1/tag", { body: { model, input: [input], truncate: true }, signal })).data[0].tags;
+  (await ask<List<{ tags: Tag[] }>>("POST", "/v1/tag", { body: { model, input: [input], truncate: true }, signal }))
+    .data[0].tags;

@@ -76,7 +76,8 @@ export const jobs = async (signal?: AbortSignal): Promise<Job[]> =>
   (await ask<{ data: Job[] }>("GET", "/v1/fine_tuning/jobs?limit=50", { signal })).data;
 export const job = (id: string, signal?: AbortSignal): Promise<Job> => ask("GET", path(id), { signal });
 export const createJob = (body: NewJob): Promise<Job> => ask("POST", "/v1/fine_tuning/jobs", { body });
-export const act = (id: string, action: "cancel" | "pause" | "resume"): Promise<Job> => ask("POST", `${path(id)}/${action}`);
+export const act = (id: string, action: "cancel" | "pause" | "resume"): Promise<Job> =>
+  ask("POST", `${path(id)}/${action}`);
 export const checkpoints = async (id: string, signal?: AbortSignal): Promise<Checkpoint[]> =>
   (await ask<{ data: Checkpoint[] }>("GET", `${path(id)}/checkpoints?limit=50`, { signal })).data;
 
@@ -90,7 +91,7 @@ export function follow(id: string, tell: (event: JobEvent) => void): () => void 
 /** Every event there is now, oldest first. */
 export async function events(id: string, signal?: AbortSignal): Promise<JobEvent[]> {
   const found: JobEvent[] = [];
-  for (let after: string | null = null; ; ) {
+  for (let after: string | null = null; ;) {
     const query = new URLSearchParams(after ? { limit: "100", after } : { limit: "100" });
     const page: { data: JobEvent[]; has_more: boolean } = await ask("GET", `${path(id)}/events?${query}`, { signal });
     found.push(...page.data);

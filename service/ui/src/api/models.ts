@@ -41,7 +41,8 @@ export const diagramPath = (id: string): string => `${path(id)}/diagram`;
 export const promote = (id: string, alias: string, metric: string | null, beatsCurrent: boolean): Promise<Alias> =>
   ask("POST", `${path(id)}/promote`, { body: metric ? { alias, metric, beats_current: beatsCurrent } : { alias } });
 export const rollBack = (alias: string): Promise<Alias> => ask("POST", `${path(alias)}/rollback`);
-export const removeAlias = (alias: string): Promise<unknown> => ask("DELETE", `/v1/aliases/${encodeURIComponent(alias)}`);
+export const removeAlias = (alias: string): Promise<unknown> =>
+  ask("DELETE", `/v1/aliases/${encodeURIComponent(alias)}`);
 export const removeModel = (id: string): Promise<unknown> => ask("DELETE", path(id));
 
 /** Models that can be looked into. */

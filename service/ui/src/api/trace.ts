@@ -45,5 +45,10 @@ export interface Trace {
   truncated: boolean;
 }
 
-export const trace = (model: string, input: string, layers: string, columns: number, signal?: AbortSignal): Promise<Trace> =>
-  ask("POST", "/v1/trace", { body: { model, input, layers, columns, truncate: true }, signal });
+export const trace = (
+  model: string,
+  input: string,
+  layers: string,
+  columns: number,
+  signal?: AbortSignal,
+): Promise<Trace> => ask("POST", "/v1/trace", { body: { model, input, layers, columns, truncate: true }, signal });

@@ -11,7 +11,11 @@ export function count(value: number): string {
 }
 
 export function percent(share: number, digits = 1): string {
-  return share.toLocaleString(locale(), { style: "percent", minimumFractionDigits: digits, maximumFractionDigits: digits });
+  return share.toLocaleString(locale(), {
+    style: "percent",
+    minimumFractionDigits: digits,
+    maximumFractionDigits: digits,
+  });
 }
 
 /** Three or four digits that say something, whatever the size. */

@@ -46,7 +46,9 @@ export function note(changes: Record<string, string | number | null>): void {
 }
 
 export function pathTo(place: Place, id: string | null = null, query: Record<string, string | null> = {}): string {
-  const search = new URLSearchParams(Object.entries(query).filter((pair): pair is [string, string] => pair[1] !== null));
+  const search = new URLSearchParams(
+    Object.entries(query).filter((pair): pair is [string, string] => pair[1] !== null),
+  );
   const path = place === "home" ? "/" : `/${place}${id ? `/${encodeURIComponent(id)}` : ""}`;
   return search.size ? `${path}?${search}` : path;
 }

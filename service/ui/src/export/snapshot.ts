@@ -5,17 +5,15 @@ const SCALE = 2; // pixels of a PNG for each of the page's
 
 export async function asHtml(view: HTMLElement): Promise<Blob> {
   const copy = await still(view);
-  const scheme = getComputedStyle(document.documentElement).colorScheme;
-  const page = document.implementation.createHTMLDocument(document.title);
-  page.documentElement.lang = document.documentElement.lang;
-  const charset = page.createElement("meta");
-  charset.setAttribute("charset", "utf-8");
-  const style = page.createElement("style");
-  style.textContent = `${styles()}\n:root{color-scheme:${fixed(scheme)}}`;
-  page.head.prepend(charset);
-  page.head.append(style);
-  page.body.append(copy);
-  return new Blob(["<!doctype html>\n", page.documentElement.outerHTML], { type: "text/html" });
+  const { lang } = document.documentElement;
+  const head = `<meta charset="utf-8"><title>${escaped(document.title)}</title><style>${styles()}</style>`;
+  const body = `<body style="color-scheme:${scheme()}">${copy.outerHTML}</body>`;
+  return new Blob(
+    [`<!doctype html>\n<html lang="${lang}" style="color-scheme:${scheme()}"><head>${head}</head>${body}</html>\n`],
+    {
+      type: "text/html",
+    },
+  );
 }
 
 export async function asSvg(view: HTMLElement): Promise<Blob> {
@@ -37,30 +35,34 @@ export async function asPng(view: HTMLElement): Promise<Blob> {
   );
 }
 
+/** The styles are text, not an element: the page's policy forbids inline styles, even in what is not shown. */
 async function svgText(view: HTMLElement): Promise<string> {
   const { width, height } = view.getBoundingClientRect();
   const copy = await still(view);
-  const scheme = fixed(getComputedStyle(document.documentElement).colorScheme);
   const body = document.createElement("div");
-  body.style.cssText = getComputedBody();
-  const style = document.createElement("style");
-  style.textContent = styles().replaceAll(":root", ".root");
   body.className = "root";
-  body.style.colorScheme = scheme;
-  body.append(style, copy);
+  body.style.cssText = bodyStyle();
+  body.append(copy);
   const inside = new XMLSerializer().serializeToString(body);
   const size = `width="${Math.ceil(width)}" height="${Math.ceil(height)}"`;
-  return `<svg xmlns="http://www.w3.org/2000/svg" ${size}><foreignObject width="100%" height="100%">${inside}</foreignObject></svg>`;
+  const style = `<style>${escaped(styles().replaceAll(":root", ".root"))}</style>`;
+  return `<svg xmlns="http://www.w3.org/2000/svg" ${size}>${style}<foreignObject width="100%" height="100%">${inside}</foreignObject></svg>`;
 }
 
-function fixed(scheme: string): string {
-  if (scheme === "light" || scheme === "dark") return scheme;
+function escaped(text: string): string {
+  return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
+}
+
+/** Light or dark, as it is now. */
+function scheme(): string {
+  const { theme } = document.documentElement.dataset;
+  if (theme) return theme;
   return matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
 }
 
-function getComputedBody(): string {
+function bodyStyle(): string {
   const { backgroundColor, color, font } = getComputedStyle(document.body);
-  return `background:${backgroundColor};color:${color};font:${font};margin:0`;
+  return `background:${backgroundColor};color:${color};font:${font};line-height:1.5;margin:0;min-height:100vh;color-scheme:${scheme()}`;
 }
 
 function styles(): string {
@@ -85,7 +87,8 @@ async function still(view: HTMLElement): Promise<HTMLElement> {
   const ticked = view.querySelectorAll<HTMLInputElement>("input");
   copy.querySelectorAll("input").forEach((field, index) => field.toggleAttribute("checked", ticked[index].checked));
   for (const element of copy.querySelectorAll(".export-no, script")) element.remove();
-  for (const link of copy.querySelectorAll("a")) link.href = new URL(link.getAttribute("href") ?? "", location.href).href;
+  for (const link of copy.querySelectorAll("a"))
+    link.href = new URL(link.getAttribute("href") ?? "", location.href).href;
   await Promise.all([...copy.querySelectorAll<HTMLImageElement>("img")].map(inlined));
   return copy;
 }

@@ -1,5 +1,4 @@
 import type { ComponentChildren } from "preact";
-import { useId } from "preact/hooks";
 
 interface CardProps {
   title?: string;
@@ -11,13 +10,12 @@ interface CardProps {
 
 /** One thing on a place: its name, a sentence on what it shows, and the thing. */
 export function Card({ title, note, tools, id, children }: CardProps) {
-  const name = useId();
   return (
-    <section class="card" id={id} aria-labelledby={title ? name : undefined}>
+    <section class="card" id={id}>
       {title && (
         <div class="card-head">
           <div class="card-title">
-            <h2 id={name}>{title}</h2>
+            <h2>{title}</h2>
             {tools && <div class="row">{tools}</div>}
           </div>
           {note && <p>{note}</p>}

@@ -21,14 +21,20 @@ interface ChartProps {
   height?: number;
   time?: boolean;
   log?: boolean;
-  range?: [number, number]; // of y; else what the points need
+  range?: (least: number, most: number) => [number, number]; // of y; else what the points need
 }
 
 export function Chart({ lines, xName, label, height = 200, time = false, log = false, range }: ChartProps) {
   const frame = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | null>(null);
   const colours = useStore(paint);
-  const shape = JSON.stringify([lines.map((line) => [line.name, line.colour, line.dashed]), xName, height, log, range, colours]);
+  const shape = JSON.stringify([
+    lines.map((line) => [line.name, line.colour, line.dashed]),
+    xName,
+    height,
+    log,
+    colours,
+  ]);
   useEffect(() => {
     const place = frame.current;
     if (!place) return;
@@ -55,7 +61,7 @@ function options(
   height: number,
   time: boolean,
   log: boolean,
-  range: [number, number] | undefined,
+  range: ChartProps["range"],
 ): uPlot.Options {
   const axis: uPlot.Axis = {
     stroke: colour("muted"),
@@ -66,14 +72,22 @@ function options(
   return {
     width,
     height,
-    scales: { x: { time }, y: { distr: log ? 3 : 1, ...(range ? { range } : {}) } },
+    scales: {
+      x: { time },
+      y: {
+        distr: log ? 3 : 1,
+        ...(range
+          ? { range: (_: uPlot, least: number | null, most: number | null) => range(least ?? 0, most ?? 1) }
+          : {}),
+      },
+    },
     axes: [
-      { ...axis, size: 30 },
+      { ...axis, size: 30, ...(time ? { space: 90, values: (_: uPlot, ticks: number[]) => ticks.map(clock) } : {}) },
       { ...axis, size: 56, values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : figure(tick))) },
     ],
     cursor: { points: { size: 6 }, drag: { x: false, y: false } },
     series: [
-      { label: xName },
+      { label: xName, ...(time ? { value: (_: uPlot, at: number | null) => (at === null ? "–" : clock(at)) } : {}) },
       ...lines.map((line) => ({
         label: line.name,
         stroke: colour(line.colour),
@@ -85,6 +99,10 @@ function options(
       })),
     ],
   };
+}
+
+function clock(seconds: number): string {
+  return new Date(seconds * 1000).toLocaleTimeString("en-GB");
 }
 
 /** All lines over one row of x values, with gaps where a line has none. */

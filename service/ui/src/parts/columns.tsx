@@ -12,9 +12,15 @@ interface ColumnsProps {
 
 const [WIDTH, HEIGHT, LEFT, BOTTOM, TOP] = [560, 190, 44, 34, 18];
 
+/** The next number whose half can be read, too. */
+function evenly(value: number): number {
+  const unit = 10 ** Math.floor(Math.log10(value));
+  return [1, 2, 4, 6, 8, 10].map((times) => times * unit).find((round) => round >= value) ?? value;
+}
+
 /** A histogram as SVG; with onChoose each column is a button. */
 export function Columns({ edges, counts, label, unit, mark, chosen, onChoose }: ColumnsProps) {
-  const most = Math.max(...counts, 1);
+  const most = evenly(Math.max(...counts, 2));
   const step = (WIDTH - LEFT - 8) / counts.length;
   const high = HEIGHT - BOTTOM - TOP;
   const every = Math.ceil(counts.length / 9);
@@ -56,7 +62,14 @@ export function Columns({ edges, counts, label, unit, mark, chosen, onChoose }: 
           >
             <title>{says}</title>
             <rect class="hit" x={LEFT + bin * step} y={TOP} width={step} height={high} />
-            <rect class="fill" x={LEFT + bin * step + 1} y={TOP + high - tall} width={Math.max(1, step - 2)} height={tall} rx="1.5" />
+            <rect
+              class="fill"
+              x={LEFT + bin * step + 1}
+              y={TOP + high - tall}
+              width={Math.max(1, step - 2)}
+              height={tall}
+              rx="1.5"
+            />
           </g>
         );
       })}

@@ -32,7 +32,13 @@ export function Login() {
     }
   };
   return (
-    <dialog ref={dialog} class="login" id="login" aria-labelledby="login-title" onCancel={(event) => event.preventDefault()}>
+    <dialog
+      ref={dialog}
+      class="login"
+      id="login"
+      aria-labelledby="login-title"
+      onCancel={(event) => event.preventDefault()}
+    >
       <form onSubmit={(event) => void send(event)}>
         <h2 id="login-title">{words.loginTitle}</h2>
         <label class="field">

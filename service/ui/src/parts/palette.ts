@@ -1,7 +1,7 @@
 // Numbers as colours: one scale for shares, one with two sides for signed values; and a matrix as an image of them.
 
 import type { Head } from "../api/attention";
-import { rgb, type Rgb } from "../base/theme";
+import { colour, rgb, type Rgb } from "../base/theme";
 
 const LEVELS = 256;
 
@@ -20,15 +20,42 @@ function packed([red, green, blue]: Rgb): number {
   return ((255 << 24) | (blue << 16) | (green << 8) | red) >>> 0;
 }
 
-/** Of a value from -1 to 1, as a CSS colour: orange below nothing, blue above. */
-export function signed(share: number): string {
-  const side = rgb(share < 0 ? "heat-minus" : "heat-high");
-  return `rgb(${mixed(rgb("heat-low"), side, Math.min(1, Math.abs(share)) * 0.85).join(" ")})`;
+const READABLE = 4.6; // contrast of text, a little above what WCAG asks
+const TURN = 0.6; // from this share on the text takes the surface's colour
+
+/** Background and text for a value from -1 to 1: orange below nothing, blue above. Tones on which neither ink nor surface
+    could be read are left out. */
+export function toned(share: number): { backgroundColor: string; color: string } {
+  const side = share < 0 ? "heat-minus" : "heat-high";
+  const [low, high] = [rgb("heat-low"), rgb(side)];
+  const size = Math.min(1, Math.abs(share));
+  const light = size < TURN;
+  const edge = light ? lastReadable(low, high, rgb("ink")) : firstReadable(low, high, rgb("surface"));
+  const mix = light ? (size / TURN) * edge : edge + ((size - TURN) / (1 - TURN)) * (1 - edge);
+  return { backgroundColor: `rgb(${mixed(low, high, mix).join(" ")})`, color: colour(light ? "ink" : "surface") };
 }
 
-/** Whether a text on that colour must take the page's background as its ink. */
-export function strong(share: number): boolean {
-  return Math.abs(share) > 0.55;
+const MIXES = Array.from({ length: 101 }, (_, percent) => percent / 100);
+
+function lastReadable(low: Rgb, high: Rgb, text: Rgb): number {
+  return MIXES.findLast((mix) => contrast(mixed(low, high, mix), text) >= READABLE) ?? 0;
+}
+
+function firstReadable(low: Rgb, high: Rgb, text: Rgb): number {
+  return MIXES.find((mix) => contrast(mixed(low, high, mix), text) >= READABLE) ?? 1;
+}
+
+function contrast(one: Rgb, other: Rgb): number {
+  const [dark, bright] = [luminance(one), luminance(other)].sort((a, b) => a - b);
+  return (bright + 0.05) / (dark + 0.05);
+}
+
+function luminance(of: Rgb): number {
+  const [red, green, blue] = of.map((part) => {
+    const share = part / 255;
+    return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
+  });
+  return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
 }
 
 /** One pixel a weight. */

@@ -26,12 +26,16 @@ export function Top() {
           <span>Vitrine</span>
         </a>
         <nav class="places" aria-label={words.nav}>
-          <ol>{STAGES.map((place) => (
-            <PlaceLink key={place} place={place} name={words.places[place]} />
-          ))}</ol>
-          <ul>{BESIDE.map((place) => (
-            <PlaceLink key={place} place={place} name={words.places[place]} />
-          ))}</ul>
+          <ol>
+            {STAGES.map((place) => (
+              <PlaceLink key={place} place={place} name={words.places[place]} />
+            ))}
+          </ol>
+          <ul>
+            {BESIDE.map((place) => (
+              <PlaceLink key={place} place={place} name={words.places[place]} />
+            ))}
+          </ul>
         </nav>
         <div class="top-tools">
           <a class="tool wide" href="/docs" target="_self">

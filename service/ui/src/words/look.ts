@@ -18,7 +18,8 @@ const en = {
   cut: "The text is longer than the model reads; its end was cut off.",
   answer: "Answer",
   answerNote: "The last layer's verdict: a score for each label.",
-  noAnswer: "This model gives no labels yet: it has not been tuned. Tune it on your own labels, and the answer appears here.",
+  noAnswer:
+    "This model gives no labels yet: it has not been tuned. Tune it on your own labels, and the answer appears here.",
   tuneIt: "Tune it",
   number: "Number",
   saliency: "What speaks for the answer",
@@ -71,8 +72,10 @@ const en = {
   from: "from",
   to: "looks at",
   weight: "Weight",
-  heatHelp: "Rows look, columns are looked at. Arrow keys read single weights; [ and ] change the head, { and } the layer.",
-  linesHelp: "Left looks, right is looked at; the stronger the line, the greater the weight. Point at a token, or walk with the arrow keys, to see it alone.",
+  heatHelp:
+    "Rows look, columns are looked at. Arrow keys read single weights; [ and ] change the head, { and } the layer.",
+  linesHelp:
+    "Left looks, right is looked at; the stronger the line, the greater the weight. Point at a token, or walk with the arrow keys, to see it alone.",
   gridHelp: "Every head of every layer. Choose one to enlarge it.",
   headName: (layer: number | string, head: number | string) => `Layer ${layer}, head ${head}`,
   removed: (share: string) => `${share} of this head's attention lay on special tokens and is left out.`,
@@ -98,7 +101,8 @@ const zh: typeof en = {
   first: "第一个",
   second: "第二个",
   tokens: "词元",
-  tokensNote: "模型读的是固定词表里的片段，每个片段有一个编号。“##”表示接着上一个词；虚线框是模型自己加的标记；红色的不在词表里。",
+  tokensNote:
+    "模型读的是固定词表里的片段，每个片段有一个编号。“##”表示接着上一个词；虚线框是模型自己加的标记；红色的不在词表里。",
   unknown: "不在这个模型的词表里",
   cut: "文字比模型能读的长，结尾被截去了。",
   answer: "答案",
@@ -107,7 +111,8 @@ const zh: typeof en = {
   tuneIt: "去微调",
   number: "数值",
   saliency: "什么支持这个答案",
-  saliencyNote: "颜色表示每个部分把所选标签推高（蓝）或拉低（橙）多少。徽标说明：遮住上色的词，是否比遮住随机的词更能改变答案。",
+  saliencyNote:
+    "颜色表示每个部分把所选标签推高（蓝）或拉低（橙）多少。徽标说明：遮住上色的词，是否比遮住随机的词更能改变答案。",
   method: "方法",
   methods: {
     gradient_weighted: "梯度加权注意力",

@@ -22,7 +22,8 @@ const en = {
   logOut: "Log out",
   loginTitle: "This service asks for an API key",
   loginKey: "API key",
-  loginHint: "Whoever runs the service makes one with “vitrine keys create”. It stays in a cookie that scripts can't read.",
+  loginHint:
+    "Whoever runs the service makes one with “vitrine keys create”. It stays in a cookie that scripts can't read.",
   loginButton: "Log in",
   notFound: "There is no such page.",
   toOverview: "To the overview",

@@ -21,23 +21,57 @@ export function AttentionOptions({ header, options, stretch, onStretch }: Attent
   return (
     <div class="options export-no">
       <Labelled name={words.view}>
-        <Choice name={words.view} options={VIEWS} value={options.view} label={(view) => words.views[view]} onChange={(view) => note({ view })} />
+        <Choice
+          name={words.view}
+          options={VIEWS}
+          value={options.view}
+          label={(view) => words.views[view]}
+          onChange={(view) => note({ view })}
+        />
       </Labelled>
       <Labelled name={words.merge}>
-        <Choice name={words.merge} options={MERGES} value={options.merge} label={(merge) => words.merges[merge]} onChange={(merge) => note({ merge })} />
+        <Choice
+          name={words.merge}
+          options={MERGES}
+          value={options.merge}
+          label={(merge) => words.merges[merge]}
+          onChange={(merge) => note({ merge })}
+        />
       </Labelled>
       <Labelled name={words.special}>
-        <Choice name={words.special} options={SPECIALS} value={options.special} label={(special) => words.specials[special]} onChange={(special) => note({ special })} />
+        <Choice
+          name={words.special}
+          options={SPECIALS}
+          value={options.special}
+          label={(special) => words.specials[special]}
+          onChange={(special) => note({ special })}
+        />
       </Labelled>
       <Labelled name={words.kind}>
-        <Choice name={words.kind} options={KINDS} value={options.method} label={(kind) => words.kinds[kind]} onChange={(method) => note({ method })} />
+        <Choice
+          name={words.kind}
+          options={KINDS}
+          value={options.method}
+          label={(kind) => words.kinds[kind]}
+          onChange={(method) => note({ method })}
+        />
       </Labelled>
       <Labelled name={words.layer}>
-        <Choice name={words.layer} options={header.layers} value={header.layers[layer]} onChange={(chosen) => note({ layer: header.layers.indexOf(chosen) })} />
+        <Choice
+          name={words.layer}
+          options={header.layers}
+          value={header.layers[layer]}
+          onChange={(chosen) => note({ layer: header.layers.indexOf(chosen) })}
+        />
       </Labelled>
       {header.heads[0] !== "all" && (
         <Labelled name={words.head}>
-          <Choice name={words.head} options={header.heads} value={header.heads[head]} onChange={(chosen) => note({ head: header.heads.indexOf(chosen) })} />
+          <Choice
+            name={words.head}
+            options={header.heads}
+            value={header.heads[head]}
+            onChange={(chosen) => note({ head: header.heads.indexOf(chosen) })}
+          />
         </Labelled>
       )}
       <label class="check">

@@ -58,7 +58,15 @@ export function AttentionView({ attention, model, text, options, stretch, onPick
         </p>
       </div>
       {options.view === "heatmap" ? (
-        <Heatmap head={head} names={names} most={most} label={`${name}. ${words.heatHelp}`} cell={cell} onCell={choose} onPainted={tell} />
+        <Heatmap
+          head={head}
+          names={names}
+          most={most}
+          label={`${name}. ${words.heatHelp}`}
+          cell={cell}
+          onCell={choose}
+          onPainted={tell}
+        />
       ) : (
         <Lines
           head={head}
@@ -70,7 +78,8 @@ export function AttentionView({ attention, model, text, options, stretch, onPick
         />
       )}
       <p class="small muted">
-        {options.view === "heatmap" ? words.heatHelp : words.linesHelp} {removed > 0.0005 && words.removed(percent(removed))}
+        {options.view === "heatmap" ? words.heatHelp : words.linesHelp}{" "}
+        {removed > 0.0005 && words.removed(percent(removed))}
       </p>
       <div class="row export-no">
         <button type="button" class="button tiny" onClick={() => void picture(false, "png")}>

@@ -77,7 +77,8 @@ function drawNames(
 ): void {
   context.textBaseline = "middle";
   const shown = (index: number, picked: number | undefined): boolean =>
-    index === picked || (index % every === 0 && !(every > 1 && picked !== undefined && Math.abs(index - picked) < every));
+    index === picked ||
+    (index % every === 0 && !(every > 1 && picked !== undefined && Math.abs(index - picked) < every));
   names.forEach((full, index) => {
     const name = shortened(full, LABEL_CHARACTERS);
     const middle = margin + (index + 0.5) * cell;

@@ -12,10 +12,11 @@ interface LookInputProps {
   model: Model;
   text: string;
   names: readonly [string, string]; // of model and text in the address
+  comparable?: boolean;
 }
 
 /** Which model, which text. */
-export function LookInput({ title, models, model, text, names }: LookInputProps) {
+export function LookInput({ title, models, model, text, names, comparable = true }: LookInputProps) {
   const words = useWords(lookWords);
   const [modelName, textName] = names;
   const comparing = title !== null;
@@ -32,7 +33,12 @@ export function LookInput({ title, models, model, text, names }: LookInputProps)
           </select>
         </Field>
         <Field name={words.text} hint={words.textHint}>
-          <textarea rows={2} spellcheck={false} value={text} onInput={(event) => note({ [textName]: event.currentTarget.value || " " })} />
+          <textarea
+            rows={2}
+            spellcheck={false}
+            value={text}
+            onInput={(event) => note({ [textName]: event.currentTarget.value || " " })}
+          />
         </Field>
         <div class="row export-no" role="group" aria-label={words.examples}>
           {EXAMPLES.map((example) => (
@@ -40,8 +46,12 @@ export function LookInput({ title, models, model, text, names }: LookInputProps)
               {example}
             </button>
           ))}
-          {!comparing && (
-            <button type="button" class="button tiny" onClick={() => note({ text2: EXAMPLES[1] === text ? EXAMPLES[0] : EXAMPLES[1] })}>
+          {comparable && !comparing && (
+            <button
+              type="button"
+              class="button tiny"
+              onClick={() => note({ text2: EXAMPLES[1] === text ? EXAMPLES[0] : EXAMPLES[1] })}
+            >
               {words.compare}
             </button>
           )}

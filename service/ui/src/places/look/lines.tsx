@@ -92,7 +92,14 @@ function drawLines(
       context.lineWidth = 0.6 + 2.6 * share;
       context.beginPath();
       context.moveTo(margin, (from + 0.5) * row);
-      context.bezierCurveTo(width / 2, (from + 0.5) * row, width / 2, (to + 0.5) * row, width - margin, (to + 0.5) * row);
+      context.bezierCurveTo(
+        width / 2,
+        (from + 0.5) * row,
+        width / 2,
+        (to + 0.5) * row,
+        width - margin,
+        (to + 0.5) * row,
+      );
       context.stroke();
     }
   }

@@ -44,7 +44,8 @@ function Looking({ models: all }: { models: Model[] }) {
   const { query } = useAddress();
   const options = optionsOf(query);
   const [stretch, setStretch] = useState(true);
-  const named = (name: string | null): Model => all.find((model) => model.id === name || model.aliases.includes(name ?? "")) ?? all[0];
+  const named = (name: string | null): Model =>
+    all.find((model) => model.id === name || model.aliases.includes(name ?? "")) ?? all[0];
   const comparing = query.has("text2");
   const first = { model: named(query.get("model")), text: query.get("text") ?? EXAMPLES[0] };
   const second = { model: named(query.get("model2") ?? query.get("model")), text: query.get("text2") ?? "" };
@@ -64,8 +65,22 @@ function Looking({ models: all }: { models: Model[] }) {
   return (
     <>
       <div class={comparing ? "columns" : "stack"}>
-        <LookInput title={comparing ? words.first : null} models={all} model={first.model} text={first.text} names={["model", "text"]} />
-        {comparing && <LookInput title={words.second} models={all} model={second.model} text={second.text} names={["model2", "text2"]} />}
+        <LookInput
+          title={comparing ? words.first : null}
+          models={all}
+          model={first.model}
+          text={first.text}
+          names={["model", "text"]}
+        />
+        {comparing && (
+          <LookInput
+            title={words.second}
+            models={all}
+            model={second.model}
+            text={second.text}
+            names={["model2", "text2"]}
+          />
+        )}
       </div>
       <div class={comparing ? "columns comparing" : "stack"}>
         {panel(first.model, texts[0])}

@@ -49,7 +49,14 @@ export function Panel({ model, text, options, stretch, onStretch, onPick }: Pane
           {(found) => (
             <div class={seen.busy ? "attention busy" : "attention"}>
               <AttentionOptions header={found.header} options={options} stretch={stretch} onStretch={onStretch} />
-              <AttentionView attention={found} model={model.id} text={text} options={options} stretch={stretch} onPick={onPick} />
+              <AttentionView
+                attention={found}
+                model={model.id}
+                text={text}
+                options={options}
+                stretch={stretch}
+                onPick={onPick}
+              />
             </div>
           )}
         </Waiting>

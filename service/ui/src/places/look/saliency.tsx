@@ -8,7 +8,7 @@ import { useLoad } from "../../base/load";
 import { note } from "../../base/router";
 import { useStore } from "../../base/store";
 import { paint } from "../../base/theme";
-import { signed, strong } from "../../parts/palette";
+import { toned } from "../../parts/palette";
 import { Waiting } from "../../parts/notice";
 import { TableBehind } from "../../parts/table";
 import { lookWords } from "../../words/look";
@@ -38,7 +38,12 @@ export function Saliency({ model, text, options }: SaliencyProps) {
   return (
     <div class="stack">
       <div class="row export-no">
-        <select class="short" aria-label={words.method} value={options.explain} onChange={(event) => note({ explain: event.currentTarget.value })}>
+        <select
+          class="short"
+          aria-label={words.method}
+          value={options.explain}
+          onChange={(event) => note({ explain: event.currentTarget.value })}
+        >
           {METHODS.map((method) => (
             <option key={method} value={method}>
               {words.methods[method]}
@@ -46,7 +51,12 @@ export function Saliency({ model, text, options }: SaliencyProps) {
           ))}
         </select>
         {model.labels && (
-          <select class="short" aria-label={words.target} value={asked.target ?? ""} onChange={(event) => note({ target: event.currentTarget.value || null })}>
+          <select
+            class="short"
+            aria-label={words.target}
+            value={asked.target ?? ""}
+            onChange={(event) => note({ target: event.currentTarget.value || null })}
+          >
             <option value="">{words.predicted}</option>
             {model.labels.map((label) => (
               <option key={label}>{label}</option>
@@ -75,18 +85,20 @@ function Explained({ found }: { found: Explanation }) {
       </div>
       <p class="saliency" aria-hidden="true">
         {found.units.map((unit, index) => {
-          const share = unit.score / most;
-          const style = { backgroundColor: signed(share) };
-          const classes = `${strong(share) ? "on-strong" : ""} ${unit.special ? "special" : ""}`;
           return (
-            <span key={index} class={classes} style={style} title={figure(unit.score)}>
+            <span
+              key={index}
+              class={unit.special ? "special" : ""}
+              style={toned(unit.score / most)}
+              title={figure(unit.score)}
+            >
               {unit.text}
             </span>
           );
         })}
       </p>
       {found.faithfulness && <Believed found={found.faithfulness} />}
-      <p class="small muted">{found.adds_up ? words.addsUp : words.notAddsUp}</p>
+      <p class="small muted">{found.rest !== null ? words.addsUp : words.notAddsUp}</p>
       <TableBehind
         label={words.saliency}
         columns={[{ name: words.part }, { name: words.score, right: true }]}
