@@ -18,6 +18,7 @@ const READY_MS = 5000;
 export function Top() {
   const words = useWords(shellWords);
   const colours = useStore(theme);
+  const spoken = useStore(language);
   return (
     <header class="top">
       <div class="top-inner">
@@ -44,11 +45,11 @@ export function Top() {
           <button
             type="button"
             class="tool"
-            lang={language.get() === "en" ? "zh" : "en"}
+            lang={spoken === "en" ? "zh" : "en"}
             aria-label={`${words.language}: ${words.languageLabel}`}
-            onClick={() => speak(language.get() === "en" ? "zh" : "en")}
+            onClick={() => speak(spoken === "en" ? "zh" : "en")}
           >
-            {words.language}
+            {spoken === "en" ? <ChineseName /> : words.language}
           </button>
           <button
             type="button"
@@ -64,6 +65,16 @@ export function Top() {
         </div>
       </div>
     </header>
+  );
+}
+
+/** 中文, drawn: written, it would make machines without a Chinese font fetch one of 16 MB. */
+function ChineseName() {
+  return (
+    <svg class="chinese-name" viewBox="0 0 30 16" width="30" height="16" aria-hidden="true">
+      <path d="M2 4.5h11v5.5H2zM7.5 1.5v13" />
+      <path d="M22.5 1.2v2.6M16.5 4.2h12M19.5 4.5q2 6.5 8.8 9.6M25.8 4.5q-1.8 6.7-9.3 9.8" />
+    </svg>
   );
 }
 

@@ -4,7 +4,7 @@ import { note } from "../../base/router";
 import { Card } from "../../parts/card";
 import { Field } from "../../parts/field";
 import { lookWords } from "../../words/look";
-import { EXAMPLES } from "../examples";
+import { CHINESE, EXAMPLES } from "../examples";
 
 interface LookInputProps {
   title: string | null;
@@ -46,6 +46,9 @@ export function LookInput({ title, models, model, text, names, comparable = true
               {example}
             </button>
           ))}
+          <button type="button" class="chip" onClick={() => note({ [textName]: CHINESE })}>
+            {words.chinese}
+          </button>
           {comparable && !comparing && (
             <button
               type="button"

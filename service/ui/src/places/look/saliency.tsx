@@ -118,7 +118,7 @@ function Believed({ found }: { found: Faithfulness }) {
     <div class="row small">
       <span class={`badge ${TONES[found.verdict]}`}>{words.verdicts[found.verdict]}</span>
       {parts.map(([name, measured]) => (
-        <span key={name} class="number nowrap">
+        <span key={name} class="number">
           {name} <strong>{figure(measured.aopc)}</strong>{" "}
           <span class="muted">({words.byChance(figure(measured.random.mean), figure(measured.random.deviation))})</span>
         </span>
