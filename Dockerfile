@@ -26,7 +26,7 @@ RUN /opt/vitrine/venv/bin/pip install --no-cache-dir --constraint constraints.tx
 FROM nvidia/cuda:12.8.1-base-ubuntu24.04
 # hadolint ignore=DL3008
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends python3 \
+    && apt-get install -y --no-install-recommends libfribidi0 python3 \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --system --create-home --uid 10001 vitrine \
     && install -d -o vitrine -g vitrine /state

@@ -45,6 +45,7 @@ from service.registry import ModelStore, Registry
 from service.routes import (
     batches,
     completions,
+    drift,
     explain,
     explanation,
     files,
@@ -61,6 +62,7 @@ from service.settings import Settings
 from service.webhooks import WebhookStore
 
 ERROR_RESPONSES: dict[int | str, dict[str, object]] = {"default": {"model": ErrorBody, "description": "Error envelope"}}
+API = (inference, completions, explain, explanation, trace, drift, files, jobs, models, batches, webhooks)
 PREWARM_SECONDS = 1.0
 log = logging.getLogger("vitrine.app")
 
@@ -77,7 +79,7 @@ def create_app(settings: Settings) -> tuple[FastAPI, ASGIApp]:
         lifespan=lambda _: _lifespan(parts),
     )
     app.state.parts = parts
-    for module in (inference, completions, explain, explanation, trace, files, jobs, models, batches, webhooks):
+    for module in API:
         app.include_router(module.router, responses=ERROR_RESPONSES)
     app.include_router(models.aliases_router, responses=ERROR_RESPONSES)
     app.include_router(session.router)
@@ -87,20 +89,7 @@ def create_app(settings: Settings) -> tuple[FastAPI, ASGIApp]:
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(ValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
-    for module in (
-        inference,
-        completions,
-        explain,
-        explanation,
-        trace,
-        files,
-        jobs,
-        models,
-        batches,
-        webhooks,
-        session,
-        system,
-    ):
+    for module in (*API, session, system):
         for route in module.router.routes:
             for method in sorted(route.methods or ()) if isinstance(route, APIRoute) else ():
                 parts.metrics.preset_route(route.path, method)

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from model.weights import WEIGHTS_FILE
-from service import data_cli, diagram_cli, evaluate_cli, keys_cli, models_cli, remote_cli
+from service import data_cli, diagram_cli, evaluate_cli, explain_cli, keys_cli, models_cli, remote_cli
 from service.command import obey
 from service.database import opened
 from service.errors import InvalidRequest
@@ -47,6 +47,7 @@ def main() -> None:
     data_commands = add_commands(commands, settings.home.absolute(), store)
     data_cli.add_report(data_commands, settings)
     evaluate_cli.add_commands(commands, settings)
+    explain_cli.add_commands(commands, settings)
     models_cli.add_commands(commands, settings)
     keys_cli.add_commands(commands, settings)
     remote_cli.add_commands(commands)

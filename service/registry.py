@@ -422,8 +422,9 @@ def routes_of(config: TransformerConfig) -> list[str]:
     routes = [names[operation] for operation in operations_of(config)]
     if config.task in ("causal_lm", "seq2seq"):
         routes.append("/v1/completions")
+    routes.append("/v1/attention")
     if config.architecture != "encoder_decoder":
-        routes += ["/v1/attention", "/v1/trace"]
+        routes.append("/v1/trace")
     if "classify" in operations_of(config) or config.task == "causal_lm":
         routes.append("/v1/explain")
     return [*routes, "/v1/tokenize"]

@@ -32,7 +32,10 @@ def framed(body: list[int]) -> Encoding:
 
 @st.composite
 def classifiers(draw: st.DrawFn) -> TextModel:
+    """Of texts, or of what comes next."""
     config = draw(configs("encoder", "decoder"))
+    if config.architecture == "decoder" and draw(st.booleans()):
+        return random_model(config.with_task("causal_lm"), draw(seeds))
     pooling = draw(st.sampled_from(["mean", "first", "last"]))
     pooler = draw(st.sampled_from(["none", "tanh"]))
     return random_model(config.with_task("classification", LABELS, pooling, pooler), draw(seeds))
@@ -43,8 +46,14 @@ def smooth(architecture: str = "encoder", seed: int = 0, **fields: object) -> Te
     return random_model(small_config(architecture, **(usual | fields)), seed)
 
 
+def logits_of(model: TextModel, batch: Batch) -> Tensor:
+    if model.config.task == "causal_lm":
+        return model.vocabulary_logits(model.decoder(batch)[:, -1])
+    return model.classify(batch)
+
+
 def value_of(model: TextModel, encoding: Encoding, target: Target) -> float:
-    return float(target.value(model.classify(pad([encoding], 0))[0]))
+    return float(target.value(logits_of(model, pad([encoding], 0))[0]))
 
 
 def without(encoding: Encoding, places: set[int]) -> Encoding:
@@ -60,7 +69,7 @@ def over_ids(model: TextModel, encoding: Encoding, target: Target) -> Callable[[
         segments, positions, documents = (
             part.expand_as(ids) for part in (text.segments, text.positions, text.documents)
         )
-        return target.value(model.classify(Batch(ids, segments, positions, documents)))
+        return target.value(logits_of(model, Batch(ids, segments, positions, documents)))
 
     return forward
 

@@ -177,17 +177,18 @@ def test_a_wide_beam_finds_the_exact_bounds_and_a_narrow_one_stays_within(
 def test_the_verdict_compares_with_chance() -> None:
     weights = [0.0] * 19 + [0.5]
     free = torch.arange(20)
-    perfect = judge(losing(weights), free, torch.tensor(weights), Trial(beam_width=1))
+    perfect = judge(losing(weights), free, [torch.tensor(weights)], Trial(beam_width=1))[0]
     assert perfect.verdict == "better than random"
     assert perfect.comprehensiveness.aopc > perfect.comprehensiveness.random.mean
     assert perfect.answer == 1.0
     assert perfect.comprehensiveness.at[0] == pytest.approx(0.5)
-    misled = judge(lambda masks: masks[:, 19].double(), free, torch.tensor(weights), Trial())
+    misled = judge(lambda masks: masks[:, 19].double(), free, [torch.tensor(weights)], Trial())[0]
     assert misled.verdict == "worse than random"
     seen = 0
     for seed in range(60):
         scores = torch.rand(20, generator=torch.Generator().manual_seed(seed))
-        seen += judge(losing([0.1] * 20), free, scores, Trial(seed=100 + seed, beam_width=0)).verdict == "near random"
+        found = judge(losing([0.1] * 20), free, [scores], Trial(seed=100 + seed, beam_width=0))[0]
+        seen += found.verdict == "near random"
     assert seen >= 50, "a random ranking is near random but for one time in fifteen"
 
 
@@ -196,7 +197,9 @@ def test_where_no_ranking_makes_a_difference_it_is_near_random_and_not_normalise
     assert one.verdict == "near random"
     assert one.comprehensiveness.aopc == pytest.approx(one.comprehensiveness.random.mean)
     assert one.comprehensiveness.normalised is None
-    blind = judge(lambda masks: torch.full((len(masks),), 0.7).double(), torch.arange(4), torch.arange(4.0), Trial())
+    blind = judge(lambda masks: torch.full((len(masks),), 0.7).double(), torch.arange(4), [torch.arange(4.0)], Trial())[
+        0
+    ]
     assert blind.verdict == "near random"
     assert blind.sufficiency.normalised is None
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from model import attention
 from model.batch import pad
-from model.explain.gradient import gradient_input, gradient_weighted, next_token_gradient_input
+from model.explain.gradient import gradient_input, gradient_weighted
 from model.explain.target import Target
 from model.heads import TextModel
 from model.tokenizer import Encoding
@@ -115,6 +115,6 @@ def test_gradient_times_input_of_the_next_token_is_captums(
     ids = torch.tensor([body])
     theirs = LayerGradientXActivation(forward, model.body.embeddings.token)
     expected = theirs.attribute(ids).sum(-1)[0].detach()
-    found = next_token_gradient_input(model, Encoding.of_ids(body), token, against)
+    found = gradient_input(model, Encoding.of_ids(body), Target(token, against))
     assert gap(found.scores, expected) < CLOSE * max(1.0, float(expected.abs().max()))
     assert found.value == pytest.approx(float(forward(ids)[0]), abs=1e-4)

@@ -6,8 +6,9 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from model.explain.decomposition import decompose
 from model.explain.faithfulness import Trial, faithfulness
-from model.explain.gradient import gradient_input, gradient_weighted, next_token_gradient_input
+from model.explain.gradient import gradient_input, gradient_weighted
 from model.explain.integrated import integrated_gradients
 from model.explain.occlusion import occlusion
 from model.explain.target import Target
@@ -19,6 +20,7 @@ from tests.small import random_model, small_config
 METHODS: dict[str, Callable[[TextModel, Encoding, Target], object]] = {
     "gradient_weighted": gradient_weighted,
     "gradient_input": gradient_input,
+    "decomposition": decompose,
     "integrated": lambda model, encoding, target: integrated_gradients(model, encoding, target, MASK),
     "occlusion": lambda model, encoding, target: occlusion(model, encoding, target, MASK),
     "faithfulness": lambda model, encoding, target: faithfulness(
@@ -40,7 +42,7 @@ def test_what_cannot_be_explained_is_refused_with_value_limit_and_remedy(name: s
         explain(smooth(task="regression", labels=()), encoding, Target(0, against=1))
     with pytest.raises(ValueError, match=r"architecture is 'encoder_decoder'; .* encoder or decoder"):
         explain(random_model(small_config("encoder_decoder")), encoding, Target(0))
-    with pytest.raises(ValueError, match="task is 'masked_lm'; choose a model tuned for one of"):
+    with pytest.raises(ValueError, match="task is 'masked_lm'; choose a model for one of"):
         explain(random_model(small_config("encoder")), encoding, Target(0))
     with pytest.raises(ValueError, match="66 tokens; send 1 to 64, or set truncate=true"):
         explain(model, framed([5] * 64), Target(0))
@@ -70,8 +72,6 @@ def test_settings_out_of_range_are_refused() -> None:
     with pytest.raises(ValueError, match="beam_width is -1; choose 0"):
         Trial(beam_width=-1)
     with pytest.raises(ValueError, match="token 40 is not one of 40; choose from 0 to 39"):
-        next_token_gradient_input(writer, encoding, 40)
-    with pytest.raises(ValueError, match="task is 'classification'; choose a model that writes"):
-        next_token_gradient_input(model, encoding, 1)
-    with pytest.raises(ValueError, match="attributions need a model of one text"):
-        next_token_gradient_input(random_model(small_config("encoder_decoder")), encoding, 1)
+        gradient_input(writer, encoding, Target(40))
+    with pytest.raises(ValueError, match="token 40 is not one of 40; choose from 0 to 39"):
+        decompose(writer, encoding, Target(40))

@@ -171,3 +171,22 @@ def test_svg_is_well_formed_the_same_each_time_and_escaped(service: Service, que
     assert ("<" in words and "&" in words) == (query == "layers=2&heads=3")
     assert not list(root.iter("{http://www.w3.org/2000/svg}script"))
     assert answer.content == httpx.get(link, headers={"accept": "image/svg+xml"}).content
+
+
+@pytest.mark.parametrize("query", ["view=heads&layers=1", "view=flow", "view=flow&focus=2", "view=flow&layers=2-4"])
+def test_views_are_chosen_by_link_and_by_body(service: Service, query: str) -> None:
+    fields = dict(pair.split("=") for pair in query.split("&"))
+    for kind, start in (("image/png", b"\x89PNG"), ("image/svg+xml", b"<svg")):
+        params = {"model": M, "input": "<b> 好看 שלום"} | fields
+        answer = httpx.get(f"{service.url}/v1/attention", params=params, headers={"accept": kind}, timeout=120)
+        assert (answer.status_code, answer.content[:4]) == (200, start)
+        body = fields | ({"focus": int(fields["focus"])} if "focus" in fields else {})
+        assert ask(service, kind, input="<b> 好看 שלום", **body).content == answer.content
+
+
+def test_a_view_that_can_not_be_drawn_is_refused(service: Service) -> None:
+    answer = ask(service, "image/png", input="good", view="heads")
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "layers"
+    assert ask(service, input="good", view="flow").status_code == 400, "JSON has no view"
+    assert ask(service, "image/png", input="word " * 60, view="flow").status_code == 400

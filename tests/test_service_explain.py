@@ -2,6 +2,7 @@
 believed."""
 
 from collections.abc import Callable
+from xml.etree import ElementTree
 
 import httpx
 import numpy as np
@@ -10,8 +11,9 @@ import torch
 from torch import Tensor
 
 from model.batch import pad
+from model.explain.decomposition import decompose
 from model.explain.faithfulness import Trial, faithfulness
-from model.explain.gradient import gradient_input, gradient_weighted, next_token_gradient_input
+from model.explain.gradient import gradient_input, gradient_weighted
 from model.explain.integrated import integrated_gradients
 from model.explain.masking import replacement_id
 from model.explain.occlusion import occlusion
@@ -26,6 +28,7 @@ TEXT = "the film was fine 服务态度差"
 METHODS: dict[str, Callable[[TextModel, Encoding, Target, int], Attribution]] = {
     "integrated_gradients": integrated_gradients,
     "occlusion": occlusion,
+    "decomposition": lambda model, encoding, target, _: decompose(model, encoding, target),
     "gradient_weighted": lambda model, encoding, target, _: gradient_weighted(model, encoding, target),
     "gradient_x_input": lambda model, encoding, target, _: gradient_input(model, encoding, target),
 }
@@ -135,8 +138,11 @@ def test_a_model_that_writes_is_asked_why_this_token_comes_next(exact: Service, 
     assert answer["value"] == pytest.approx(float(logits.max()), abs=1e-3)
     (fine,), (film,) = (zoo.bytes.encode([text], 64)[0].ids for text in ("e", "f"))
     against = post(exact, target="e", against="f", **fields).json()
-    expected = next_token_gradient_input(model, encoding, fine, film)
+    expected = gradient_input(model, encoding, Target(fine, film))
     assert [unit["score"] for unit in against["units"]] == pytest.approx(expected.scores.tolist(), abs=1e-3)
+    parts = post(exact, **(fields | {"method": "decomposition", "faithfulness": True})).json()
+    assert sum(unit["score"] for unit in parts["units"]) == pytest.approx(float(logits.max()), abs=1e-3)
+    assert parts["faithfulness"]["answer"] == pytest.approx(float(likely.values[0]), abs=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +150,6 @@ def test_a_model_that_writes_is_asked_why_this_token_comes_next(exact: Service, 
     [
         ({"target": "maybe"}, "target is 'maybe', not a label of this model; choose from ['no', 'yes']", "target"),
         ({"target": "no", "against": "no"}, "target and against are both 'no'", "against"),
-        ({"model": "writer"}, "explained by ['gradient_x_input']", "method"),
         ({"model": "writer", "method": "gradient_x_input", "target": "film fine"}, "send the text of one", "target"),
         ({"model": "tagger"}, "its task is 'tagging'", "model"),
         ({"model": "segmenter"}, "can't answer this", "model"),
@@ -168,3 +173,19 @@ def test_the_label_that_is_predicted_can_not_stand_against_itself(exact: Service
     best = post(exact, method="occlusion").json()["target"]
     answer = post(exact, method="occlusion", against=best)
     assert (answer.status_code, "against is what the model answers" in answer.text) == (400, True)
+
+
+@pytest.mark.parametrize(("kind", "starts"), [("image/png", b"\x89PNG"), ("image/svg+xml", b"<svg")])
+def test_a_picture_says_what_the_numbers_say(exact: Service, kind: str, starts: bytes) -> None:
+    fields = {"model": "classifier", "input": ["好 <b>film</b>", "服务"], "method": "decomposition", "merge": "word"}
+    url = f"{exact.url}/v1/explain"
+    picture = httpx.post(url, json=fields, headers={"accept": kind}, timeout=60)
+    assert picture.headers["content-type"] == kind
+    assert picture.content.startswith(starts)
+    assert picture.content == httpx.post(url, json=fields, headers={"accept": kind}, timeout=60).content
+    if kind == "image/svg+xml":
+        answer = httpx.post(url, json=fields, timeout=60).json()
+        words = " ".join(ElementTree.fromstring(picture.content).itertext())
+        assert "classifier · decomposition" in words
+        assert answer["faithfulness"]["verdict"] in words
+        assert f"the model answers {answer['target']}" in words

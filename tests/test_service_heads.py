@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import httpx
+import numpy as np
 import openai
 import pytest
 import torch
@@ -109,6 +110,23 @@ def test_masks_are_filled_with_the_models_likeliest_tokens(exact: Service, zoo: 
     scores = [[found["score"] for found in mask["candidates"]] for mask in item["masks"]]
     assert torch.allclose(torch.tensor(scores), best.values, atol=1e-4)
     assert item["masks"][0]["candidates"][0]["token"] == zoo.words.token_of(int(best.indices[0, 0]))
+
+
+def test_an_encoder_decoder_shows_what_it_looks_at_while_it_writes(exact: Service) -> None:
+    written = post(exact, "/v1/completions", model="segmenter", prompt="我爱北京", max_tokens=6, temperature=0).json()
+    fields = {"model": "segmenter", "input": ["我爱北京", written["choices"][0]["text"] or "我"]}
+    cross, own = (post(exact, "/v1/attention", decoder=part, **fields).json() for part in ("cross", "self"))
+    first = [unit["segment"] for unit in cross["units"]].index(1)
+    assert cross["units"][first]["text"] == "<s>"
+    for answer, blank in ((cross, np.s_[..., first:, first:]), (own, np.s_[..., first:, :first])):
+        weights = np.array(answer["weights"])
+        assert weights.sum(-1) == pytest.approx(1.0, abs=1e-3)
+        assert not weights[blank].any()
+    picture = httpx.post(f"{exact.url}/v1/attention", json=fields | {"layers": [1], "view": "heads", "heads": [0]},
+                         headers={"accept": "image/png"})  # fmt: skip
+    assert picture.content.startswith(b"\x89PNG")
+    assert "the pair of them" in post(exact, "/v1/attention", model="segmenter", input="我爱北京").text
+    assert "has raw attention alone" in post(exact, "/v1/attention", method="rollout", **fields).text
 
 
 def test_a_text_without_a_mask_is_refused(exact: Service) -> None:
@@ -346,7 +364,8 @@ def test_a_client_that_leaves_frees_its_place(exact: Service) -> None:
         ("/v1/fill-mask", {"model": "tagger", "input": "[MASK]"}, "use a masked language model"),
         ("/v1/classify", {"model": "masked", "input": "a"}, "use a classifier"),
         ("/v1/embeddings", {"model": "segmenter", "input": "a"}, "use an encoder"),
-        ("/v1/attention", {"model": "segmenter", "input": "a"}, "use an encoder or a causal decoder"),
+        ("/v1/attention", {"model": "segmenter", "input": "a"}, "send the pair of them"),
+        ("/v1/trace", {"model": "segmenter", "input": "a"}, "use an encoder or a causal decoder"),
     ],
 )  # fmt: skip
 def test_what_a_model_cannot_do_is_said(exact: Service, route: str, body: dict[str, object], words: str | None) -> None:
@@ -361,7 +380,7 @@ def test_what_a_model_cannot_do_is_said(exact: Service, route: str, body: dict[s
 def test_models_say_which_routes_answer(exact: Service) -> None:
     cards = {card["id"]: card for card in httpx.get(f"{exact.url}/v1/models").json()["data"]}
     assert cards["tagger"]["routes"] == ["/v1/embeddings", "/v1/tag", "/v1/attention", "/v1/trace", "/v1/tokenize"]
-    assert cards["segmenter"]["routes"] == ["/v1/completions", "/v1/tokenize"]
+    assert cards["segmenter"]["routes"] == ["/v1/completions", "/v1/attention", "/v1/tokenize"]
     assert cards["adapter1"]["adapter"] is True
     assert cards["adapter1"]["base_model"] == "base"
     assert cards["adapter1"]["labels"] == ["x", "y", "z"]

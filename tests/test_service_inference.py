@@ -17,7 +17,7 @@ from PIL import Image, ImageFont
 from model.batch import pad
 from model.weights import load_model
 from service.engine.windows import windows_of
-from service.render import font_path
+from service.pictures.fonts import font_path
 from tests.conftest import Service, wait_for
 
 M = "minilm-l6"

@@ -39,7 +39,7 @@ def attention_by(model: TextModel, encoding: Encoding, method: AttentionMethod) 
         weights = _probabilities(model, trace, len(encoding.ids))
         if method == "rollout":
             weights = rollout(weights)
-            _check_rows(weights)
+            check_rows(weights)
         elif method == "value_norm":
             norms = value_norms(model.body, trace).cpu()  # [L, H, T]
             weights = weights * norms[:, :, None, :]
@@ -68,11 +68,12 @@ def _probabilities(model: TextModel, trace: Trace, tokens: int) -> Tensor:
     expected = (model.config.num_layers, model.config.num_heads, tokens, tokens)
     if tuple(stacked.shape) != expected:
         raise AttentionError(f"attention has shape {tuple(stacked.shape)}, expected {expected}")
-    _check_rows(stacked)
+    check_rows(stacked)
     return stacked
 
 
-def _check_rows(weights: Tensor) -> None:
+def check_rows(weights: Tensor) -> None:
+    """Raises AttentionError when a row does not sum to 1."""
     worst = float((weights.sum(dim=-1) - 1.0).abs().max())
     if not worst <= ROW_SUM_TOLERANCE:  # also catches NaN
         raise AttentionError(f"an attention row is off 1 by {worst}; the model's weights may not be finite")

@@ -5,7 +5,7 @@ alone are left. Called wherever an attribution is shown, so that none goes out w
 Shapes: Q rankings, K shares, M masks, T tokens, F tokens that are not special, C classes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -88,13 +88,27 @@ def faithfulness(
     the same path. The verdict goes by the spread of one random ranking, not of their mean: the question is whether
     chance could have drawn this one. One that it did draw is called better or worse about one time in fifteen.
     """
+    return faithfulness_of_each(model, encoding, target, [scores], replacement, trial)[0]
+
+
+def faithfulness_of_each(
+    model: TextModel,
+    encoding: Encoding,
+    target: Target,
+    scores: Sequence[Tensor],
+    replacement: int,
+    trial: Trial | None = None,
+) -> list[Faithfulness]:
+    """The same of several attributions of one text, which share the random control and the search for bounds: those
+    depend on the text alone, and take most of the forward passes."""
     trial = trial or Trial()
     masked = MaskedText(model, encoding, replacement, trial.max_tokens)
     check_target(model.config, target)
-    if scores.shape != (len(encoding.ids),) or not bool(scores.isfinite().all()):
-        raise ValueError(
-            f"scores have shape {list(scores.shape)}; give one finite number for each of {len(encoding.ids)} tokens"
-        )
+    for own in scores:
+        if own.shape != (len(encoding.ids),) or not bool(own.isfinite().all()):
+            raise ValueError(
+                f"scores have shape {list(own.shape)}; give one finite number for each of {len(encoding.ids)} tokens"
+            )
     return judge(lambda masks: answer(model, target, masked.logits(masks)), masked.free, scores, trial)
 
 
@@ -109,14 +123,14 @@ def answer(model: TextModel, target: Target, logits: Tensor) -> Tensor:
     return torch.softmax(logits, dim=-1)[:, target.label]
 
 
-def judge(measure: Measure, free: Tensor, scores: Tensor, trial: Trial) -> Faithfulness:
-    """The same for any answer that can be measured: free [F], places of the tokens that are ranked; scores [T]."""
-    ranking = free[scores[free].argsort(descending=True, stable=True)]
-    rankings = torch.cat([ranking[None], random_rankings(free, trial)])  # [Q, F]
+def judge(measure: Measure, free: Tensor, scores: Sequence[Tensor], trial: Trial) -> list[Faithfulness]:
+    """The same for any answer that can be measured: free [F], places of the tokens that are ranked; scores [T] each."""
+    own = [free[each[free].argsort(descending=True, stable=True)] for each in scores]
+    rankings = torch.cat([torch.stack(own), random_rankings(free, trial)])  # [Q, F]
     counts = [-(-len(free) * percent // 100) for percent in PERCENTS]
-    ranked = torch.zeros(len(scores), dtype=torch.bool)
+    ranked = torch.zeros(len(scores[0]), dtype=torch.bool)
     ranked[free] = True
-    top = torch.zeros(len(rankings), len(counts), len(scores), dtype=torch.bool)  # [Q, K, T]
+    top = torch.zeros(len(rankings), len(counts), len(ranked), dtype=torch.bool)  # [Q, K, T]
     for index, count in enumerate(counts):
         top[:, index].scatter_(1, rankings[:, :count], True)
     sides = torch.stack([top, ranked & ~top])  # without the top tokens; without the others
@@ -124,9 +138,11 @@ def judge(measure: Measure, free: Tensor, scores: Tensor, trial: Trial) -> Faith
     whole = answers[0]
     without, alone = (whole - answers[1:]).view(2, len(rankings), len(counts))
     gains = (lambda sets: whole - measure(sets), lambda sets: whole - measure(ranked & ~sets))
-    search = partial(_erasure, free=ranked, counts=counts, width=trial.beam_width)
-    comprehensiveness, sufficiency = search(without, gains[0]), search(alone, gains[1])
-    return Faithfulness(float(whole), comprehensiveness, sufficiency, verdict(comprehensiveness))
+    search = partial(_erasures, own=len(own), free=ranked, counts=counts, width=trial.beam_width)
+    return [
+        Faithfulness(float(whole), comprehensiveness, sufficiency, verdict(comprehensiveness))
+        for comprehensiveness, sufficiency in zip(search(without, gains[0]), search(alone, gains[1]), strict=True)
+    ]
 
 
 def random_rankings(free: Tensor, trial: Trial) -> Tensor:
@@ -135,12 +151,12 @@ def random_rankings(free: Tensor, trial: Trial) -> Tensor:
     return torch.stack([free[torch.randperm(len(free), generator=generator)] for _ in range(trial.num_random)])
 
 
-def _erasure(losses: Tensor, gain: Measure, free: Tensor, counts: list[int], width: int) -> Erasure:
-    """losses [Q, K] of the ranking in question, then of the random ones."""
+def _erasures(losses: Tensor, gain: Measure, own: int, free: Tensor, counts: list[int], width: int) -> list[Erasure]:
+    """losses [Q, K] of the `own` rankings in question, then of the random ones."""
     means = losses.mean(dim=1)  # [Q]
     found = bounds(gain, free, counts, width, means) if width else None
-    random = Spread(float(means[1:].mean()), float(means[1:].std()))
-    return Erasure(tuple(losses[0].tolist()), float(means[0]), random, found)
+    random = Spread(float(means[own:].mean()), float(means[own:].std()))
+    return [Erasure(tuple(losses[each].tolist()), float(means[each]), random, found) for each in range(own)]
 
 
 def verdict(comprehensiveness: Erasure) -> Verdict:

@@ -3,13 +3,10 @@
 Called by the serving engine's explanation lane. Shapes: H heads, T tokens, D width.
 """
 
-from collections.abc import Callable
-
 import torch
-from torch import Tensor
 
 from model.explain.target import Attribution, Target
-from model.explain.text_input import TextInput, check_choice, check_target, check_text, gradients_on
+from model.explain.text_input import TextInput, check_target, check_text, gradients_on, read_by_head
 from model.heads import TextModel, pool
 from model.tokenizer import Encoding
 from model.transformer import Trace
@@ -36,40 +33,22 @@ def gradient_weighted(model: TextModel, encoding: Encoding, target: Target) -> A
     for slope, probabilities in zip(slopes, trace.probabilities, strict=True):
         weighted = (slope * probabilities.detach())[0].relu().mean(dim=0)  # [T, T]
         relevance = relevance + weighted @ relevance
-    scores = pool((relevance - identity)[None], text.batch.real, model.config.pooling)[0]
+    scores = pool((relevance - identity)[None], text.batch.real, read_by_head(model.config))[0]
     return Attribution(scores.float().cpu(), value.item())
 
 
 def gradient_input(model: TextModel, encoding: Encoding, target: Target) -> Attribution:
     """Gradient times token embedding, summed over the width: above zero where a longer vector would raise the target.
 
-    The first-order effect of shrinking a token's vector to zero (Shrikumar et al. 2016). Claims no sum.
+    The first-order effect of shrinking a token's vector to zero (Shrikumar et al. 2016; for next tokens, Yin and Neubig
+    2022). Claims no sum.
     """
     check_text(model.config, encoding)
     check_target(model.config, target)
-    text = TextInput.of(model, encoding)
-    return _gradient_input(text, lambda tokens: target.value(text.logits(tokens)))
-
-
-def next_token_gradient_input(
-    model: TextModel, encoding: Encoding, token: int, against: int | None = None
-) -> Attribution:
-    """The same for the logit of the token that a causal model may write next, alone or against another's: why "is" and
-    not "are" (Yin and Neubig 2022)."""
-    check_text(model.config, encoding)
-    if model.config.task != "causal_lm":
-        raise ValueError(f"task is {model.config.task!r}; choose a model that writes, of task 'causal_lm'")
-    target = Target(token, against)
-    check_choice("token", target, model.config.vocab_size)
-    text = TextInput.of(model, encoding)
-    return _gradient_input(text, lambda tokens: target.value(text.next_token_logits(tokens)))
-
-
-def _gradient_input(text: TextInput, value_of: Callable[[Tensor], Tensor]) -> Attribution:
-    """value_of: token vectors [1, T, D] -> the target's value [1]."""
     with gradients_on():
+        text = TextInput.of(model, encoding)
         tokens = text.vectors(text.batch.ids).requires_grad_(True)
-        value = value_of(tokens)[0]
+        value = target.value(text.logits(tokens))[0]
         (slope,) = torch.autograd.grad(value, tokens)
     scores = (slope * tokens.detach())[0].sum(dim=-1)  # [T]
     return Attribution(scores.float().cpu(), value.item())

@@ -1,7 +1,8 @@
 """One text with some of its tokens taken away: what the model answers then. Used by `occlusion.py`, `faithfulness.py`.
 
 A token is taken away by putting another in its place, so that all others keep their positions. Special tokens always
-stay. Shapes: M masks, T tokens, F tokens that are not special, C classes.
+stay. Shapes: M masks, T tokens, F tokens that are not special, C classes or
+the vocabulary.
 """
 
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from model.batch import Batch
 from model.config import TransformerConfig
-from model.explain.text_input import check_text
+from model.explain.text_input import answers_to, check_text
 from model.heads import TextModel
 from model.tokenizer import Encoding, Tokenizer
 
@@ -74,7 +75,9 @@ class MaskedText:
         segments = torch.tensor(self.encoding.segments)
         rows = rows_at_once(len(segments), self.max_tokens)
         with torch.inference_mode():
-            answers = [self.model.classify(_rows(part, segments).to(device)).cpu() for part in torch.split(ids, rows)]
+            answers = [
+                answers_to(self.model, _rows(part, segments).to(device)).cpu() for part in torch.split(ids, rows)
+            ]
             return torch.cat(answers)[places]
 
 

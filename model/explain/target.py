@@ -10,7 +10,8 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Target:
-    """The logit of a label, or how far it is above that of another. A regression model has the one label 0."""
+    """The logit of a label, or how far it is above that of another. A regression model has the one label 0; of a causal
+    language model the label is the token that may come next."""
 
     label: int
     against: int | None = None

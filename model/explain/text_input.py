@@ -1,7 +1,8 @@
-"""One text as a function of its token embeddings, to ask gradients of. Used by `gradient.py` and `integrated.py`.
+"""One text as a function of its token embeddings, to ask gradients of. Used by `gradient.py`, `integrated.py`
+and `decomposition.py`.
 
 The input is each token's own vector; its position, its segment and the norm of their sum belong to the function.
-Shapes: R variants of the text, T tokens, D width, C classes, V vocabulary.
+Shapes: B batch, R variants of the text, T tokens, D width, C classes or the vocabulary.
 """
 
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from model.heads import TextModel, widened
 from model.tokenizer import Encoding
 from model.transformer import Trace
 
-EXPLAINED_TASKS = ("classification", "multi_label", "regression")
+EXPLAINED_TASKS = ("classification", "multi_label", "regression", "causal_lm")
 
 
 def check_text(config: TransformerConfig, encoding: Encoding) -> None:
@@ -32,19 +33,27 @@ def check_text(config: TransformerConfig, encoding: Encoding) -> None:
 
 
 def check_target(config: TransformerConfig, target: Target) -> None:
-    """Raises ValueError for a target that the model's answer to a text does not hold."""
+    """Raises ValueError for a target that the model's answer to a text does not hold, or that stands against itself."""
     if config.task not in EXPLAINED_TASKS:
-        raise ValueError(f"task is {config.task!r}; choose a model tuned for one of {list(EXPLAINED_TASKS)}")
-    check_choice("label", target, config.num_outputs)
-
-
-def check_choice(name: str, target: Target, count: int) -> None:
-    """Raises ValueError when the target is not of the first `count` outputs, or stands against itself."""
+        raise ValueError(f"task is {config.task!r}; choose a model for one of {list(EXPLAINED_TASKS)}")
+    name, count = ("token", config.vocab_size) if config.task == "causal_lm" else ("label", config.num_outputs)
     for number in (target.label, target.against):
         if number is not None and not 0 <= number < count:
             raise ValueError(f"{name} {number} is not one of {count}; choose from 0 to {count - 1}")
     if target.against == target.label:
         raise ValueError(f"{name} {target.label} against itself is always 0; choose another to compare it with")
+
+
+def answers_to(model: TextModel, batch: Batch) -> Tensor:
+    """Logits [B, C] of texts without padding: of the labels or, of a causal language model, of the next token."""
+    if model.config.task == "causal_lm":
+        return widened(model.vocabulary_logits(model.body(batch)[:, -1]))
+    return model.classify(batch)
+
+
+def read_by_head(config: TransformerConfig) -> str:
+    """Which token vectors the head reads: as the model pools them, or the last one, which says what comes next."""
+    return "last" if config.task == "causal_lm" else config.pooling
 
 
 @contextmanager
@@ -71,15 +80,15 @@ class TextInput:
         return widened(self.model.stack.embeddings.token(ids)).detach()
 
     def logits(self, tokens: Tensor, trace: Trace | None = None) -> Tensor:
-        """tokens [R, T, D] -> logits [R, C] of the head; with a trace the probability path is taken."""
-        return self.model.classify_embedded(self._embedded(tokens), self._repeated(len(tokens)), trace)
+        """tokens [R, T, D] -> logits [R, C], as `answers_to`; with a trace the probability path is taken."""
+        embedded, batch = self.embedded(tokens), self._repeated(len(tokens))
+        if self.model.config.task == "causal_lm":
+            hidden = self.model.body.forward_embedded(embedded, batch, trace)
+            return widened(self.model.vocabulary_logits(hidden[:, -1]))
+        return self.model.classify_embedded(embedded, batch, trace)
 
-    def next_token_logits(self, tokens: Tensor) -> Tensor:
-        """tokens [R, T, D] -> logits [R, V] of the token that follows the last one."""
-        hidden = self.model.body.forward_embedded(self._embedded(tokens), self._repeated(len(tokens)))
-        return widened(self.model.vocabulary_logits(hidden[:, -1]))
-
-    def _embedded(self, tokens: Tensor) -> Tensor:
+    def embedded(self, tokens: Tensor) -> Tensor:
+        """tokens [R, T, D] -> what the first layer reads [R, T, D]: with positions and segments, normalised."""
         embeddings = self.model.stack.embeddings
         return embeddings.around(tokens.to(embeddings.token.weight.dtype), self.batch.positions, self.batch.segments)
 

@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from model.explain.attention import AttentionMethod
+from model.explain.two_texts import DecoderPart
 from model.tokenizer import Encoding, Tokenizer
 from service.engine.looking import Looker
 from service.engine.queue import Item, QueueFull, TokenQueue
@@ -167,10 +168,11 @@ class Engine:
         method: AttentionMethod,
         layers: Sequence[int],
         heads: Sequence[int],
+        part: DecoderPart = "cross",
     ) -> Array:
         """Attention [L, H, T, T] of one text, of these layers and heads (rollout: [L, 1, T, T], whatever the heads), in
         the same lane."""
-        return await self.look("attention", encoding, partial(attend, loaded, encoding, method, layers, heads))
+        return await self.look("attention", encoding, partial(attend, loaded, encoding, method, layers, heads, part))
 
     async def write(self, orders: Sequence[Order]) -> AsyncIterator[Written]:
         """Texts being written, as they grow: each order's tokens one by one, the last with its finish reason.

@@ -16,21 +16,22 @@ import torch
 from torch import Tensor
 
 from model.batch import pad
+from model.explain.decomposition import decompose
 from model.explain.faithfulness import Faithfulness, Trial, faithfulness
-from model.explain.gradient import gradient_input, gradient_weighted, next_token_gradient_input
+from model.explain.gradient import gradient_input, gradient_weighted
 from model.explain.integrated import integrated_gradients
 from model.explain.masking import replacement_id
 from model.explain.occlusion import occlusion
 from model.explain.stages import Guess, Stage, guesses, stages
 from model.explain.target import Attribution, Target
+from model.explain.text_input import answers_to
 from model.heads import TextModel
 from model.tokenizer import Encoding
 from service.engine.runner import LoadedModel
 from service.errors import InvalidRequest
 
-Method = Literal["gradient_weighted", "integrated_gradients", "occlusion", "gradient_x_input"]
+Method = Literal["decomposition", "integrated_gradients", "gradient_weighted", "occlusion", "gradient_x_input"]
 INTEGRATED_MAX_TOKENS = 1024  # of one forward pass with gradients, which keeps what the backward pass needs
-NEXT_TOKEN_METHODS: tuple[Method, ...] = ("gradient_x_input",)  # of a causal language model
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def explain(loaded: LoadedModel, encoding: Encoding, question: Question) -> Expl
         target = Target(label, question.against)
         found = METHODS[question.method](model, encoding, target, replacement)
         trust = None
-        if question.trial is not None and model.config.task != "causal_lm":
+        if question.trial is not None:
             trust = faithfulness(model, encoding, target, found.scores, replacement, question.trial)
     except ValueError as error:
         raise InvalidRequest(str(error)) from error
@@ -96,29 +97,21 @@ def explain(loaded: LoadedModel, encoding: Encoding, question: Question) -> Expl
 def _answers(model: TextModel, encoding: Encoding) -> npt.NDArray[np.float32]:
     with torch.inference_mode():
         batch = pad([encoding], model.config.pad_id).to(next(model.parameters()).device)
-        if model.config.task == "causal_lm":
-            answers = torch.softmax(model.vocabulary_logits(model.body(batch)[:, -1])[0].float(), dim=-1)
-        elif model.config.task == "multi_label":
-            answers = torch.sigmoid(model.classify(batch)[0])
-        elif model.config.task == "regression":
-            answers = model.classify(batch)[0]
-        else:
-            answers = torch.softmax(model.classify(batch)[0], dim=-1)
+        answers = answers_to(model, batch)[0]
+        if model.config.task == "multi_label":
+            answers = torch.sigmoid(answers)
+        elif model.config.task != "regression":
+            answers = torch.softmax(answers, dim=-1)
         shown: npt.NDArray[np.float32] = answers.cpu().numpy()
         return shown
 
 
-def _gradient_x_input(model: TextModel, encoding: Encoding, target: Target) -> Attribution:
-    if model.config.task == "causal_lm":
-        return next_token_gradient_input(model, encoding, target.label, target.against)
-    return gradient_input(model, encoding, target)
-
-
 METHODS: dict[Method, Callable[[TextModel, Encoding, Target, int], Attribution]] = {
+    "decomposition": lambda model, encoding, target, _: decompose(model, encoding, target),
     "gradient_weighted": lambda model, encoding, target, _: gradient_weighted(model, encoding, target),
     "integrated_gradients": partial(integrated_gradients, max_tokens=INTEGRATED_MAX_TOKENS),
     "occlusion": occlusion,
-    "gradient_x_input": lambda model, encoding, target, _: _gradient_x_input(model, encoding, target),
+    "gradient_x_input": lambda model, encoding, target, _: gradient_input(model, encoding, target),
 }
 
 

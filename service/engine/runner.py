@@ -13,6 +13,7 @@ from torch import Tensor
 from model.batch import Unpadded, unpad
 from model.config import TransformerConfig
 from model.explain.attention import AttentionMethod, attention_by
+from model.explain.two_texts import DecoderPart, two_text_attention
 from model.heads import TextModel, pool_unpadded
 from model.lora import AdapterBank, Span, spans_of
 from model.tokenizer import Encoding, Tokenizer
@@ -151,9 +152,18 @@ OPERATIONS: dict[Operation, Callable[[LoadedModel, Read, Sequence[int]], list[An
 
 
 def attend(
-    loaded: LoadedModel, encoding: Encoding, method: AttentionMethod, layers: Sequence[int], heads: Sequence[int]
+    loaded: LoadedModel,
+    encoding: Encoding,
+    method: AttentionMethod,
+    layers: Sequence[int],
+    heads: Sequence[int],
+    part: DecoderPart,
 ) -> Array:
-    """Attention [L, H, T, T] of one text, of these layers and heads; by rollout [L, 1, T, T]."""
+    """Attention [L, H, T, T] of one text, of these layers and heads; by rollout [L, 1, T, T]. Of an encoder-decoder, of
+    the two texts that `begun` has joined."""
+    if loaded.config.architecture == "encoder_decoder":
+        both: Array = two_text_attention(loaded.model, encoding, part).numpy()
+        return both[np.ix_(layers, heads)]
     with loaded.bank.route([Span(loaded.slot)]):
         whole: Array = attention_by(loaded.model, encoding, method).numpy()
     return whole[list(layers)] if method == "rollout" else whole[np.ix_(layers, heads)]

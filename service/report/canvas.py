@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 
 from PIL import Image, ImageColor, ImageDraw
 
-from service.render import font
+from service.pictures.fonts import font
 
 Role = Literal["ink", "faint", "line", "paper", "panel", "bar", "second", "alert", "good", "pad"]
 Anchor = Literal["start", "middle", "end"]

@@ -7,7 +7,7 @@ from functools import lru_cache
 from fontTools.subset import Options, Subsetter
 from fontTools.ttLib import TTFont
 
-from service.render import font_path
+from service.pictures.fonts import font_path
 
 FAMILY = "Vitrine CJK"
 

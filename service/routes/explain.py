@@ -12,6 +12,7 @@ import numpy.typing as npt
 from fastapi import APIRouter, Query, Request, Response
 
 from model.explain.attention import AttentionMethod
+from model.explain.two_texts import DecoderPart, begun
 from model.explain.units import Merge, Special, Unit, merged, removed_mass, renormalised, units_of
 from model.tokenizer import Encoding
 from service.attention_format import MEDIA_TYPE, attention_bytes
@@ -20,10 +21,11 @@ from service.engine.reading import Text
 from service.engine.runner import LoadedModel
 from service.errors import InvalidRequest
 from service.keys import Caller
-from service.render import Picture, attention_png
-from service.render_svg import attention_svg
-from service.routes.inference import as_list, check_can, encode, parts_of, usage
+from service.pictures.heatmap import Picture
+from service.pictures.views import FOCUS, VIEWS, View, check_rows, check_view, view_png, view_svg
+from service.routes.inference import as_list, encode, parts_of, usage
 from service.schemas.explain import (
+    DECODERS,
     MERGES,
     METHODS,
     NUMBERS,
@@ -41,7 +43,6 @@ JSON = "application/json"
 MEANINGS = {"raw": "attention weight", "rollout": "attention rollout", "value_norm": "length of the weighted vector"}
 MAX_JSON_NUMBERS = 2_400_000  # 12 layers of 12 heads at 128 tokens
 MAX_NUMBERS = 40_000_000  # of any other form: 12 layers of 12 heads at 512 tokens
-MAX_PICTURE_ROWS = 600  # a labelled row takes ten pixels
 ANSWER = AttentionResponse | AttentionList
 RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
@@ -69,6 +70,9 @@ async def attention_by_link(
     method: Annotated[AttentionMethod, Query(description=METHODS)] = "raw",
     special: Annotated[Special, Query(description=SPECIALS)] = "keep",
     merge: Annotated[Merge, Query(description=MERGES)] = "token",
+    decoder: Annotated[DecoderPart, Query(description=DECODERS)] = "cross",
+    view: Annotated[View, Query(description=VIEWS)] = "heatmap",
+    focus: Annotated[int | None, Query(ge=0, description=FOCUS)] = None,
     truncate: bool = False,
 ) -> Response:
     """The same of one text by a link, for an image tag or a bookmark."""
@@ -80,6 +84,9 @@ async def attention_by_link(
         method=method,
         special=special,
         merge=merge,
+        decoder=decoder,
+        view=view,
+        focus=focus,
         truncate=truncate,
     )
     return await _attention(body, request, parts, caller)
@@ -87,22 +94,29 @@ async def attention_by_link(
 
 async def _attention(body: AttentionRequest, request: Request, parts: Parts, caller: Caller) -> Response:
     loaded = await parts.model(body.model, caller.owner)
-    check_can(loaded, body.model, "embed", "an encoder or a causal decoder")
+    two_texts = loaded.config.architecture == "encoder_decoder"
+    if two_texts and body.method != "raw":
+        raise InvalidRequest(f"method is {body.method!r}; an encoder-decoder has raw attention alone", "method")
     layers, heads = _chosen(body, loaded)
     accept = request.headers.get("accept", "")
     form = next((kind for kind in MAKE if kind in accept), JSON)
+    check_view(body.view, body.focus, form.startswith("image/"), body.method, layers, heads)
     given, single = _texts(body)
     if form.startswith("image/") and len(given) > 1:
         raise InvalidRequest(f"input has {len(given)} texts, and a picture shows one; ask for each by itself", "input")
     limit = min(parts.settings.max_attention_tokens, loaded.config.max_positions)
     encodings = await encode(parts, loaded, given, body.truncate, limit, loaded.config.task == "masked_lm")
+    if two_texts:
+        encodings = [_begun(loaded, encoding, index) for index, encoding in enumerate(encodings)]
     units = [
         _units(body, encoding, text, index) for index, (encoding, text) in enumerate(zip(encodings, given, strict=True))
     ]
+    if form.startswith("image/"):
+        check_rows(body.view, body.focus, len(units[0]))
     _check_size([len(own) for own in units], len(layers) * len(heads), form)
     answers = []
     for index, (text, encoding, own) in enumerate(zip(given, encodings, units, strict=True)):
-        weights = await parts.engine.attention(loaded, encoding, body.method, layers, heads)  # [L, H, T, T]
+        weights = await parts.engine.attention(loaded, encoding, body.method, layers, heads, body.decoder)
         seen = _Seen(body, index, parts_of(text), encoding, own, layers, heads, weights)
         answers.append(await asyncio.to_thread(MAKE[form], seen))
     if form != JSON:
@@ -190,8 +204,8 @@ def _binary(seen: _Seen) -> bytes:
 
 
 MAKE: dict[str, Callable[[_Seen], bytes]] = {
-    "image/png": lambda seen: attention_png(seen.picture()),
-    "image/svg+xml": lambda seen: attention_svg(seen.picture()),
+    "image/png": lambda seen: view_png(seen.body.view, seen.picture(), seen.body.focus),
+    "image/svg+xml": lambda seen: view_svg(seen.body.view, seen.picture(), seen.body.focus),
     MEDIA_TYPE: _binary,
     JSON: _json,
 }
@@ -206,6 +220,17 @@ def _texts(body: AttentionRequest) -> tuple[list[Text], bool]:
     return as_list(given), isinstance(given, str)
 
 
+def _begun(loaded: LoadedModel, encoding: Encoding, index: int) -> Encoding:
+    if 1 not in encoding.texts:
+        raise InvalidRequest(
+            f"input {index} is one text; an encoder-decoder looks from what it writes at what it reads: send the pair "
+            "of them, the second as /v1/completions gives it",
+            "input",
+        )
+    assert loaded.config.bos_id is not None
+    return begun(encoding, loaded.config.bos_id, loaded.tokenizer)
+
+
 def _units(body: AttentionRequest, encoding: Encoding, text: Text, index: int) -> list[Unit]:
     units = units_of(encoding, parts_of(text), body.merge, body.special)
     if not units:
@@ -216,10 +241,6 @@ def _units(body: AttentionRequest, encoding: Encoding, text: Text, index: int) -
 def _check_size(rows: Sequence[int], matrices: int, form: str) -> None:
     """rows: of each text's matrices."""
     numbers = matrices * sum(count**2 for count in rows)
-    if form.startswith("image/") and rows[0] > MAX_PICTURE_ROWS:
-        raise InvalidRequest(
-            f"{rows[0]} rows exceed {MAX_PICTURE_ROWS} in a picture; shorten the input or merge characters to words"
-        )
     if form == JSON and numbers > MAX_JSON_NUMBERS:
         raise InvalidRequest(
             f"{numbers:,} numbers exceed {MAX_JSON_NUMBERS:,} in JSON; choose fewer layers or heads, or ask for "

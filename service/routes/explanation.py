@@ -1,18 +1,22 @@
 """`/v1/explain`: what of a text speaks for an answer and what against it, and how far that can be believed."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
-from fastapi import APIRouter
+from fastapi import APIRouter, Request, Response
 
 from model.explain.faithfulness import PERCENTS, Erasure, Faithfulness, Trial
-from model.explain.units import units_of
+from model.explain.units import Unit, units_of
 from model.tokenizer import Encoding
-from service.context import CallerOf, PartsOf
-from service.engine.explaining import NEXT_TOKEN_METHODS, Explained, Question, explain, unit_scores
+from service.context import CallerOf, Parts, PartsOf
+from service.engine.explaining import Explained, Question, explain, unit_scores
 from service.engine.runner import LoadedModel
 from service.errors import InvalidRequest
+from service.keys import Caller
+from service.pictures.saliency import SaliencyPicture, faithfulness_note, saliency_png, saliency_svg
 from service.routes.inference import check_can, encode, parts_of, usage
 from service.schemas.explanation import (
     Answer,
@@ -26,13 +30,30 @@ from service.schemas.explanation import (
 
 router = APIRouter(prefix="/v1", tags=["explain"])
 NUM_ANSWERS = 5  # of a vocabulary
+JSON = "application/json"
+DRAW: dict[str, Callable[[SaliencyPicture], bytes]] = {"image/png": saliency_png, "image/svg+xml": saliency_svg}
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"image/png": {}, "image/svg+xml": {}}, "description": "JSON; by Accept a saliency strip"}
+}
 
 
-@router.post("/explain")
-async def explanation(body: ExplainRequest, parts: PartsOf, caller: CallerOf) -> ExplainResponse:
+@router.post("/explain", response_model=ExplainResponse, responses=RESPONSES)
+async def explanation(body: ExplainRequest, request: Request, parts: PartsOf, caller: CallerOf) -> Response:
     """Scores of a text's units for a label: above zero they speak for it. With faithfulness against chance."""
+    answer = await explained(body, parts, caller)
+    accept = request.headers.get("accept", "")
+    form = next((kind for kind in DRAW if kind in accept), JSON)
+    if form == JSON:
+        content = answer.model_dump_json().encode()
+    else:
+        content = await asyncio.to_thread(DRAW[form], saliency_of(body, answer))
+    return Response(content, media_type=form, headers={"vary": "accept"})
+
+
+async def explained(body: ExplainRequest, parts: Parts, caller: Caller) -> ExplainResponse:
     loaded = await parts.model(body.model, caller.owner)
-    _check_method(body, loaded)
+    if loaded.config.task != "causal_lm":
+        check_can(loaded, body.model, "classify", "a classifier, a regression model or one that writes on")
     limit = min(parts.settings.max_attention_tokens, loaded.config.max_positions)
     (encoding,) = await encode(parts, loaded, [body.input], body.truncate, limit)
     trial = Trial(num_random=body.num_random, beam_width=0) if body.faithfulness else None
@@ -44,15 +65,6 @@ async def explanation(body: ExplainRequest, parts: PartsOf, caller: CallerOf) ->
     question = Question(body.method, label, against, trial)
     seen = await parts.engine.look("explain", encoding, partial(explain, loaded, encoding, question))
     return _response(body, loaded, encoding, seen)
-
-
-def _check_method(body: ExplainRequest, loaded: LoadedModel) -> None:
-    if loaded.config.task != "causal_lm":
-        check_can(loaded, body.model, "classify", "a classifier, a regression model or one that writes on")
-    elif body.method not in NEXT_TOKEN_METHODS:
-        raise InvalidRequest(
-            f"method is {body.method!r}; a model that writes is explained by {list(NEXT_TOKEN_METHODS)}", "method"
-        )
 
 
 def _output(loaded: LoadedModel, name: str | None, field: str) -> int | None:
@@ -132,3 +144,20 @@ def _faithfulness(found: Faithfulness, num_random: int) -> FaithfulnessBody:
 def _curve(erasure: Erasure) -> ErasureCurve:
     random = RandomControl(mean=round(erasure.random.mean, 6), deviation=round(erasure.random.deviation, 6))
     return ErasureCurve(at=[round(loss, 6) for loss in erasure.at], aopc=round(erasure.aopc, 6), random=random)
+
+
+def saliency_of(body: ExplainRequest, answer: ExplainResponse) -> SaliencyPicture:
+    """The answer as what a picture is drawn from."""
+    units = [
+        Unit(unit.text, unit.start, unit.end, unit.segment, unit.special, tuple(unit.tokens)) for unit in answer.units
+    ]
+    best = answer.prediction[0]
+    notes = [f"the model answers {best.label} ({best.score:.3f}); value of the target {answer.value:.3f}"]
+    if (trust := answer.faithfulness) is not None:
+        without, alone = ((curve.aopc, curve.random.mean) for curve in (trust.comprehensiveness, trust.sufficiency))
+        notes.append(faithfulness_note(trust.verdict, without, alone))
+    if answer.truncated:
+        notes.append("the text was cut: what follows was not read")
+    title = f"{body.model} · {body.method.replace('_', ' ')}"
+    scores = [unit.score for unit in answer.units]
+    return SaliencyPicture(parts_of(body.input), units, scores, title, answer.target, answer.against, notes)

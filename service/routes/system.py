@@ -12,7 +12,7 @@ from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from service.context import PartsOf
 from service.errors import Unavailable
 from service.gate import PAGE_POLICY
-from service.render import font_path
+from service.pictures.fonts import font_path
 
 router = APIRouter(include_in_schema=False)
 UI_FOLDER = Path(__file__).parents[1] / "ui" / "static"  # made at set-up from service/ui/src

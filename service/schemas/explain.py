@@ -5,7 +5,9 @@ from typing import Literal
 from pydantic import BaseModel, Field, StrictStr
 
 from model.explain.attention import AttentionMethod
+from model.explain.two_texts import DecoderPart
 from model.explain.units import Merge, Special
+from service.pictures.views import FOCUS, VIEWS, View
 from service.schemas.base import Request, Usage
 from service.schemas.inference import Texts
 
@@ -28,6 +30,12 @@ MERGES = (
 )
 
 
+DECODERS = (
+    "of an encoder-decoder, whose input is the pair of the text read and the text written: whether a written token's "
+    "row shows the source tokens it looks at (cross) or the written ones (self); a source token's row is the encoder's"
+)
+
+
 class AttentionOptions(Request):
     """What a link can say too."""
 
@@ -37,6 +45,9 @@ class AttentionOptions(Request):
     method: AttentionMethod = Field(default="raw", description=METHODS)
     special: Special = Field(default="keep", description=SPECIALS)
     merge: Merge = Field(default="token", description=MERGES)
+    decoder: DecoderPart = Field(default="cross", description=DECODERS)
+    view: View = Field(default="heatmap", description=VIEWS)
+    focus: int | None = Field(default=None, ge=0, description=FOCUS)
     truncate: bool = False
 
 

@@ -12,9 +12,10 @@ from service.schemas.explain import MERGES, NUMBERS, AttentionUnit
 from service.schemas.inference import Pair
 
 WAYS = (
-    "integrated_gradients: signed, adds up (Sundararajan et al. 2017); gradient_weighted: attention weighted by its "
-    "gradient, at least 0 (Chefer et al. 2021); occlusion: signed, what the answer loses without a token; "
-    "gradient_x_input: signed, from one gradient, the one way for a model that writes"
+    "integrated_gradients: signed, adds up over a baseline of masks (Sundararajan et al. 2017); decomposition: signed, "
+    "adds up to the value, through every layer (after DecompX, Modarressi et al. 2023); gradient_weighted: attention "
+    "weighted by its gradient, at least 0 (Chefer et al. 2021); occlusion: signed, what the answer loses without a "
+    "token; gradient_x_input: signed, from one gradient"
 )
 TARGETS = "the label to explain, or the next token of a model that writes; by default what the model answers"
 

@@ -225,6 +225,13 @@ def test_pause_resume_checkpoints_and_the_stream_of_events(service: Service, mov
         assert one.metrics.step == one.step_number
         assert one.metrics.full_valid_mean_token_accuracy is not None
         assert one.metrics.train_loss is not None
+    texts = ["A wonderful, moving film.", "Dull, stupid and far too long.", "The actors are good.", "A mess."]
+    answer = httpx.post(f"{service.url}/v1/drift", json={"job": job.id, "input": texts}, timeout=60)
+    frames = answer.json()["frames"]
+    assert [frame["step"] for frame in frames] == [0, *steps[::-1], None], answer.text
+    assert frames[0]["predictions"] == [None] * 4
+    assert set(frames[-1]["predictions"]) <= {"positive", "negative"}
+    assert frames[1]["moved"] > 0
     found = client.fine_tuning.jobs.list(metadata={"who": "stream"})
     assert [item.id for item in found] == [job.id]
     assert client.fine_tuning.jobs.list(metadata={"who": "nobody"}).data == []

@@ -1,0 +1,291 @@
+"""One way to draw, two ways to show: a view is drawn on a canvas, in units of a CSS pixel from the top left corner,
+and becomes pixels for the PNG or elements for the SVG. Called by every view of this package.
+"""
+
+import base64
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from html import escape
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw
+
+from service.pictures.colors import INK, LINE, PAPER, Color, Levels, color_table, hexadecimal
+from service.pictures.fonts import FAMILIES, SCALE, drawable, runs, text_width
+
+Anchor = Literal["start", "middle", "end"]
+BASELINE = 0.36  # of a text's size, below its middle
+
+
+@dataclass(frozen=True)
+class Strand:
+    """A curve that leaves its left end and reaches its right end level."""
+
+    left: tuple[float, float]
+    right: tuple[float, float]
+    width: float
+    color: Color
+    opacity: float
+
+
+class Plain(Protocol):
+    """What a heatmap needs."""
+
+    def tiles(self, levels: Levels, x: float, y: float, width: float, height: float, signed: bool = False) -> None:
+        """levels: places in a colour table [rows, columns], each a rectangle."""
+
+    def frame(self, x: float, y: float, width: float, height: float) -> None:
+        """A faint line around what is white at its edge."""
+
+    def text(
+        self, x: float, y: float, text: str, size: int, color: Color = INK, anchor: Anchor = "start",
+        upright: bool = False, fit: float | None = None,
+    ) -> None:  # fmt: skip
+        """`y` is the middle of the letters; upright: read from below, and then x is. fit: the width it takes whatever
+        the font of who looks at it."""
+
+
+class Canvas(Plain, Protocol):
+    def box(
+        self, x: float, y: float, width: float, height: float, fill: Color, radius: float = 0, edge: Color | None = None
+    ) -> None: ...
+
+    def dot(self, x: float, y: float, radius: float, fill: Color, opacity: float = 1.0) -> None: ...
+
+    def line(self, points: Sequence[tuple[float, float]], color: Color, width: float = 1.0) -> None: ...
+
+    def strands(self, strands: Sequence[Strand]) -> None:
+        """In this order, each over those before it."""
+
+
+@dataclass(frozen=True)
+class Sketch:
+    """A picture that is still to be shown one way or the other."""
+
+    width: int
+    height: int
+    title: str
+    draw: Callable[[Canvas], None]
+
+    def png(self) -> bytes:
+        return png_bytes(self.image())
+
+    def image(self) -> Image.Image:
+        canvas = PixelCanvas(self.width, self.height)
+        self.draw(canvas)
+        return canvas.image
+
+    def svg(self) -> bytes:
+        canvas = SvgCanvas(self.width, self.height, self.title)
+        self.draw(canvas)
+        return canvas.document()
+
+
+def png_bytes(image: Image.Image, level: int = 3) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", compress_level=level)
+    return buffer.getvalue()
+
+
+class _Written:
+    """Text on an image of twice as many pixels, so that it is sharp on a dense screen and in a large view."""
+
+    image: Image.Image
+    _pen: ImageDraw.ImageDraw
+
+    def _ink(self, color: Color) -> Color | int:
+        return color
+
+    def frame(self, x: float, y: float, width: float, height: float) -> None:
+        left, top, right, bottom = (round(value * SCALE) for value in (x, y, x + width, y + height))
+        self._pen.rectangle((left - 1, top - 1, right, bottom), outline=self._ink(LINE))
+
+    def text(
+        self, x: float, y: float, text: str, size: int, color: Color = INK, anchor: Anchor = "start",
+        upright: bool = False, fit: float | None = None,  # noqa: ARG002  # the width is that of our own fonts
+    ) -> None:  # fmt: skip
+        width, mask = text_width(text, size) * SCALE, letters(text, size * SCALE)
+        shift = {"start": 0.0, "middle": width / 2, "end": width}[anchor]
+        x, y = (x * SCALE, y * SCALE + shift) if upright else (x * SCALE - shift, y * SCALE)
+        if upright:
+            mask = mask.transpose(Image.Transpose.ROTATE_90)
+            place = (round(x) - mask.width // 2, round(y) - mask.height + PAD)
+        else:
+            place = (round(x) - PAD, round(y) - mask.height // 2)
+        self.image.paste(self._ink(color), place, mask)
+
+
+class PixelCanvas(_Written):
+    """In full colour."""
+
+    def __init__(self, width: int, height: int) -> None:
+        self.image = Image.new("RGB", (width * SCALE, height * SCALE), PAPER)
+        self._pen = ImageDraw.Draw(self.image, "RGBA")
+
+    def box(
+        self, x: float, y: float, width: float, height: float, fill: Color, radius: float = 0, edge: Color | None = None
+    ) -> None:
+        left, top, right, bottom = (round(value * SCALE) for value in (x, y, x + width, y + height))
+        self._pen.rounded_rectangle((left, top, right - 1, bottom - 1), radius * SCALE, fill, edge, SCALE // 2)
+
+    def dot(self, x: float, y: float, radius: float, fill: Color, opacity: float = 1.0) -> None:
+        """Smooth: drawn four times as large, then reduced."""
+        side = int(2 * radius * SCALE) + 4
+        left, top = int(x * SCALE - side / 2), int(y * SCALE - side / 2)
+        mask = Image.new("L", (4 * side, 4 * side))
+        place = ((x * SCALE - left) * 4, (y * SCALE - top) * 4)
+        ImageDraw.Draw(mask).circle(place, 4 * radius * SCALE, round(255 * opacity))
+        self.image.paste(fill, (left, top), mask.reduce(4))
+
+    def line(self, points: Sequence[tuple[float, float]], color: Color, width: float = 1.0) -> None:
+        places = [(x * SCALE, y * SCALE) for x, y in points]
+        self._pen.line(places, color, max(1, round(width * SCALE)), "curve")
+
+    def strands(self, strands: Sequence[Strand]) -> None:
+        pixels = np.array(self.image, dtype=np.float32)
+        for strand in strands:
+            _blend(pixels, strand)
+        self.image.paste(Image.fromarray(pixels.round().astype(np.uint8)))
+
+    def tiles(self, levels: Levels, x: float, y: float, width: float, height: float, signed: bool = False) -> None:
+        size = (round(width * SCALE), round(height * SCALE))
+        whole = Image.fromarray(color_table(signed)[levels]).resize(size, Image.Resampling.NEAREST)
+        self.image.paste(whole, (round(x * SCALE), round(y * SCALE)))
+
+
+class IndexedCanvas(_Written):
+    """A byte a pixel, for pictures that must be there in milliseconds: greys from ink to paper, then one colour table.
+
+    A text is drawn in a grey level, and its smooth edges are the levels between.
+    """
+
+    GREYS = 64
+
+    def __init__(self, width: int, height: int, signed: bool) -> None:
+        colors = 256 - self.GREYS
+        places = np.round(np.arange(colors) * (255 / (colors - 1))).astype(int)
+        shares = np.linspace(0, 1, self.GREYS)[:, None]
+        greys = np.round((1 - shares) * np.array(INK) + shares * np.array(PAPER)).astype(np.uint8)
+        self._levels = (self.GREYS + np.round(np.arange(256) * ((colors - 1) / 255))).astype(np.uint8)
+        self.image = Image.new("P", (width * SCALE, height * SCALE), self.GREYS - 1)
+        self.image.putpalette(np.concatenate([greys, color_table(signed)[places]]).tobytes())
+        self._pen = ImageDraw.Draw(self.image)
+        self._pen.fontmode = "L"  # smooth, though the image has a palette
+
+    def _ink(self, color: Color) -> int:
+        return round((self.GREYS - 1) * (sum(color) - sum(INK)) / (sum(PAPER) - sum(INK)))
+
+    def tiles(self, levels: Levels, x: float, y: float, width: float, height: float, signed: bool = False) -> None:  # noqa: ARG002
+        down, across = round(height * SCALE) // levels.shape[0], round(width * SCALE) // levels.shape[1]
+        pixels = np.repeat(np.repeat(self._levels[levels], down, axis=0), across, axis=1)
+        self.image.paste(Image.fromarray(pixels), (round(x * SCALE), round(y * SCALE)))
+
+
+PAD = 4  # pixels beside the letters, which may reach out of their width
+
+
+@lru_cache(maxsize=2048)
+def letters(text: str, pixels: int) -> Image.Image:
+    """How much ink each pixel of a text takes; names of heads and layers come again in every picture."""
+    shown = runs(text)
+    mask = Image.new("L", (int(sum(run.width(pixels) for run in shown)) + 2 * PAD + 1, 3 * pixels))
+    pen, x = ImageDraw.Draw(mask), float(PAD)
+    for run in shown:
+        words, own, direction = run.drawn(pixels)
+        pen.text((x, round((1.5 + BASELINE) * pixels)), words, 255, own, anchor="ls", direction=direction)
+        x += run.width(pixels)
+    return mask
+
+
+STEPS = np.linspace(0.0, 1.0, 65)
+ACROSS = 1.5 * STEPS * (1 - STEPS) + STEPS**3  # the cubic Bezier curve whose handles are level and half as long
+HEIGHTS = STEPS**2 * (3 - 2 * STEPS)
+
+
+def _blend(pixels: npt.NDArray[np.float32], strand: Strand) -> None:
+    """pixels: [height, width, 3]. A strand has one height in each column: what it covers follows from the distance."""
+    (x0, y0), (x1, y1) = ((x * SCALE, y * SCALE) for x, y in (strand.left, strand.right))
+    high, wide, _ = pixels.shape
+    columns = np.arange(max(0, round(x0)), min(wide, round(x1)))
+    middle = (np.interp((columns + 0.5 - x0) / (x1 - x0), ACROSS, HEIGHTS) * (y1 - y0) + y0).astype(np.float32)
+    slope = np.diff(middle, append=middle[-1:])
+    half = strand.width * SCALE / 2 * np.sqrt(1 + slope * slope, dtype=np.float32)
+    tall = min(high, int(2 * half.max()) + 3)
+    first = np.clip((middle - half).astype(np.int64), 0, high - tall)
+    rows = first[:, None] + np.arange(tall)
+    distance = np.abs(rows + np.float32(0.5) - middle[:, None])
+    cover = np.clip(half[:, None] + np.float32(0.5) - distance, 0, np.minimum(1, 2 * half)[:, None])
+    cover *= np.float32(strand.opacity)
+    flat, places = pixels.reshape(-1, 3), rows * wide + columns[:, None]
+    beneath = flat[places]
+    flat[places] = beneath + cover[..., None] * (np.array(strand.color, np.float32) - beneath)
+
+
+class SvgCanvas:
+    """Elements with attributes alone; text stays text, and no script or reference to elsewhere."""
+
+    def __init__(self, width: int, height: int, title: str) -> None:
+        self.width, self.height, self.title = width, height, title
+        self._parts: list[str] = []
+
+    def box(
+        self, x: float, y: float, width: float, height: float, fill: Color, radius: float = 0, edge: Color | None = None
+    ) -> None:
+        look = f' rx="{radius:g}"' if radius else ""
+        look += f' stroke="{hexadecimal(edge)}"' if edge else ""
+        size = f'width="{width:.2f}" height="{height:.2f}"'
+        self._parts.append(f'<rect x="{x:.2f}" y="{y:.2f}" {size} fill="{hexadecimal(fill)}"{look}/>')
+
+    def dot(self, x: float, y: float, radius: float, fill: Color, opacity: float = 1.0) -> None:
+        look = f'fill="{hexadecimal(fill)}"' + (f' fill-opacity="{opacity:.3g}"' if opacity < 1 else "")
+        self._parts.append(f'<circle cx="{x:.2f}" cy="{y:.2f}" r="{radius:g}" {look}/>')
+
+    def line(self, points: Sequence[tuple[float, float]], color: Color, width: float = 1.0) -> None:
+        path = " ".join(f"{x:.2f},{y:.2f}" for x, y in points)
+        look = f'stroke="{hexadecimal(color)}" stroke-width="{width:g}"'
+        self._parts.append(f'<polyline points="{path}" fill="none" {look}/>')
+
+    def strands(self, strands: Sequence[Strand]) -> None:
+        self._parts.append('<g fill="none">')
+        for strand in strands:
+            (x0, y0), (x1, y1), middle = strand.left, strand.right, (strand.left[0] + strand.right[0]) / 2
+            path = f"M{x0:g} {y0:.2f}C{middle:g} {y0:.2f} {middle:g} {y1:.2f} {x1:g} {y1:.2f}"
+            look = f'stroke="{hexadecimal(strand.color)}" stroke-width="{strand.width:.3g}"'
+            self._parts.append(f'<path d="{path}" {look} stroke-opacity="{strand.opacity:.3g}"/>')
+        self._parts.append("</g>")
+
+    def tiles(self, levels: Levels, x: float, y: float, width: float, height: float, signed: bool = False) -> None:
+        small = Image.fromarray(levels)
+        small.putpalette(color_table(signed).tobytes())
+        data = base64.b64encode(png_bytes(small)).decode()
+        self._parts.append(
+            f'<image x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" preserveAspectRatio="none" '
+            f'image-rendering="pixelated" href="data:image/png;base64,{data}"/>'
+        )
+
+    def frame(self, x: float, y: float, width: float, height: float) -> None:
+        size = f'width="{width + 0.5:g}" height="{height + 0.5:g}"'
+        look = f'fill="none" stroke="{hexadecimal(LINE)}" stroke-width="0.5"'
+        self._parts.append(f'<rect x="{x - 0.25:g}" y="{y - 0.25:g}" {size} {look}/>')
+
+    def text(
+        self, x: float, y: float, text: str, size: int, color: Color = INK, anchor: Anchor = "start",
+        upright: bool = False, fit: float | None = None,
+    ) -> None:  # fmt: skip
+        down, across = (0.0, BASELINE * size) if upright else (BASELINE * size, 0.0)
+        place = f'x="{x + across:.2f}" y="{y + down:.2f}"'
+        look = f'font-size="{size}" fill="{hexadecimal(color)}" text-anchor="{anchor}"'
+        look += f' textLength="{fit:.2f}" lengthAdjust="spacingAndGlyphs"' if fit else ""
+        look += f' transform="rotate(-90 {x + across:.2f} {y:.2f})"' if upright else ""
+        self._parts.append(f'<text {place} {look} xml:space="preserve">{escape(drawable(text))}</text>')
+
+    def document(self) -> bytes:
+        size = f'width="{self.width}" height="{self.height}" viewBox="0 0 {self.width} {self.height}"'
+        head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" font-family="{FAMILIES}">'
+        title = f"<title>{escape(drawable(self.title))}</title>"
+        paper = f'<rect width="{self.width}" height="{self.height}" fill="{hexadecimal(PAPER)}"/>'
+        return "\n".join([head, title, paper, *self._parts, "</svg>\n"]).encode()

@@ -1,0 +1,106 @@
+"""`/v1/drift`: how attention and text vectors move from model to model, most often over one training."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from fastapi import APIRouter
+
+from model.explain.drift import drift
+from model.tokenizer import Encoding
+from service.context import CallerOf, JobsOf, Parts, PartsOf
+from service.engine.runner import Array, LoadedModel
+from service.errors import InvalidRequest
+from service.jobs.store import JobStore
+from service.keys import Caller
+from service.routes.inference import check_can, encode
+from service.schemas.drift import DriftAttention, DriftFrame, DriftRequest, DriftResponse
+
+router = APIRouter(prefix="/v1", tags=["explain"])
+MAX_ATTENTION_TOKENS = 64  # of a matrix in every frame
+DIGITS = 4
+Steps = list[tuple[str, int | None]]  # a model and its step of the training
+
+
+@router.post("/drift")
+async def movement(body: DriftRequest, parts: PartsOf, caller: CallerOf, jobs: JobsOf) -> DriftResponse:
+    """Text vectors turned onto each other and drawn in one plane, and the attention of one text, model after model."""
+    if body.attention_of >= len(body.input):
+        raise InvalidRequest(
+            f"attention_of is {body.attention_of}; input has texts 0 to {len(body.input) - 1}", "attention_of"
+        )
+    steps = await asyncio.to_thread(_of_job, jobs, body.job) if body.job else [(name, None) for name in body.models]
+    if len(steps) < 2 or (body.job and body.models):
+        raise InvalidRequest("name at least 2 models, or one job that has trained, and not both", "models")
+    seen = [await _look(body, parts, caller, name) for name, _ in steps]
+    widths = {look.vectors.shape[1] for look in seen}
+    if len(widths) > 1:
+        raise InvalidRequest(
+            f"the models have vectors of widths {sorted(widths)}; compare models of one width", "models"
+        )
+    found = await asyncio.to_thread(drift, np.stack([look.vectors for look in seen]).astype(np.float64))
+    frames = [
+        DriftFrame(
+            model=name,
+            step=step,
+            points=[(round(x, DIGITS), round(y, DIGITS)) for x, y in found.points[index].tolist()],
+            moved=round(float(found.moved[index]), DIGITS),
+            cosines=np.round(found.cosines[index], DIGITS).tolist(),
+            predictions=look.predictions,
+            attention=look.attention,
+        )
+        for index, ((name, step), look) in enumerate(zip(steps, seen, strict=True))
+    ]
+    return DriftResponse(
+        input=body.input, attention_of=body.attention_of, shown=round(found.shown, DIGITS), frames=frames
+    )
+
+
+def _of_job(jobs: JobStore, job_id: str) -> Steps:
+    """Its base, what is kept of its checkpoints, oldest first, and its model. Raises NotFound."""
+    job = jobs.job(job_id)
+    newest, _ = jobs.list_checkpoints(job_id, None, 100)
+    steps: Steps = [(job.model, 0), *((checkpoint.model, checkpoint.step) for checkpoint in reversed(newest))]
+    return steps if job.fine_tuned_model is None else [*steps, (job.fine_tuned_model, None)]
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What one model makes of the texts."""
+
+    vectors: Array  # [P, D], of unit length
+    predictions: list[str | None]
+    attention: DriftAttention
+
+
+async def _look(body: DriftRequest, parts: Parts, caller: Caller, name: str) -> _Look:
+    loaded = await parts.model(name, caller.owner)
+    check_can(loaded, name, "embed", "an encoder or a causal decoder")
+    layer = body.layer if body.layer >= 0 else loaded.config.num_layers + body.layer
+    if not 0 <= layer < loaded.config.num_layers:
+        raise InvalidRequest(
+            f"layer {body.layer} does not exist; model {name!r} has layers 0 to {loaded.config.num_layers - 1}", "layer"
+        )
+    encodings = await encode(parts, loaded, list(body.input), body.truncate)
+    vectors = await parts.engine.submit(loaded, "embed", encodings, caller.owner)
+    followed = encodings[body.attention_of]
+    if len(followed.ids) > MAX_ATTENTION_TOKENS:
+        raise InvalidRequest(
+            f"input {body.attention_of} has {len(followed.ids)} tokens; attention is followed over at most "
+            f"{MAX_ATTENTION_TOKENS}: name a shorter text in attention_of",
+            "attention_of",
+        )
+    weights = await parts.engine.attention(loaded, followed, "raw", [layer], list(range(loaded.config.num_heads)))
+    mean = np.round(weights[0].mean(axis=0).astype(np.float64), DIGITS)  # [T, T]
+    attention = DriftAttention(tokens=list(followed.tokens), layer=layer, weights=mean.tolist())
+    return _Look(np.stack(vectors), await _predictions(parts, loaded, caller, encodings), attention)
+
+
+async def _predictions(
+    parts: Parts, loaded: LoadedModel, caller: Caller, encodings: Sequence[Encoding]
+) -> list[str | None]:
+    if loaded.config.task not in ("classification", "multi_label"):
+        return [None] * len(encodings)
+    scores = await parts.engine.submit(loaded, "classify", encodings, caller.owner)
+    return [loaded.labels[int(row.argmax())] for row in scores]
