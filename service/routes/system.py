@@ -8,6 +8,7 @@ from fastapi import APIRouter, FastAPI
 from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, Response
 from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
+from starlette.middleware.gzip import GZipMiddleware
 
 from service.context import PartsOf
 from service.errors import Unavailable
@@ -31,7 +32,7 @@ DOCS_PAGE = """<!doctype html>
 
 def mount_assets(app: FastAPI) -> None:
     """Files of the page and of Swagger UI, all from this machine."""
-    app.mount("/ui", StaticFiles(directory=UI_FOLDER, check_dir=False), name="ui")
+    app.mount("/ui", GZipMiddleware(StaticFiles(directory=UI_FOLDER, check_dir=False)), name="ui")
     app.mount("/docs-assets", StaticFiles(directory=SWAGGER_FOLDER), name="docs-assets")
 
 

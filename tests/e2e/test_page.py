@@ -144,6 +144,16 @@ def test_two_texts_are_compared_side_by_side(page: Page, service: Service) -> No
     expect(page.locator(".panel")).to_have_count(1)
 
 
+def test_texts_are_followed_over_a_training(page: Page, service: Service, tuned: str) -> None:
+    page.goto(f"{service.url}/look?model={tuned}&text=day+was+sad")
+    page.locator("#drift").get_by_role("button", name="Show").click()
+    expect(page.locator(".scatter-point")).to_have_count(41, timeout=60_000)
+    before = page.locator(".scatter-point").first.get_attribute("style")
+    page.locator("#drift input[type=range]").fill("0")
+    expect(page.locator("#drift strong")).to_have_text("base")
+    assert page.locator(".scatter-point").first.get_attribute("style") != before
+
+
 def test_the_forward_pass_plays_and_zooms_into_a_head(page: Page, service: Service) -> None:
     page.goto(f"{service.url}/step?model=minilm-l6&text=A+good+film&layer=3&at=3.scores")
     expect(page.locator(".step-node[aria-current]")).to_have_text("Scores")
@@ -208,7 +218,8 @@ def test_no_place_hinders_anyone(browser: Browser, service: Service, tuned: str,
     file = httpx.get(f"{service.url}/v1/files?purpose=fine-tune").json()["data"][0]["id"]
     job = httpx.get(f"{service.url}/v1/fine_tuning/jobs").json()["data"][0]["id"]
     model = f"/models/{tuned}"
-    places = [*PLACES, f"/data/{file}", f"/tune/{job}", f"/evaluate/{job}", model, f"/look?model={tuned}&text=sad"]
+    tall = [f"/data/{file}", f"/tune/{job}", f"/evaluate/{job}", f"/look?model={tuned}&text=sad"]  # every colour
+    places = [*PLACES, *tall, model] if scheme == "light" else tall
     with watched_page(browser, service.url, color_scheme=scheme) as page:
         for place in places:
             page.goto(service.url + place)
@@ -225,6 +236,15 @@ def test_every_place_has_an_address_and_no_other_has(service: Service) -> None:
         assert answer.headers["content-security-policy"].startswith("default-src 'self'; ")
     for path in ("/nothing", "/data/a/b", "/look/1", "/ui/nothing.js"):
         assert httpx.get(service.url + path).status_code == 404, path
+
+
+def test_the_page_weighs_little(service: Service) -> None:
+    sizes = {}
+    for path in ("/", "/ui/app.js", "/ui/styles.css"):
+        with httpx.stream("GET", service.url + path, headers={"accept-encoding": "gzip"}) as answer:
+            sizes[path] = sum(map(len, answer.iter_raw()))
+    print(f"\nthe whole page takes {sum(sizes.values())} bytes on the wire: {sizes}")
+    assert sum(sizes.values()) < 200_000
 
 
 def test_a_view_is_saved_as_files_that_open_without_the_service(

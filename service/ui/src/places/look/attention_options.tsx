@@ -1,5 +1,5 @@
 import type { ComponentChildren } from "preact";
-import type { Header } from "../../api/attention";
+import type { Model } from "../../api/models";
 import { useWords } from "../../base/language";
 import { note } from "../../base/router";
 import { Choice } from "../../parts/choice";
@@ -7,17 +7,17 @@ import { lookWords } from "../../words/look";
 import { KINDS, MERGES, SPECIALS, VIEWS, type LookOptions } from "./options";
 
 interface AttentionOptionsProps {
-  header: Header;
+  model: Model;
   options: LookOptions;
   stretch: boolean;
   onStretch: (stretch: boolean) => void;
 }
 
 /** How attention is shown, and which head. */
-export function AttentionOptions({ header, options, stretch, onStretch }: AttentionOptionsProps) {
+export function AttentionOptions({ model, options, stretch, onStretch }: AttentionOptionsProps) {
   const words = useWords(lookWords);
-  const layer = Math.min(options.layer, header.layers.length - 1);
-  const head = Math.min(options.head, header.heads.length - 1);
+  const layer = Math.min(options.layer, model.num_layers - 1);
+  const head = Math.min(options.head, model.num_heads - 1);
   return (
     <div class="options export-no">
       <Labelled name={words.view}>
@@ -59,18 +59,18 @@ export function AttentionOptions({ header, options, stretch, onStretch }: Attent
       <Labelled name={words.layer}>
         <Choice
           name={words.layer}
-          options={header.layers}
-          value={header.layers[layer]}
-          onChange={(chosen) => note({ layer: header.layers.indexOf(chosen) })}
+          options={upTo(model.num_layers)}
+          value={layer}
+          onChange={(chosen) => note({ layer: chosen })}
         />
       </Labelled>
-      {header.heads[0] !== "all" && (
+      {options.method !== "rollout" && (
         <Labelled name={words.head}>
           <Choice
             name={words.head}
-            options={header.heads}
-            value={header.heads[head]}
-            onChange={(chosen) => note({ head: header.heads.indexOf(chosen) })}
+            options={upTo(model.num_heads)}
+            value={head}
+            onChange={(chosen) => note({ head: chosen })}
           />
         </Labelled>
       )}
@@ -80,6 +80,10 @@ export function AttentionOptions({ header, options, stretch, onStretch }: Attent
       </label>
     </div>
   );
+}
+
+function upTo(count: number): number[] {
+  return Array.from({ length: count }, (_, index) => index);
 }
 
 function Labelled({ name, children }: { name: string; children: ComponentChildren }) {

@@ -5,10 +5,13 @@ import { models, seen, type Model } from "../../api/models";
 import { useWords } from "../../base/language";
 import { useLoad, useSettled } from "../../base/load";
 import { note, pathTo, useAddress } from "../../base/router";
+import { Card } from "../../parts/card";
 import { Notice, Waiting } from "../../parts/notice";
 import { PlaceFrame } from "../../parts/place";
 import { lookWords } from "../../words/look";
 import { EXAMPLES } from "../examples";
+import { AttentionOptions } from "./attention_options";
+import { DriftCard } from "./drift_card";
 import { LookInput } from "./input";
 import { optionsOf } from "./options";
 import { Panel } from "./panel";
@@ -57,6 +60,7 @@ function Looking({ models: all }: { models: Model[] }) {
         model={model}
         text={text}
         options={options}
+        compared={comparing}
         stretch={stretch}
         onStretch={setStretch}
         onPick={(layer, head) => note({ layer, head, view: "heatmap" })}
@@ -82,10 +86,16 @@ function Looking({ models: all }: { models: Model[] }) {
           />
         )}
       </div>
+      {comparing && (
+        <Card>
+          <AttentionOptions model={first.model} options={options} stretch={stretch} onStretch={setStretch} />
+        </Card>
+      )}
       <div class={comparing ? "columns comparing" : "stack"}>
         {panel(first.model, texts[0])}
         {comparing && panel(second.model, texts[1])}
       </div>
+      {!comparing && texts[0].trim() && <DriftCard model={first.model} text={texts[0]} />}
     </>
   );
 }

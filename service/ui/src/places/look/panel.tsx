@@ -19,12 +19,13 @@ interface PanelProps {
   model: Model;
   text: string;
   options: LookOptions;
+  compared: boolean; // with another, beside it; the choices stand above both
   stretch: boolean;
   onStretch: (stretch: boolean) => void;
   onPick: (layer: number, head: number) => void;
 }
 
-export function Panel({ model, text, options, stretch, onStretch, onPick }: PanelProps) {
+export function Panel({ model, text, options, compared, stretch, onStretch, onPick }: PanelProps) {
   const words = useWords(lookWords);
   const tokens = useLoad(`${model.id}\n${text}`, async (signal) => (await tokenize(model.id, [text], signal))[0]);
   const { method, merge, special } = options;
@@ -48,7 +49,9 @@ export function Panel({ model, text, options, stretch, onStretch, onPick }: Pane
         <Waiting loaded={seen}>
           {(found) => (
             <div class={seen.busy ? "attention busy" : "attention"}>
-              <AttentionOptions header={found.header} options={options} stretch={stretch} onStretch={onStretch} />
+              {!compared && (
+                <AttentionOptions model={model} options={options} stretch={stretch} onStretch={onStretch} />
+              )}
               <AttentionView
                 attention={found}
                 model={model.id}

@@ -1,6 +1,6 @@
 // The text coloured by how much each part speaks for a label, and whether those colours can be believed.
 
-import { explain, METHODS, type Explanation, type Faithfulness } from "../../api/explain";
+import { explain, METHODS, type Explanation, type ExplainMethod, type Faithfulness } from "../../api/explain";
 import type { Model } from "../../api/models";
 import { figure } from "../../base/format";
 import { useWords } from "../../base/language";
@@ -25,8 +25,10 @@ const TONES = { "better than random": "good", "near random": "warn", "worse than
 export function Saliency({ model, text, options }: SaliencyProps) {
   const words = useWords(lookWords);
   const able = model.routes.includes("/v1/explain");
+  const methods: readonly ExplainMethod[] = model.task === "causal_lm" ? ["gradient_x_input"] : METHODS;
+  const method = methods.includes(options.explain) ? options.explain : methods[0];
   const asked = {
-    method: options.explain,
+    method,
     target: model.labels?.includes(options.target ?? "") ? options.target : null,
     merge: options.merge,
     special: options.special === "keep" ? ("keep" as const) : ("hide" as const),
@@ -41,10 +43,10 @@ export function Saliency({ model, text, options }: SaliencyProps) {
         <select
           class="short"
           aria-label={words.method}
-          value={options.explain}
+          value={method}
           onChange={(event) => note({ explain: event.currentTarget.value })}
         >
-          {METHODS.map((method) => (
+          {methods.map((method) => (
             <option key={method} value={method}>
               {words.methods[method]}
             </option>
