@@ -1,9 +1,8 @@
 // Bundles the page: src/ and public/ become static/, which the service serves. Called by `npm run build`.
 
 import { build } from "esbuild";
-import { cpSync, mkdirSync, renameSync, rmSync, statSync } from "node:fs";
+import { cpSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { gzipSync } from "node:zlib";
-import { readFileSync } from "node:fs";
 
 const FRESH = "static.new";
 
@@ -20,11 +19,15 @@ await build({
   jsxImportSource: "preact",
   external: ["/fonts/*"],
   minify: true,
-  legalComments: "linked",
+  legalComments: "none", // whole licences beside it
 });
+const licences = ["preact", "uplot"].map(
+  (name) => `${name}\n\n${readFileSync(`node_modules/${name}/LICENSE`, "utf8")}`,
+);
+writeFileSync(`${FRESH}/licences.txt`, licences.join("\n\n"));
 rmSync("static", { recursive: true, force: true });
 renameSync(FRESH, "static");
 for (const name of ["app.js", "styles.css", "index.html"]) {
   const bytes = readFileSync(`static/${name}`);
-  console.log(`${name}: ${statSync(`static/${name}`).size} bytes, ${gzipSync(bytes).length} compressed`);
+  console.log(`${name}: ${bytes.length} bytes, ${gzipSync(bytes).length} compressed`);
 }

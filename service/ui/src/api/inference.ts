@@ -34,6 +34,11 @@ export interface Tag {
   text: string;
 }
 
+export interface Candidate {
+  token: string;
+  score: number;
+}
+
 interface List<T> {
   data: T[];
 }
@@ -48,6 +53,15 @@ export const tokenize = async (model: string, input: string[], signal?: AbortSig
 export const classify = async (model: string, input: string, signal?: AbortSignal): Promise<Classified> =>
   (await ask<List<Classified>>("POST", "/v1/classify", { body: { model, input: [input], truncate: true }, signal }))
     .data[0];
+/** The likeliest tokens at each mask of a text. */
+export const fillMask = async (model: string, input: string, signal?: AbortSignal): Promise<Candidate[][]> =>
+  (
+    await ask<List<{ masks: { candidates: Candidate[] }[] }>>("POST", "/v1/fill-mask", {
+      body: { model, input: [input], truncate: true },
+      signal,
+    })
+  ).data[0].masks.map((mask) => mask.candidates);
+
 export const tag = async (model: string, input: string, signal?: AbortSignal): Promise<Tag[]> =>
   (await ask<List<{ tags: Tag[] }>>("POST", "/v1/tag", { body: { model, input: [input], truncate: true }, signal }))
     .data[0].tags;

@@ -45,6 +45,12 @@ export interface Trace {
   truncated: boolean;
 }
 
+/** Of a language model: what it would say at each place after each layer. */
+export const guesses = async (model: string, input: string, signal?: AbortSignal): Promise<Guess[]> => {
+  const body = { model, input, layers: "all", stages: ["token"], columns: 0, truncate: true };
+  return (await ask<Trace>("POST", "/v1/trace", { body, signal })).guesses;
+};
+
 export const trace = (
   model: string,
   input: string,

@@ -117,6 +117,7 @@ const en = {
   beginning: "Only the beginning of this large file is shown.",
   unreadable: "Rows of this kind of file (Parquet or packed) are not shown here.",
   everyRow: "Show every row",
+  empty: "empty",
 };
 
 const zh: typeof en = {
@@ -234,6 +235,7 @@ const zh: typeof en = {
   beginning: "文件很大，只显示开头部分。",
   unreadable: "这种文件（Parquet 或压缩）的行不在这里显示。",
   everyRow: "显示所有行",
+  empty: "空",
 };
 
 export const dataWords: Both<typeof en> = { en, zh };

@@ -1,4 +1,4 @@
-import { classify, tag, type Classified, type Tag } from "../../api/inference";
+import { classify, fillMask, tag, type Candidate, type Classified, type Tag } from "../../api/inference";
 import type { Model } from "../../api/models";
 import { figure, percent } from "../../base/format";
 import { useWords } from "../../base/language";
@@ -8,6 +8,8 @@ import { Bars } from "../../parts/bars";
 import { Waiting } from "../../parts/notice";
 import { lookWords } from "../../words/look";
 
+const MASK = "[MASK]";
+
 /** What comes out: labels with scores, a number, or tags on their words. */
 export function Answer({ model, text }: { model: Model; text: string }) {
   const words = useWords(lookWords);
@@ -16,6 +18,7 @@ export function Answer({ model, text }: { model: Model; text: string }) {
   const loaded = useLoad<Classified | Tag[]>(labels || tags ? `${model.id}\n${text}` : null, (signal) =>
     tags ? tag(model.id, text, signal) : classify(model.id, text, signal),
   );
+  if (model.routes.includes("/v1/fill-mask") && text.includes(MASK)) return <Masks model={model} text={text} />;
   if (!labels && !tags)
     return (
       <p class="muted">
@@ -52,6 +55,24 @@ export function Answer({ model, text }: { model: Model; text: string }) {
             {words.number}: <strong class="number">{figure(answer.score)}</strong>
           </p>
         )
+      }
+    </Waiting>
+  );
+}
+
+function Masks({ model, text }: { model: Model; text: string }) {
+  const loaded = useLoad<Candidate[][]>(`${model.id}\n${text}`, (signal) => fillMask(model.id, text, signal));
+  return (
+    <Waiting loaded={loaded}>
+      {(masks) =>
+        masks.map((candidates, index) => (
+          <Bars
+            key={index}
+            label={MASK}
+            most={1}
+            bars={candidates.map((one) => ({ name: one.token, value: one.score, shown: percent(one.score) }))}
+          />
+        ))
       }
     </Waiting>
   );

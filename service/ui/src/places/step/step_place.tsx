@@ -62,7 +62,9 @@ function Stepping({ models: all, text }: { models: Model[]; text: string }) {
   return (
     <>
       <LookInput title={null} models={all} model={model} text={text} names={["model", "text"]} comparable={false} />
-      <Waiting loaded={loaded}>{(found) => <Walk trace={found} layer={lastLayer(found, layer)} />}</Waiting>
+      <Waiting loaded={loaded}>
+        {(found) => <Walk trace={found} text={asked} layer={lastLayer(found, layer)} />}
+      </Waiting>
     </>
   );
 }
@@ -73,7 +75,7 @@ function lastLayer(trace: Trace, wanted: number): number {
   return there.includes(wanted) ? wanted : Math.max(...there, 0);
 }
 
-function Walk({ trace, layer }: { trace: Trace; layer: number }) {
+function Walk({ trace, text, layer }: { trace: Trace; text: string; layer: number }) {
   const words = useWords(stepWords);
   const { query } = useAddress();
   const stages = useMemo(() => placed(trace), [trace]);
@@ -166,7 +168,7 @@ function Walk({ trace, layer }: { trace: Trace; layer: number }) {
           <p class="small muted">{words.keys}</p>
         </div>
       </div>
-      <Lens trace={trace} />
+      <Lens trace={trace} text={text} />
     </>
   );
 }
