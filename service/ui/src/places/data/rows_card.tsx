@@ -93,13 +93,7 @@ export function RowsCard({ read, whole, model, picked, onPick, onLine }: RowsCar
 function chosen(rows: readonly Row[], picked: Picked, lengths: number[] | null, wanted: string): Row[] {
   const sought = wanted.toLowerCase();
   return rows.filter((row, index) => {
-    if (
-      sought &&
-      !`${textOf(row).trim() ? textOf(row) : <em class="muted">{words.empty}</em>} ${targetOf(row)}`
-        .toLowerCase()
-        .includes(sought)
-    )
-      return false;
+    if (sought && !`${textOf(row)} ${targetOf(row)}`.toLowerCase().includes(sought)) return false;
     if (picked.kind === "line") return Math.abs(row.line - picked.line) <= 2;
     if (picked.kind === "label")
       return (
