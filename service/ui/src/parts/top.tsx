@@ -1,6 +1,6 @@
 // The header: the five stages in their order, models and serving beside them, language, colours, readiness.
 
-import { useCallback, useEffect, useState } from "preact/hooks";
+import { useCallback, useEffect, useRef, useState } from "preact/hooks";
 import { logout, readiness, whoami, type Caller, type Readiness } from "../api/session";
 import { language, speak, useWords } from "../base/language";
 import { useTimer } from "../base/load";
@@ -80,9 +80,14 @@ function ChineseName() {
 
 function PlaceLink({ place, name }: { place: Place; name: string }) {
   const current = useAddress().place === place;
+  const link = useRef<HTMLAnchorElement>(null);
+  useEffect(() => {
+    const row = link.current?.closest("nav");
+    if (current && link.current && row) row.scrollLeft = link.current.offsetLeft - row.clientWidth / 2; // on narrow screens
+  }, [current]);
   return (
     <li>
-      <a href={pathTo(place)} aria-current={current ? "page" : undefined}>
+      <a ref={link} href={pathTo(place)} aria-current={current ? "page" : undefined}>
         {name}
       </a>
     </li>
