@@ -25,7 +25,7 @@ from tqdm import tqdm
 from benchmarks.peers_environment import peer_python
 from benchmarks.report import ROOT, environment, parser_of, table, write
 from benchmarks.serving import some
-from model.capability import has_bfloat16
+from model.capability import has_bfloat16, has_int8
 from training.catalogue import fetch_minilm, movie_sentiment
 
 SENTENCES, ROUNDS = 2_048, 5
@@ -34,7 +34,7 @@ PEERS = (
     ("transformers", "float32"), ("transformers", "bfloat16"), ("onnxruntime", "float32"), ("onnxruntime", "int8"),
     ("openvino", "float32"), ("openvino", "bfloat16"), ("ctranslate2", "float32"), ("ctranslate2", "int8"),
 )  # fmt: skip
-OURS = ("float32", "bfloat16")
+OURS = ("float32", "bfloat16", "int8")
 PACKAGES = (
     "torch==2.13.0", "transformers==5.23.0", "safetensors", "onnx", "onnxscript", "onnxruntime", "openvino",
     "ctranslate2",
@@ -106,7 +106,9 @@ def main() -> None:
     given = parser_of(__doc__).parse_args()
     cache = given.home / "cache"
     base = fetch_minilm(cache)
-    bfloat16 = has_bfloat16(torch.device("cpu"))
+    cpu = torch.device("cpu")
+    bfloat16 = has_bfloat16(cpu)
+    able = {"float32": True, "bfloat16": bfloat16, "int8": has_int8(cpu)}
     python = peer_python(given.home, "runtimes", PACKAGES)
     work = given.home.absolute() / "peers" / "runtimes" / "models"
     work.mkdir(exist_ok=True)
@@ -117,7 +119,7 @@ def main() -> None:
         texts.write_text(json.dumps(some(sentences, SENTENCES)), encoding="utf-8")
         shared: list[str | Path] = ["--base", base.absolute(), "--texts", texts]
         contestants = []
-        for dtype in OURS if bfloat16 else OURS[:1]:
+        for dtype in filter(able.__getitem__, OURS):
             ours: list[str | Path] = [sys.executable, "-m", "benchmarks.encode_ours", "--dtype", dtype, *shared]
             contestants.append(stack.enter_context(started("ours", dtype, ours)))
         for runtime, dtype in PEERS:

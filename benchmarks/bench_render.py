@@ -6,6 +6,7 @@ all-MiniLM-L6-v2 on a text of so many tokens; the forward pass that computes the
 matplotlib take turns.
 """
 
+import os
 import statistics
 import subprocess
 import tempfile
@@ -107,7 +108,7 @@ def measured(tokens: int, home: Path, theirs: Callable[[Path], float]) -> dict[s
 
 
 def main() -> None:
-    home = parser_of(__doc__).parse_args().home
+    home, load = parser_of(__doc__).parse_args().home, os.getloadavg()[0]
     torch.set_grad_enabled(False)
     with matplotlib(home) as theirs:
         results = {tokens: measured(tokens, home, theirs) for tokens in BARS}
@@ -130,7 +131,8 @@ def main() -> None:
     ]
     write(
         "render",
-        f"# Pictures of attention\n\n{environment(('pillow', 'numpy', 'torch'))}, {', '.join(MATPLOTLIB[:1])}.\n\n"
+        f"# Pictures of attention\n\nLoad of the machine before: {load:.1f} on {os.cpu_count()} cores (above 1: others "
+        f"used them too, and every time is longer). {environment(('pillow', 'numpy', 'torch'))}, {MATPLOTLIB[0]}.\n\n"
         f"{table(['milliseconds: median (middle half)', *(f'{tokens} tokens' for tokens in BARS)], rows)}\n\n"
         + "\n".join(kept)
         + "\n\nMeasured with `make bench-render`: in one process each, in turns, "

@@ -13,13 +13,13 @@ from model.batch import length_sorted_batches
 from model.lora import AdapterBank
 from model.weights import load_model
 from service.engine.runner import LoadedModel, run
+from service.formats import convert
 
 
 def loaded_model(folder: Path, dtype: str) -> LoadedModel:
     """As the registry serves it."""
     model, tokenizer = load_model(folder)
-    if dtype == "bfloat16":
-        model.stack.to(torch.bfloat16)
+    convert(model, tokenizer, dtype)
     return LoadedModel("m", "m:1", model.config, AdapterBank(model), tokenizer, dtype, "m:1")
 
 

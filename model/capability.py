@@ -8,3 +8,15 @@ def has_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def has_int8(device: torch.device) -> bool:
+    """Whether `model/quantized.py` has fast products of whole numbers here."""
+    has_onednn = bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
+    return device.type == "cpu" and has_onednn and torch.cpu._is_avx2_supported()
+
+
+def activation_levels() -> int:
+    """Levels on each side of the middle that an int8 activation may take: without VNNI a CPU adds pairs of products in
+    16 bits, which only 7 bits times 8 never overflow."""
+    return 127 if torch.cpu._is_vnni_supported() or torch.cpu._is_amx_tile_supported() else 63

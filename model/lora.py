@@ -313,9 +313,10 @@ class AdapterBank:
             own = {name: tensor for name, tensor in own.items() if not name.startswith(HEADS)}
             own |= {name: tensor.float() for name, tensor in self.heads[slot].state_dict().items()}
         model.load_state_dict(own, assign=True)
-        for name, buffer in self.base.named_buffers():  # those that are made and not stored: the state has them not
+        made = dict(self.base.named_buffers())
+        for name in [name for name, _ in model.named_buffers()]:  # what is made and not stored, the state lacks
             owner, _, leaf = name.rpartition(".")
-            model.get_submodule(owner).register_buffer(leaf, buffer.float(), persistent=False)
+            model.get_submodule(owner).register_buffer(leaf, made[name].float(), persistent=False)
         return model.eval().requires_grad_(False)
 
     @property

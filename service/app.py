@@ -14,7 +14,6 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
-from model.capability import has_bfloat16
 from service.aliases import AliasStore, Names
 from service.audit import AuditLog
 from service.auth import Auth
@@ -35,6 +34,7 @@ from service.errors import (
 )
 from service.faults import told_of_values
 from service.files import FileStorage
+from service.formats import Formats
 from service.gate import Gate
 from service.jobs.store import JobStore
 from service.jobs.supervisor import Supervisor
@@ -43,11 +43,12 @@ from service.metrics import Metrics
 from service.placement import gpu_count, serving_device
 from service.registry import ModelStore, Registry
 from service.routes import (
+    attention,
     batches,
+    compare,
     completions,
     drift,
     explain,
-    explanation,
     files,
     inference,
     jobs,
@@ -62,7 +63,7 @@ from service.settings import Settings
 from service.webhooks import WebhookStore
 
 ERROR_RESPONSES: dict[int | str, dict[str, object]] = {"default": {"model": ErrorBody, "description": "Error envelope"}}
-API = (inference, completions, explain, explanation, trace, drift, files, jobs, models, batches, webhooks)
+API = (inference, completions, attention, explain, compare, trace, drift, files, jobs, models, batches, webhooks)
 PREWARM_SECONDS = 1.0
 log = logging.getLogger("vitrine.app")
 
@@ -102,9 +103,9 @@ def build_parts(settings: Settings) -> Parts:
     settings.home.mkdir(parents=True, exist_ok=True)
     metrics = Metrics()
     device = serving_device(settings.device, server_context.worker_index or 1, gpu_count())
-    bfloat16 = has_bfloat16(device) if settings.dtype == "auto" else settings.dtype == "bfloat16"
+    formats = Formats.of(settings, device)
     store = ModelStore.of(settings)
-    registry = Registry(store, metrics, device, bfloat16, settings.max_resident_models, settings.max_resident_bytes)
+    registry = Registry(store, metrics, device, formats, settings.max_resident_models, settings.max_resident_bytes)
     engine = Engine(
         metrics,
         settings.max_queue_tokens,

@@ -51,7 +51,7 @@ EVERY_DOCS_ANSWER = EVERY_ANSWER | {b"content-security-policy": DOCS_POLICY.enco
 UPLOAD_PATH = "/v1/files"
 COMPUTING_PATHS = (
     "/v1/classify", "/v1/embeddings", "/v1/tag", "/v1/fill-mask", "/v1/completions", "/v1/attention", "/v1/explain",
-    "/v1/trace", "/v1/drift",
+    "/v1/trace", "/v1/drift", "/v1/attention/compare", "/v1/explain/compare",
 )  # fmt: skip
 PATIENCE_SECONDS = 0.1  # after which it is worth looking whether the client still waits
 CLIENT_LEFT = 499  # for the metrics and logs, as nginx has it; nobody receives it

@@ -32,6 +32,7 @@ from model.weights import load_config, load_model
 from service.artefacts import Artefacts
 from service.engine.runner import LoadedModel, Operation, run
 from service.errors import ArtefactsUnavailable, Conflict, NotFound
+from service.formats import Formats, convert
 from service.metrics import Metrics
 from service.settings import Settings
 from service.tables import LOCAL_OWNER
@@ -293,13 +294,13 @@ class Registry:
         store: ModelStore,
         metrics: Metrics,
         device: torch.device,
-        bfloat16: bool,
+        formats: Formats,
         max_resident: int,
         max_bytes: int = 0,
     ) -> None:
         """At most `max_resident` models stay, of at most `max_bytes` together (0: no such limit)."""
         self.store = store
-        self.bfloat16 = bfloat16
+        self._formats = formats
         self._metrics = metrics
         self._device = device
         self._threads = torch.get_num_threads()
@@ -311,9 +312,10 @@ class Registry:
         self._owners: dict[str, str | None] = {}  # of those that are resident
         self._locks: dict[str, asyncio.Lock] = {}
 
-    @property
-    def dtype(self) -> str:
-        return "bfloat16" if self.bfloat16 else "float32"
+    def dtype_of(self, card: ModelCard) -> str:
+        """The number format in which it is served."""
+        base = card.base_model if card.adapter else card.id
+        return self._formats.of_model(base or card.id, card.config)
 
     @property
     def resident(self) -> list[str]:
@@ -381,14 +383,14 @@ class Registry:
     def _read(self, card: ModelCard, base: LoadedModel | None) -> LoadedModel:
         if base is None:
             model, tokenizer = load_model(card.folder)
-            if self.bfloat16:
-                model.stack.to(torch.bfloat16)  # heads stay in float32: they are small, and rounding shows there
+            dtype = self.dtype_of(card)
+            convert(model, tokenizer, dtype)
             bank = AdapterBank(model.to(self._device), self._threads)
-            loaded = LoadedModel(card.id, card.tag, card.config, bank, tokenizer, self.dtype, card.tag)
+            loaded = LoadedModel(card.id, card.tag, card.config, bank, tokenizer, dtype, card.tag)
         else:
             slot = base.bank.add(load_adapter(card.folder))
             bank, tokenizer, tag = base.bank, base.tokenizer, base.tag
-            loaded = LoadedModel(card.id, card.tag, card.config, bank, tokenizer, self.dtype, tag, slot)
+            loaded = LoadedModel(card.id, card.tag, card.config, bank, tokenizer, base.dtype, tag, slot)
             weakref.finalize(loaded, base.bank.remove, slot)  # when no request holds it any more
         _warm_up(loaded)
         return loaded

@@ -34,8 +34,13 @@ class Settings(BaseSettings):
         default="apart",
         description="whether a job may train on a GPU that serves; apart, it takes a free one or the CPU",
     )
-    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+    dtype: Literal["auto", "float32", "bfloat16", "int8"] = Field(
         default="auto", description="number format of served weights; auto takes bfloat16 where it is in hardware"
+    )
+    dtypes: str = Field(
+        default="",
+        pattern=r"^(|[^=,]+=(float32|bfloat16|int8)(,[^=,]+=(float32|bfloat16|int8))*)$",
+        description="number formats of single models in the place of that one: name=int8,other=float32",
     )
     max_queue_tokens: int = Field(default=131_072, ge=1024, description="tokens waiting before a request gets 429")
     max_batch_tokens: int = Field(default=2_048, ge=128, description="tokens of one forward pass")
@@ -107,6 +112,11 @@ class Settings(BaseSettings):
     @property
     def database_url(self) -> str:
         return self.database or f"sqlite:///{self.home.absolute() / 'vitrine.sqlite'}"
+
+    @property
+    def dtype_by_model(self) -> dict[str, str]:
+        pairs = (pair.rpartition("=") for pair in self.dtypes.split(",") if pair)
+        return {name.strip(): dtype for name, _, dtype in pairs}
 
     @property
     def audit_log(self) -> Path:

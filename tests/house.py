@@ -55,8 +55,8 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 
 
 @contextmanager
-def made_house(folder: Path, device: Literal["cpu", "cuda"]) -> Iterator[House]:
-    settings = Settings(home=folder / "home", default_model="tiny", run_worker=False, device=device)
+def made_house(folder: Path, device: Literal["cpu", "cuda"], **fields: Any) -> Iterator[House]:
+    settings = Settings(home=folder / "home", default_model="tiny", run_worker=False, device=device, **fields)
     tokenizer = train_wordpiece([" ".join(WORDS)] * 5, 100)
     config = TransformerConfig(
         vocab_size=tokenizer.vocab_size, width=16, num_layers=1, num_heads=2, feed_forward_width=24, max_positions=32,

@@ -254,6 +254,8 @@ def by_id(house: House) -> dict[tuple[str, str], tuple[str, dict[str, Any]]]:
         ("GET", "/v1/attention"): (model, {"params": text}),
         ("POST", "/v1/explain"): (model, {"json": text}),
         ("POST", "/v1/trace"): (model, {"json": text}),
+        ("POST", "/v1/attention/compare"): (model, {"json": {"left": text, "right": text}}),
+        ("POST", "/v1/explain/compare"): (model, {"json": {"left": text, "right": text}}),
         ("POST", "/v1/drift"): (model, {"json": {"models": [model, model], "input": ["a", "b", "c"]}}),
         ("POST", "/v1/completions"): (model, {"json": {"model": model, "prompt": "red"}}),
     }

@@ -1,8 +1,11 @@
 """`/v1/drift` over HTTP: the vectors and the attention of the same texts, model after model."""
 
+import io
+
 import httpx
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.conftest import Service
 from tests.zoo import TEXTS
@@ -31,6 +34,18 @@ def test_frames_hold_what_the_other_routes_answer(exact: Service) -> None:
     assert answer["frames"][0]["predictions"] == [None] * len(PROBES)
     classes = httpx.post(f"{exact.url}/v1/classify", json={"model": "adapter1", "input": PROBES}).json()
     assert answer["frames"][2]["predictions"] == [item["label"] for item in classes["data"]]
+
+
+@pytest.mark.parametrize("show", ["points", "attention"])
+@pytest.mark.parametrize(("kind", "starts"), [("image/gif", b"GIF8"), ("image/apng", b"\x89PNG")])
+def test_a_picture_moves_through_the_models(exact: Service, kind: str, starts: bytes, show: str) -> None:
+    fields = {"models": ["base", "classifier", "adapter1"], "input": PROBES, "show": show}
+    answers = [httpx.post(f"{exact.url}/v1/drift", json=fields, headers={"accept": kind}, timeout=60) for _ in range(2)]
+    assert answers[0].headers["content-type"] == kind
+    assert answers[0].content.startswith(starts)
+    assert answers[0].content == answers[1].content
+    with Image.open(io.BytesIO(answers[0].content)) as image:
+        assert image.n_frames == 3
 
 
 def test_the_same_model_twice_has_not_moved(exact: Service) -> None:

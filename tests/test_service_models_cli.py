@@ -21,6 +21,7 @@ from model.tokenizer import Tokenizer, train_wordpiece
 from model.weights import load_model, load_tensors, read_tensors, save_model
 from service.cli import main
 from service.engine.runner import run
+from service.formats import Formats
 from service.metrics import Metrics
 from service.models_cli import add_commands, name_of
 from service.registry import ModelStore, Registry
@@ -138,7 +139,9 @@ def test_an_adapter_tuned_at_the_command_line_is_imported_and_served(
     assert {path.name for path in card.folder.iterdir()} >= {"adapter.json", "adapter.safetensors"}
 
     async def serve() -> tuple[Batch, Tensor]:
-        loaded = await Registry(ModelStore(home.bentoml_home), Metrics(), torch.device("cpu"), False, 4).get("mine")
+        loaded = await Registry(
+            ModelStore(home.bentoml_home), Metrics(), torch.device("cpu"), Formats("float32"), 4
+        ).get("mine")
         encodings = loaded.tokenizer.encode(TEXTS, 32)
         return pad(encodings, 0), torch.tensor(np.array(run([loaded] * len(TEXTS), "classify", encodings)))
 

@@ -63,7 +63,7 @@ def test_a_cell_of_a_heatmap_has_the_colour_of_its_weight(signed: bool) -> None:
     assert pixels.shape == (layout.height * SCALE, layout.width * SCALE, 3)
     for column in range(6):
         x, y = (layout.margin + (column + 0.5) * layout.cell), layout.top + 2.5 * layout.cell
-        expected = color_table(signed)[picture.levels(0, 0)[2, column]]
+        expected = color_table(signed)[picture.levels[0, 0, 2, column]]
         assert np.abs(pixels[int(y * SCALE), int(x * SCALE)] - expected).max() <= 6, "192 of 256 colours"
     if signed:
         assert tuple(pixels[int(y * SCALE), int((layout.margin + 0.5 * layout.cell) * SCALE)]) == PAPER

@@ -32,7 +32,7 @@ def points_of(frames: int = 3) -> PointsPicture:
     return PointsPicture(points, captions, list(SAMPLES.values())[:4], ["good", "bad"] * 2, "drift <b>", "aligned")
 
 
-def test_a_difference_is_orange_where_the_second_has_more() -> None:
+def test_a_difference_is_blue_where_the_second_has_more() -> None:
     made = difference_of(picture_of(0.75), picture_of(0.25), ("base", "tuned"), "base and tuned")
     assert made.top == 0.5
     layout = HeatmapLayout.of(made)
@@ -42,7 +42,7 @@ def test_a_difference_is_orange_where_the_second_has_more() -> None:
         assert tuple(pixels[int(2 * y), int(2 * x)]) == expected
     words = words_of(attention_svg(made))
     assert {"−0.5", "0", "0.5", "<a>"} <= set(words)
-    assert "difference of the attention weight · blue: tuned less than base · orange: tuned more" in words
+    assert "difference of the attention weight · orange: tuned less than base · blue: tuned more" in words
 
 
 def test_pictures_of_other_tokens_have_no_difference() -> None:

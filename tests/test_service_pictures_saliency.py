@@ -31,7 +31,7 @@ def test_a_strip_is_the_same_each_time_and_its_text_stays_text(script: str) -> N
         NOTE == "faithfulness: better than random (comprehensiveness 0.31, random 0.08; sufficiency 0.05, random 0.22)"
     )
     assert {"a model · a method", NOTE, "0"} <= set(words)
-    assert any("orange: for positive" in word for word in words)
+    assert any("blue: for positive" in word for word in words)
 
 
 def test_colours_are_those_of_the_scores() -> None:

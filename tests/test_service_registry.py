@@ -24,6 +24,7 @@ from service.engine.engine import Engine
 from service.engine.runner import LoadedModel, Operation, run
 from service.engine.writer import new_orders
 from service.errors import Conflict, NotFound
+from service.formats import Formats
 from service.jobs.store import JobStore
 from service.metrics import Metrics
 from service.registry import ModelStore, Registry
@@ -45,7 +46,7 @@ def store(tmp_path: Path) -> ModelStore:
 
 
 def registry(store: ModelStore, max_resident: int = 8) -> Registry:
-    return Registry(store, Metrics(), torch.device("cpu"), bfloat16=False, max_resident=max_resident)
+    return Registry(store, Metrics(), torch.device("cpu"), Formats("float32"), max_resident=max_resident)
 
 
 def encoder(tokenizer: Tokenizer, seed: int) -> TextModel:
@@ -319,7 +320,7 @@ def test_models_leave_by_their_size_too(store: ModelStore, tokenizer: Tokenizer,
     size = store.find("a").weights_bytes
 
     async def check() -> None:
-        models = Registry(store, Metrics(), torch.device("cpu"), False, max_resident=8, max_bytes=2 * size)
+        models = Registry(store, Metrics(), torch.device("cpu"), Formats("float32"), max_resident=8, max_bytes=2 * size)
         for name in ("a", "b"):
             await models.get(name)
         assert models.resident == ["a", "b"]

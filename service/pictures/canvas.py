@@ -94,15 +94,8 @@ def png_bytes(image: Image.Image, level: int = 3) -> bytes:
 class _Written:
     """Text on an image of twice as many pixels, so that it is sharp on a dense screen and in a large view."""
 
-    image: Image.Image
-    _pen: ImageDraw.ImageDraw
-
-    def _ink(self, color: Color) -> Color | int:
-        return color
-
-    def frame(self, x: float, y: float, width: float, height: float) -> None:
-        left, top, right, bottom = (round(value * SCALE) for value in (x, y, x + width, y + height))
-        self._pen.rectangle((left - 1, top - 1, right, bottom), outline=self._ink(LINE))
+    def _stamp(self, mask: Image.Image, x: int, y: int, color: Color) -> None:
+        raise NotImplementedError
 
     def text(
         self, x: float, y: float, text: str, size: int, color: Color = INK, anchor: Anchor = "start",
@@ -113,10 +106,9 @@ class _Written:
         x, y = (x * SCALE, y * SCALE + shift) if upright else (x * SCALE - shift, y * SCALE)
         if upright:
             mask = mask.transpose(Image.Transpose.ROTATE_90)
-            place = (round(x) - mask.width // 2, round(y) - mask.height + PAD)
+            self._stamp(mask, round(x) - mask.width // 2, round(y) - mask.height + PAD, color)
         else:
-            place = (round(x) - PAD, round(y) - mask.height // 2)
-        self.image.paste(self._ink(color), place, mask)
+            self._stamp(mask, round(x) - PAD, round(y) - mask.height // 2, color)
 
 
 class PixelCanvas(_Written):
@@ -125,6 +117,13 @@ class PixelCanvas(_Written):
     def __init__(self, width: int, height: int) -> None:
         self.image = Image.new("RGB", (width * SCALE, height * SCALE), PAPER)
         self._pen = ImageDraw.Draw(self.image, "RGBA")
+
+    def _stamp(self, mask: Image.Image, x: int, y: int, color: Color) -> None:
+        self.image.paste(color, (x, y), mask)
+
+    def frame(self, x: float, y: float, width: float, height: float) -> None:
+        left, top, right, bottom = (round(value * SCALE) for value in (x, y, x + width, y + height))
+        self._pen.rectangle((left - 1, top - 1, right, bottom), outline=LINE)
 
     def box(
         self, x: float, y: float, width: float, height: float, fill: Color, radius: float = 0, edge: Color | None = None
@@ -171,18 +170,40 @@ class IndexedCanvas(_Written):
         shares = np.linspace(0, 1, self.GREYS)[:, None]
         greys = np.round((1 - shares) * np.array(INK) + shares * np.array(PAPER)).astype(np.uint8)
         self._levels = (self.GREYS + np.round(np.arange(256) * ((colors - 1) / 255))).astype(np.uint8)
-        self.image = Image.new("P", (width * SCALE, height * SCALE), self.GREYS - 1)
-        self.image.putpalette(np.concatenate([greys, color_table(signed)[places]]).tobytes())
-        self._pen = ImageDraw.Draw(self.image)
-        self._pen.fontmode = "L"  # smooth, though the image has a palette
+        self._palette = np.concatenate([greys, color_table(signed)[places]]).tobytes()
+        self._pixels = np.full((height * SCALE, width * SCALE), self.GREYS - 1, np.uint8)
+
+    @property
+    def image(self) -> Image.Image:
+        image = Image.fromarray(self._pixels)
+        image.putpalette(self._palette)
+        return image
 
     def _ink(self, color: Color) -> int:
         return round((self.GREYS - 1) * (sum(color) - sum(INK)) / (sum(PAPER) - sum(INK)))
 
+    def _stamp(self, mask: Image.Image, x: int, y: int, color: Color) -> None:
+        """On paper: the more ink, the darker."""
+        top, left = max(0, -y), max(0, -x)
+        place = (slice(y + top, y + mask.height), slice(x + left, x + mask.width))
+        high, wide = self._pixels[place].shape
+        shares = np.asarray(mask)[top : top + high, left : left + wide].astype(np.int32)
+        paper = self.GREYS - 1
+        grey = paper - (shares * (paper - self._ink(color)) + 127) // 255
+        self._pixels[place] = np.where(shares > 0, grey, self._pixels[place])
+
+    def frame(self, x: float, y: float, width: float, height: float) -> None:
+        left, top, right, bottom = (round(value * SCALE) for value in (x, y, x + width, y + height))
+        for row in (top - 1, bottom):
+            self._pixels[row, left - 1 : right + 1] = self._ink(LINE)
+        for column in (left - 1, right):
+            self._pixels[top - 1 : bottom + 1, column] = self._ink(LINE)
+
     def tiles(self, levels: Levels, x: float, y: float, width: float, height: float, signed: bool = False) -> None:  # noqa: ARG002
         down, across = round(height * SCALE) // levels.shape[0], round(width * SCALE) // levels.shape[1]
         pixels = np.repeat(np.repeat(self._levels[levels], down, axis=0), across, axis=1)
-        self.image.paste(Image.fromarray(pixels), (round(x * SCALE), round(y * SCALE)))
+        left, top = round(x * SCALE), round(y * SCALE)
+        self._pixels[top : top + pixels.shape[0], left : left + pixels.shape[1]] = pixels
 
 
 PAD = 4  # pixels beside the letters, which may reach out of their width
@@ -198,7 +219,10 @@ def letters(text: str, pixels: int) -> Image.Image:
         words, own, direction = run.drawn(pixels)
         pen.text((x, round((1.5 + BASELINE) * pixels)), words, 255, own, anchor="ls", direction=direction)
         x += run.width(pixels)
-    return mask
+    middle = mask.height // 2
+    _, top, _, bottom = mask.getbbox() or (0, middle, 0, middle)
+    half = max(middle - top, bottom - middle, 1)
+    return mask.crop((0, middle - half, mask.width, middle + half))
 
 
 STEPS = np.linspace(0.0, 1.0, 65)

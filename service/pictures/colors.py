@@ -18,8 +18,8 @@ VIRIDIS = (
     (68, 1, 84), (71, 44, 122), (59, 81, 139), (44, 113, 142), (33, 144, 141), (39, 173, 129), (92, 200, 99),
     (170, 220, 50), (253, 231, 37),
 )  # fmt: skip
-# Blue below zero, white at zero, orange above: light enough for dark letters on either end.
-AROUND_ZERO = ((68, 140, 218), (146, 190, 236), PAPER, (250, 190, 128), (234, 124, 28))
+# Orange below zero, white at zero, blue above, as on the page: light enough for dark letters on either end.
+AROUND_ZERO = ((234, 124, 28), (250, 190, 128), PAPER, (146, 190, 236), (68, 140, 218))
 MIDDLE = 128  # the level of zero
 # One colour for each head, found by search: any two are far apart (CIELAB) to common eyes and to the three kinds of
 # colour blindness (Machado, Oliveira and Fernandes 2009), and dark enough for lines on white.
@@ -31,7 +31,7 @@ HEADS: tuple[Color, ...] = (
 
 @lru_cache(maxsize=2)
 def color_table(signed: bool = False) -> Levels:
-    """256 colours [256, 3]: dark for 0 and bright for 255, or blue for 1, white for 128 and orange for 255."""
+    """256 colours [256, 3]: dark for 0 and bright for 255, or orange for 1, white for 128 and blue for 255."""
     anchors = np.array(AROUND_ZERO if signed else VIRIDIS)
     steps = np.linspace(0, len(anchors) - 1, 255 if signed else 256)
     channels = [np.interp(steps, np.arange(len(anchors)), anchors[:, channel]) for channel in range(3)]
@@ -41,13 +41,14 @@ def color_table(signed: bool = False) -> Levels:
 
 def levels_of(numbers: npt.NDArray[np.floating], top: float, signed: bool = False) -> Levels:
     """Places in the table: from 0 to `top`, or from -`top` to `top`."""
-    places = MIDDLE + np.clip(numbers / top, -1, 1) * 127 if signed else np.clip(numbers / top, 0, 1) * 255
-    levels: Levels = places.round().astype(np.uint8)
+    low, room, least = (MIDDLE, 127, 1) if signed else (0, 255, 0)
+    places = numbers * (room / top) + (low + 0.5)  # the half rounds when the fraction is cut off
+    levels: Levels = np.clip(places, least, 255, out=places).astype(np.uint8)
     return levels
 
 
 def signed_color(number: float, top: float) -> Color:
-    level = int(levels_of(np.array(number), top, signed=True))
+    level = int(levels_of(np.array([number]), top, signed=True)[0])
     red, green, blue = color_table(signed=True)[level].tolist()
     return red, green, blue
 

@@ -1,6 +1,6 @@
 """Two pictures and their difference: heatmaps of the same tokens, and saliency strips one above the other.
 
-Called by the compare route. Blue is where the second has less, orange where it has more.
+Called by the compare route. Orange is where the second has less, blue where it has more.
 """
 
 import math

@@ -6,6 +6,7 @@ Called by the attention route, and by `comparison.py` and `animation.py`. In mil
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -37,7 +38,7 @@ class Picture:
     meaning: str  # of a number
     top: float = 1.0  # the number that has the last colour
     signed: bool = False  # colours from -top over white to top
-    sides: tuple[str, str] = ("", "")  # of a difference: what blue means, what orange
+    sides: tuple[str, str] = ("", "")  # of a difference: what orange means, what blue
 
     @property
     def single(self) -> bool:
@@ -49,9 +50,10 @@ class Picture:
             return f"{self.title} · layer {self.layers[0]}, {head_name(self.heads[0])}"
         return f"{self.title} · {len(self.labels)} rows and columns a tile"
 
-    def levels(self, layer: int, head: int) -> Levels:
-        """Places in the colour table [U, U]."""
-        return levels_of(self.weights[layer, head], self.top, self.signed)
+    @cached_property
+    def levels(self) -> Levels:
+        """Places in the colour table [L, H, U, U]."""
+        return levels_of(self.weights, self.top, self.signed)
 
 
 def head_name(head: int | str) -> str:
@@ -102,10 +104,10 @@ def draw_legend(canvas: Plain, picture: Picture, x: float, y: float) -> None:
     top = f"{picture.top:.3g}"
     canvas.text(x, y + 24, f"−{top}" if picture.signed else "0", NOTE, FAINT)
     canvas.text(x + LEGEND_WIDTH, y + 24, top, NOTE, FAINT, "end")
-    blue, orange = picture.sides
+    orange, blue = picture.sides
     if picture.signed:
         canvas.text(x + LEGEND_WIDTH / 2, y + 24, "0", NOTE, FAINT, "middle")
-        canvas.text(x, y + 44, f"{picture.meaning} · blue: {blue} · orange: {orange}", NOTE, FAINT)
+        canvas.text(x, y + 44, f"{picture.meaning} · orange: {orange} · blue: {blue}", NOTE, FAINT)
     else:
         canvas.text(x + LEGEND_WIDTH + 14, y + 6, picture.meaning, NOTE, FAINT)
 
@@ -145,7 +147,7 @@ class HeatmapLayout:
 
     def draw(self, picture: Picture, canvas: Plain) -> tuple[float, float]:
         """Where the legend begins."""
-        canvas.tiles(picture.levels(0, 0), self.margin, self.top, self.side, self.side, picture.signed)
+        canvas.tiles(picture.levels[0, 0], self.margin, self.top, self.side, self.side, picture.signed)
         if picture.signed:
             canvas.frame(self.margin, self.top, self.side, self.side)
         for index, label in enumerate(self.labels):
@@ -189,9 +191,8 @@ class GridLayout:
             x, y = self.corner(row, 0)
             canvas.text(x - 10, y + self.side / 2, f"layer {layer}", NOTE, anchor="end")
             for column in range(len(picture.heads)):
-                levels = picture.levels(row, column)
                 x, y = self.corner(row, column)
-                canvas.tiles(levels, x, y, self.side, self.side, picture.signed)
+                canvas.tiles(picture.levels[row, column], x, y, self.side, self.side, picture.signed)
                 if picture.signed:
                     canvas.frame(x, y, self.side, self.side)
         return self.LEFT, self.height - 72

@@ -110,7 +110,7 @@ def draw_legend(canvas: Canvas, x: float, y: float, top: float, factor: int, tar
     other = f"for {against}" if against else f"against {target}"
     times = f" · numbers ×10{_raised(-factor)}" if factor else ""
     canvas.text(
-        x + LEGEND_WIDTH + 16, y + 6, f"blue: {other} · white: neither · orange: for {target}{times}", 12, FAINT
+        x + LEGEND_WIDTH + 16, y + 6, f"orange: {other} · white: neither · blue: for {target}{times}", 12, FAINT
     )
 
 

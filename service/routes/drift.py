@@ -3,9 +3,10 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from fastapi import APIRouter
+from fastapi import APIRouter, Request, Response
 
 from model.explain.drift import drift
 from model.tokenizer import Encoding
@@ -14,18 +15,44 @@ from service.engine.runner import Array, LoadedModel
 from service.errors import InvalidRequest
 from service.jobs.store import JobStore
 from service.keys import Caller
+from service.pictures.animation import (
+    MAX_COLORED,
+    MEDIA_TYPES,
+    Form,
+    PointsPicture,
+    animated,
+    heatmap_frames,
+    points_frames,
+)
+from service.pictures.fonts import shortened
+from service.pictures.heatmap import Picture
 from service.routes.inference import check_can, encode
 from service.schemas.drift import DriftAttention, DriftFrame, DriftRequest, DriftResponse
 
 router = APIRouter(prefix="/v1", tags=["explain"])
 MAX_ATTENTION_TOKENS = 64  # of a matrix in every frame
 DIGITS = 4
+NAME_LETTERS = 24  # of a text beside its point
+FORMS: dict[str, Form] = {"image/gif": "gif", "image/apng": "png", "image/png": "png"}
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"image/gif": {}, "image/apng": {}}, "description": "JSON; by Accept a picture that moves"}
+}
 Steps = list[tuple[str, int | None]]  # a model and its step of the training
 
 
-@router.post("/drift")
-async def movement(body: DriftRequest, parts: PartsOf, caller: CallerOf, jobs: JobsOf) -> DriftResponse:
+@router.post("/drift", response_model=DriftResponse, responses=RESPONSES)
+async def movement(body: DriftRequest, request: Request, parts: PartsOf, caller: CallerOf, jobs: JobsOf) -> Response:
     """Text vectors turned onto each other and drawn in one plane, and the attention of one text, model after model."""
+    answer = await _answer(body, parts, caller, jobs)
+    accept = request.headers.get("accept", "")
+    form = next((form for kind, form in FORMS.items() if kind in accept), None)
+    if form is None:
+        return Response(answer.model_dump_json(), media_type="application/json", headers={"vary": "accept"})
+    content = await asyncio.to_thread(_moving, body, answer, form)
+    return Response(content, media_type=MEDIA_TYPES[form], headers={"vary": "accept"})
+
+
+async def _answer(body: DriftRequest, parts: Parts, caller: Caller, jobs: JobStore) -> DriftResponse:
     if body.attention_of >= len(body.input):
         raise InvalidRequest(
             f"attention_of is {body.attention_of}; input has texts 0 to {len(body.input) - 1}", "attention_of"
@@ -104,3 +131,37 @@ async def _predictions(
         return [None] * len(encodings)
     scores = await parts.engine.submit(loaded, "classify", encodings, caller.owner)
     return [loaded.labels[int(row.argmax())] for row in scores]
+
+
+def _moving(body: DriftRequest, answer: DriftResponse, form: Form) -> bytes:
+    frames = answer.frames
+    captions = [frame.model if frame.step is None else f"{frame.model} (step {frame.step})" for frame in frames]
+    if body.show == "attention":
+        tokens = frames[0].attention.tokens
+        if any(frame.attention.tokens != tokens for frame in frames):
+            raise InvalidRequest("the models read the text as different tokens; show points instead", "show")
+        return animated(heatmap_frames([_heatmap(frame) for frame in frames], captions), form)
+    groups = [label or "text" for label in frames[-1].predictions]
+    if len(set(groups)) > MAX_COLORED:
+        groups = ["text"] * len(groups)
+    note = (
+        f"each point a text, in the plane of the two directions that hold {answer.shown:.0%} of the variance; colour: "
+        "what the last model answers"
+    )
+    picture = PointsPicture(
+        points=np.array([frame.points for frame in frames]),
+        captions=captions,
+        names=[shortened(text, NAME_LETTERS).replace("␣", " ") for text in body.input],
+        groups=groups,
+        title="Texts on their way through the models",
+        note=note,
+    )
+    return animated(points_frames(picture), form)
+
+
+def _heatmap(frame: DriftFrame) -> Picture:
+    weights = np.array(frame.attention.weights, dtype=np.float32)[None, None]
+    note = "row: the token that looks · column: the token it looks at · mean over heads"
+    top = float(weights.max()) or 1.0
+    layer, tokens = frame.attention.layer, frame.attention.tokens
+    return Picture(weights, tokens, [layer], ["all"], "attention", note, "attention weight", top)

@@ -185,7 +185,7 @@ def shape(card: ModelCard, parts: Parts, aliases: Sequence[Named]) -> ModelObjec
         width=card.config.width,
         max_length=card.config.max_positions,
         base_model=card.base_model,
-        dtype=parts.registry.dtype,
+        dtype=parts.registry.dtype_of(card),
         resident=card.id in parts.registry.resident,
         bento_tag=card.tag,
         metrics=card.metrics,

@@ -10,11 +10,12 @@ from model.explain.units import units_of
 from service.context import CallerOf, PartsOf
 from service.engine.explaining import Cut, Step, nested, trace
 from service.engine.runner import LoadedModel
-from service.routes.explain import MAX_JSON_NUMBERS, within
-from service.routes.explanation import labels_of
+from service.routes.attention import MAX_JSON_NUMBERS
+from service.routes.explain import labels_of
 from service.routes.inference import check_can, encode, parts_of, usage
-from service.schemas.explain import AttentionUnit
-from service.schemas.explanation import (
+from service.routes.numbers import within
+from service.schemas.attention import AttentionUnit
+from service.schemas.explain import (
     Candidate,
     LayerGuess,
     Summary,

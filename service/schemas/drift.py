@@ -15,6 +15,7 @@ class DriftRequest(Request):
     input: list[StrictStr] = Field(min_length=3, max_length=200, description="at least 3 texts that are followed")
     attention_of: int = Field(default=0, ge=0, description="whose attention is followed too: its place in `input`")
     layer: int = Field(default=-1, description="whose attention, the mean over its heads; -1: the last")
+    show: Literal["points", "attention"] = Field(default="points", description="what a moving picture shows")
     truncate: bool = False
 
 

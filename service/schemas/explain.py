@@ -1,106 +1,165 @@
-"""Schemas of `routes/explain.py`: what a model looks at."""
+"""Schemas of `routes/explain.py` and `routes/trace.py`: why a model answers as it does, and each step of how."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field, StrictStr
 
-from model.explain.attention import AttentionMethod
-from model.explain.two_texts import DecoderPart
-from model.explain.units import Merge, Special
-from service.pictures.views import FOCUS, VIEWS, View
+from model.explain.faithfulness import Verdict
+from model.explain.units import Merge
+from service.engine.explaining import Method
+from service.schemas.attention import MERGES, NUMBERS, AttentionUnit
 from service.schemas.base import Request, Usage
-from service.schemas.inference import Texts
+from service.schemas.inference import Pair
 
-NUMBERS = "'all', a list of numbers, or numbers and ranges such as '0-3,5'"
-
-METHODS = (
-    "raw: attention probabilities; rollout: how much of each input token is in each token after a layer, all heads "
-    "together (Abnar and Zuidema 2020); value_norm: the length of the vector each weight carries (Kobayashi et al. "
-    "2020), whose rows do not sum to 1"
+WAYS = (
+    "integrated_gradients: signed, adds up over a baseline of masks (Sundararajan et al. 2017); decomposition: signed, "
+    "adds up to the value, through every layer (after DecompX, Modarressi et al. 2023); gradient_weighted: attention "
+    "weighted by its gradient, at least 0 (Chefer et al. 2021); occlusion: signed, what the answer loses without a "
+    "token; gradient_x_input: signed, from one gradient"
 )
-
-SPECIALS = (
-    "of tokens such as [CLS]: keep; hide: their rows and columns left out; renormalise: left out, and each row divided "
-    "by what is left of it"
-)
-
-MERGES = (
-    "what a row and a column stand for: token; word: as the tokenizer splits text, columns summed, rows averaged; "
-    "character: a token's column spread evenly over its characters, its row repeated"
-)
+TARGETS = "the label to explain, or the next token of a model that writes; by default what the model answers"
 
 
-DECODERS = (
-    "of an encoder-decoder, whose input is the pair of the text read and the text written: whether a written token's "
-    "row shows the source tokens it looks at (cross) or the written ones (self); a source token's row is the encoder's"
-)
-
-
-class AttentionOptions(Request):
-    """What a link can say too."""
-
+class ExplainRequest(Request):
     model: str
-    layers: list[int] | StrictStr = Field(default="all", description=NUMBERS)
-    heads: list[int] | StrictStr = Field(default="all", description=NUMBERS)
-    method: AttentionMethod = Field(default="raw", description=METHODS)
-    special: Special = Field(default="keep", description=SPECIALS)
+    input: StrictStr | Pair = Field(description="a text, or a pair as a list of two strings")
+    method: Method = Field(default="integrated_gradients", description=WAYS)
+    target: str | None = Field(default=None, description=TARGETS)
+    against: str | None = Field(default=None, description="another label: why the target and not this")
+    special: Literal["keep", "hide"] = Field(default="keep", description="whether special tokens have a unit")
     merge: Merge = Field(default="token", description=MERGES)
-    decoder: DecoderPart = Field(default="cross", description=DECODERS)
-    view: View = Field(default="heatmap", description=VIEWS)
-    focus: int | None = Field(default=None, ge=0, description=FOCUS)
+    faithfulness: bool = Field(default=True, description="measure how far the scores tell what the model uses")
+    num_random: int = Field(default=10, ge=2, le=100, description="random rankings that the scores are held against")
     truncate: bool = False
 
 
-class AttentionRequest(AttentionOptions):
-    input: Texts = Field(
-        description="a text, a pair as a list of two strings, or a list of texts and pairs; pictures show one"
-    )
-    batch: bool = Field(default=False, description="a list of two strings is two texts, not one pair")
+class ScoredUnit(AttentionUnit):
+    score: float = Field(description="above zero speaks for the target; the sum of its tokens' scores")
 
 
-class AttentionUnit(BaseModel):
-    """A row and a column of the matrices."""
-
-    text: str
-    start: int = Field(description="in characters of its text; 0 and 0 for a special token")
-    end: int
-    segment: int = Field(description="which text of a pair: 0 or 1")
-    special: bool
-    tokens: list[int] = Field(description="the tokens it is made of, by their places; characters may share one")
+class Answer(BaseModel):
+    label: str
+    score: float
 
 
-class AttentionHeader(BaseModel):
-    """What the numbers are: JSON has it beside them, the binary form before them."""
+class RandomControl(BaseModel):
+    mean: float
+    deviation: float = Field(description="how far one random ranking lies from the mean")
 
-    object: Literal["attention"] = "attention"
-    index: int = Field(default=0, description="of the text among those of the request")
+
+class ErasureCurve(BaseModel):
+    at: list[float] = Field(description="what the answer loses at each of `percents`")
+    aopc: float = Field(description="the mean of `at`")
+    random: RandomControl = Field(description="the same of random rankings of the same tokens")
+
+
+class FaithfulnessBody(BaseModel):
+    """After ERASER (DeYoung et al. 2020): what the answer loses without the highest tokens, and with them alone."""
+
+    answer: float = Field(description="for the whole text: a probability, or a regression model's number")
+    percents: list[int] = Field(description="of the tokens, highest first")
+    comprehensiveness: ErasureCurve = Field(description="without them: the greater, the better")
+    sufficiency: ErasureCurve = Field(description="with them alone: the smaller, the better")
+    num_random: int
+    verdict: Verdict = Field(description="on comprehensiveness, beyond 2 deviations of a random ranking")
+
+
+class ExplainResponse(BaseModel):
+    object: Literal["explanation"] = "explanation"
     model: str
-    method: AttentionMethod
-    special_tokens: Special
-    merge: Merge
-    rows_sum_to_one: bool = Field(description="false where special tokens are hidden, and of method value_norm")
+    method: Method
+    target: str
+    against: str | None
+    value: float = Field(description="of the target: its logit, or how far that is above the other's")
+    baseline: float = Field(description="the value that the scores start from")
+    rest: float | None = Field(description="value less baseline less all scores; null: this way does not add up")
+    hidden: float = Field(description="the sum of the scores that no unit shows")
+    prediction: list[Answer] = Field(description="likeliest first")
     tokens: list[str]
     ids: list[int]
     offsets: list[tuple[int, int]]
     special: list[bool]
-    units: list[AttentionUnit] = Field(description="what the rows and columns stand for")
-    layers: list[int]
-    heads: list[int | Literal["all"]] = Field(description='["all"] where the method makes one of them')
-    shape: tuple[int, int, int, int] = Field(description="layers, heads, units that look, units looked at")
-    removed_mass: list[list[float]] = Field(
-        description="by layer and head: the share of a row that lay on special tokens and was left out, mean over rows"
-    )
+    units: list[ScoredUnit]
+    faithfulness: FaithfulnessBody | None = Field(description="null where it was not wanted, or is not measured")
     truncated: bool
+    usage: Usage
 
 
-class AttentionResponse(AttentionHeader):
-    weights: list[list[list[list[float]]]] = Field(description="rounded to 4 digits")
+STAGES = "names of stages such as 'query'; by default all"
+COLUMNS = "numbers of each vector that are sent, 0: summaries alone; scores and probabilities are sent whole"
 
 
-class AttentionList(BaseModel):
-    """The answer to a list of texts."""
-
-    object: Literal["list"] = "list"
+class TraceRequest(Request):
     model: str
-    data: list[AttentionResponse]
+    input: StrictStr | Pair = Field(description="a text, or a pair as a list of two strings")
+    layers: list[int] | StrictStr = Field(default="all", description=NUMBERS)
+    stages: list[StrictStr] = Field(default=[], max_length=64, description=STAGES)
+    columns: int = Field(default=16, ge=0, le=8192, description=COLUMNS)
+    num_guesses: int = Field(default=5, ge=1, le=50, description="of a language model, tokens a place and layer")
+    truncate: bool = False
+
+
+class TraceConfig(BaseModel):
+    """The shape of the model."""
+
+    num_layers: int
+    num_heads: int
+    width: int
+    head_width: int
+    feed_forward_width: int
+    vocab_size: int
+    task: str
+    pooling: str
+    positions: str
+    activation: str
+    norm_first: bool
+    causal: bool
+
+
+class Summary(BaseModel):
+    """Of all numbers of a stage but those that a causal model hides."""
+
+    min: float
+    max: float
+    mean: float
+    std: float
+
+
+class TraceStage(BaseModel):
+    name: str
+    layer: int | None = Field(description="null: before the first layer or after the last")
+    inputs: list[str] = Field(description="stages it was made from: of its layer, else of before")
+    formula: str
+    shape: list[int]
+    summary: Summary
+    norms: list[Any] | None = Field(description="length of each vector, by the axes before the last")
+    values: list[Any] | None = Field(
+        description="nested by shape, the last axis cut to `columns`; null: a hidden score"
+    )
+
+
+class Candidate(BaseModel):
+    text: str
+    id: int
+    probability: float
+
+
+class LayerGuess(BaseModel):
+    layer: int = Field(description="0: the embeddings, before any layer")
+    tokens: list[list[Candidate]] = Field(description="of each place, likeliest first")
+
+
+class TraceResponse(BaseModel):
+    object: Literal["trace"] = "trace"
+    model: str
+    config: TraceConfig
+    labels: list[str]
+    tokens: list[str]
+    ids: list[int]
+    offsets: list[tuple[int, int]]
+    special: list[bool]
+    units: list[AttentionUnit]
+    stages: list[TraceStage]
+    guesses: list[LayerGuess] = Field(description="what a language model would say after each layer; else empty")
+    truncated: bool
     usage: Usage

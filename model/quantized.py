@@ -1,0 +1,119 @@
+"""Linears of a served encoder in int8, for CPUs: weights by output channel, activations by token.
+
+Each token has a scale of its own, measured as it comes, so that no row depends on its neighbours in the batch. A few
+input channels of a Transformer are far larger than all others and would take the levels of the rest (Dettmers et al.
+2022, LLM.int8()); these stay in float32. Called by `service/formats.py`.
+Shapes: N tokens, I inputs, O outputs, U uneven input channels.
+"""
+
+import random
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from model.batch import unpad
+from model.capability import activation_levels
+from model.heads import TextModel
+from model.tokenizer import Encoding, Tokenizer
+
+WEIGHT_LEVELS = 127
+MAX_UNEVEN = 16  # input channels of a linear
+SMALLEST = 1e-30  # of a token's scale; a token of zeros has one too
+SAMPLE_WORDS = (4, 8, 16, 32, 64) * 8
+
+
+class QuantizedLinear(nn.Linear):
+    """y = W x + b by int8 products. It keeps W in float32 too, for what takes a model apart (`AdapterBank.plain`)."""
+
+    _even: Tensor  # [I] 0 at uneven channels, else 1
+    _uneven: Tensor  # [U] int64
+    _exact_weight: Tensor  # [U + 1, O] of the uneven channels, then of a token's middle
+    _scales: Tensor  # [O] of the weights
+    _zeros: Tensor  # [O] int32
+
+    def __init__(self, linear: nn.Linear, uneven: Tensor, levels: int) -> None:
+        """uneven [U]: inputs that stay in float32; levels: of an activation, on each side of its token's middle."""
+        super().__init__(linear.in_features, linear.out_features, linear.bias is not None, device="meta")
+        self.weight, self.bias = linear.weight, linear.bias
+        self.levels = levels
+        self.zero = levels + 1  # the level of the middle: the product wants activations without a sign
+        with torch.no_grad():
+            even = torch.ones(linear.in_features).index_fill(0, uneven, 0.0)
+            weight = linear.weight * even  # [O, I]
+            scales = weight.abs().amax(dim=1).clamp_min(SMALLEST) / WEIGHT_LEVELS  # [O]
+            whole = (weight / scales[:, None]).round().to(torch.int8)
+            self._packed = torch.ops.onednn.qlinear_prepack(whole, None)  # in a layout of oneDNN's own
+            self.register_buffer("_even", even, persistent=False)
+            self.register_buffer("_uneven", uneven, persistent=False)
+            of_middle = whole.sum(dim=1) * scales  # [O]
+            exact = torch.cat([linear.weight[:, uneven].T, of_middle[None]])
+            self.register_buffer("_exact_weight", exact, persistent=False)
+            self.register_buffer("_scales", scales, persistent=False)
+            self.register_buffer("_zeros", torch.zeros(len(scales), dtype=torch.int32), persistent=False)
+
+    @torch.no_grad()
+    def forward(self, inputs: Tensor) -> Tensor:
+        """inputs [..., I] -> [..., O], for inference."""
+        assert not inputs.requires_grad, "rounding has no gradient; take a plain model"
+        flat = inputs.reshape(-1, self.in_features)  # [N, I]
+        levels, middle, step = self._levels(flat)
+        outputs: Tensor = torch.ops.onednn.qlinear_pointwise(
+            levels, 1.0, self.zero, self._packed, self._scales, self._zeros, None, 1.0, 0, torch.float32, "none", [], ""
+        )  # [N, O]; what follows is done in place, since pages of fresh memory cost more than the arithmetic
+        torch.addcmul(self.bias, outputs, step, out=outputs)
+        outputs.addmm_(torch.cat([flat.index_select(1, self._uneven), middle], dim=1), self._exact_weight)
+        return outputs.view(*inputs.shape[:-1], self.out_features)
+
+    def _levels(self, flat: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """[N, I] -> levels [N, I] uint8, with the middle and the step [N, 1] of each token: after GELU almost all of a
+        token lies on one side of zero."""
+        even = flat * self._even
+        lowest, highest = even.amin(dim=1, keepdim=True), even.amax(dim=1, keepdim=True)
+        middle = (lowest + highest) / 2
+        half = torch.maximum(highest - middle, middle - lowest).clamp_min_(SMALLEST)  # the middle is rounded too
+        whole = even.sub_(middle).mul_(self.levels / half).round_()
+        return whole.to(torch.int8).view(torch.uint8).add_(self.zero), middle, half / self.levels
+
+
+def quantize(model: TextModel, tokenizer: Tokenizer) -> None:
+    """Turns every linear of an encoder's layers into a QuantizedLinear, in place; embeddings, LayerNorms, attention and
+    heads stay as they are."""
+    assert model.config.architecture == "encoder"
+    linears = {
+        name: module for name, module in model.named_modules() if ".layers." in name and isinstance(module, nn.Linear)
+    }
+    levels = activation_levels()
+    largest = _largest_inputs(model, linears, sample(tokenizer, model.config.max_positions))
+    for name, linear in linears.items():
+        uneven = largest[name].topk(min(MAX_UNEVEN, linear.in_features // 8)).indices
+        parent, _, own = name.rpartition(".")
+        setattr(model.get_submodule(parent), own, QuantizedLinear(linear, uneven, levels))
+
+
+def sample(tokenizer: Tokenizer, max_length: int) -> list[Encoding]:
+    """Texts of random tokens, the same each time: which channels are uneven is the model's own, not the text's."""
+    draw = random.Random(0)
+    texts = [tokenizer.decode([draw.randrange(tokenizer.vocab_size) for _ in range(words)]) for words in SAMPLE_WORDS]
+    return [encoding for encoding in tokenizer.encode(texts, max_length) if encoding.ids]
+
+
+def _largest_inputs(
+    model: TextModel, linears: dict[str, nn.Linear], encodings: Sequence[Encoding]
+) -> dict[str, Tensor]:
+    """The largest absolute value [I] in each input channel of each linear."""
+    found: dict[str, Tensor] = {}
+    hooks = []
+    for name, linear in linears.items():
+
+        def note(_: nn.Module, inputs: tuple[Tensor], name: str = name) -> None:
+            found[name] = inputs[0].abs().amax(dim=0)
+
+        hooks.append(linear.register_forward_pre_hook(note))
+    try:
+        with torch.no_grad():
+            model.body.forward_unpadded(unpad(encodings))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found

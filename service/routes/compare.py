@@ -1,0 +1,203 @@
+"""`/v1/attention/compare`, `/v1/explain/compare`: two models on one text, or one model on a text and its edit."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from fastapi import APIRouter, Request, Response
+from scipy.stats import spearmanr
+
+from model.explain.alignment import matched
+from service.context import CallerOf, Parts, PartsOf
+from service.errors import InvalidRequest
+from service.keys import Caller
+from service.pictures.comparison import StripsPicture, difference_of, strips_png, strips_svg
+from service.pictures.heatmap import Picture, attention_png, attention_svg
+from service.pictures.views import MAX_ROWS
+from service.routes.attention import JSON, MAX_JSON_NUMBERS, nested_json
+from service.routes.explain import explained, saliency_of
+from service.routes.seeing import Asked, Seen, resolve
+from service.schemas.attention import AttentionRequest
+from service.schemas.compare import (
+    AttentionChange,
+    AttentionComparison,
+    CompareAttentionRequest,
+    CompareExplainRequest,
+    CompareRequest,
+    ExplainComparison,
+    ScoreChange,
+    Side,
+)
+from service.schemas.explain import ExplainRequest, ExplainResponse
+
+router = APIRouter(prefix="/v1", tags=["explain"])
+NUM_LARGEST = 12
+DIGITS = 4
+Matched = list[tuple[int, int]]
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"image/png": {}, "image/svg+xml": {}}, "description": "JSON; by Accept a picture"}
+}
+
+
+@router.post("/attention/compare", response_model=AttentionComparison, responses=RESPONSES)
+async def compare_attention(
+    body: CompareAttentionRequest, request: Request, parts: PartsOf, caller: CallerOf
+) -> Response:
+    """Attention on the right less attention on the left, of the units that both sides have."""
+    left, right = [await _asked(body, side, parts, caller) for side in (body.left, body.right)]
+    form = _form(request)
+    if (left.layers, left.heads) != (right.layers, right.heads):
+        raise InvalidRequest(
+            f"the left has layers {left.layers} with {len(left.heads)} heads, the right {right.layers} with "
+            f"{len(right.heads)}; choose layers and heads that both have, or method=rollout",
+            "layers",
+        )
+    units = matched(left.units[0], right.units[0])
+    _check(len(left.layers) * len(left.heads), len(units), form)
+    seen = (await left.see(parts, 0), await right.see(parts, 0))
+    content = await asyncio.to_thread(ATTENTION[form], _Attentions(body, seen, units))
+    return Response(content, media_type=form, headers={"vary": "accept"})
+
+
+async def _asked(body: CompareAttentionRequest, side: Side, parts: Parts, caller: Caller) -> Asked:
+    options = body.model_dump(exclude={"left", "right"})
+    given: str | list[str | tuple[str, str]] = side.input if isinstance(side.input, str) else [*side.input]
+    return await resolve(parts, caller, AttentionRequest(model=side.model, input=given, **options))
+
+
+def _form(request: Request) -> str:
+    accept = request.headers.get("accept", "")
+    return next((kind for kind in ATTENTION if kind in accept), JSON)
+
+
+def _check(matrices: int, units: int, form: str) -> None:
+    if not units:
+        raise InvalidRequest("the two texts have no unit in common; compare a text with an edit of it", "right")
+    if form == JSON and matrices * units**2 > MAX_JSON_NUMBERS:
+        raise InvalidRequest(
+            f"{matrices * units**2:,} numbers exceed {MAX_JSON_NUMBERS:,} in JSON; choose fewer layers or heads"
+        )
+    if form != JSON and units > MAX_ROWS["heatmap"]:
+        raise InvalidRequest(f"{units} rows exceed {MAX_ROWS['heatmap']} in a picture; shorten the input")
+
+
+class _Attentions:
+    """Both sides, cut to the units that they share."""
+
+    def __init__(self, body: CompareAttentionRequest, seen: tuple[Seen, Seen], units: Matched) -> None:
+        self.body, self.seen, self.units = body, seen, units
+
+    @property
+    def weights(self) -> list[npt.NDArray[np.float32]]:
+        """[L, H, U, U] each."""
+        places = [[pair[side] for pair in self.units] for side in (0, 1)]
+        return [seen.reduced()[:, :, own][..., own] for seen, own in zip(self.seen, places, strict=True)]
+
+    def json(self) -> bytes:
+        left, right = self.weights
+        difference = right - left
+        answer = AttentionComparison(
+            left=self.seen[0].header(),
+            right=self.seen[1].header(),
+            matched=self.units,
+            moved=np.round(np.abs(difference).sum(-1).mean(-1).astype(np.float64) / 2, DIGITS).tolist(),
+            largest=self._largest(left, right),
+            difference=[],
+        )
+        return (
+            answer.model_dump_json(exclude={"difference"}).encode()[:-1]
+            + b',"difference":'
+            + (nested_json(difference) + b"}")
+        )
+
+    def _largest(self, left: npt.NDArray[np.float32], right: npt.NDArray[np.float32]) -> list[AttentionChange]:
+        sizes = np.abs(right - left)
+        order = np.argsort(-sizes, axis=None, kind="stable")[:NUM_LARGEST]
+        changes = []
+        for layer, head, row, column in zip(*np.unravel_index(order, sizes.shape), strict=True):
+            place = (layer, head, row, column)
+            changes.append(
+                AttentionChange(
+                    layer=self.seen[0].layers[layer],
+                    head=self.seen[0].heads[head],
+                    looks=self.units[row],
+                    looked_at=self.units[column],
+                    left=round(float(left[place]), DIGITS),
+                    right=round(float(right[place]), DIGITS),
+                )
+            )
+        return changes
+
+    def picture(self) -> Picture:
+        sides = []
+        for which, (seen, weights) in enumerate(zip(self.seen, self.weights, strict=True)):
+            whole = seen.picture()
+            labels = [whole.labels[self.units[row][1]] if which else whole.labels[self.units[row][0]]
+                      for row in range(len(self.units))]  # fmt: skip
+            sides.append(Picture(weights, labels, seen.layers, seen.heads, whole.title, whole.note, whole.meaning))
+        return difference_of(sides[0], sides[1], _names(self.body), _title(self.body))
+
+
+ATTENTION: dict[str, Callable[[_Attentions], bytes]] = {
+    "image/png": lambda both: attention_png(both.picture()),
+    "image/svg+xml": lambda both: attention_svg(both.picture()),
+    JSON: lambda both: both.json(),
+}
+
+
+@router.post("/explain/compare", response_model=ExplainComparison, responses=RESPONSES)
+async def compare_explanations(
+    body: CompareExplainRequest, request: Request, parts: PartsOf, caller: CallerOf
+) -> Response:
+    """The scores of both sides for one target, and what changed."""
+    options = body.model_dump(exclude={"left", "right"})
+    asked = [ExplainRequest(model=side.model, input=side.input, **options) for side in (body.left, body.right)]
+    left = await explained(asked[0], parts, caller)
+    asked[1] = asked[1].model_copy(update={"target": left.target})
+    right = await explained(asked[1], parts, caller)
+    form = _form(request)
+    if form == JSON:
+        return Response(_compared(left, right).model_dump_json(), media_type=JSON, headers={"vary": "accept"})
+    first, second = saliency_of(asked[0], left), saliency_of(asked[1], right)
+    names = (f"left: {_names(body)[0]}", f"right: {_names(body)[1]}")
+    picture = StripsPicture(f"{_title(body)} · {body.method.replace('_', ' ')}", names, first, second)
+    content = await asyncio.to_thread(strips_png if form == "image/png" else strips_svg, picture)
+    return Response(content, media_type=form, headers={"vary": "accept"})
+
+
+def _compared(left: ExplainResponse, right: ExplainResponse) -> ExplainComparison:
+    pairs = matched(left.units, right.units)
+    before, after = [left.units[ours].score for ours, _ in pairs], [right.units[theirs].score for _, theirs in pairs]
+    changes = [b - a for a, b in zip(before, after, strict=True)]
+    order = sorted(range(len(pairs)), key=lambda place: -abs(changes[place]))[:NUM_LARGEST]
+    return ExplainComparison(
+        left=left,
+        right=right,
+        matched=pairs,
+        difference=[round(change, 6) for change in changes],
+        agreement=_agreement(before, after),
+        largest=[ScoreChange(unit=pairs[place], left=before[place], right=after[place]) for place in order],
+    )
+
+
+def _agreement(before: Sequence[float], after: Sequence[float]) -> float | None:
+    if len(before) < 3 or len(set(before)) < 2 or len(set(after)) < 2:
+        return None
+    return round(float(spearmanr(before, after).statistic), DIGITS)
+
+
+def _names(body: CompareRequest) -> tuple[str, str]:
+    """What tells the sides apart: the models, or where they are one the texts."""
+    if body.left.model != body.right.model:
+        return body.left.model, body.right.model
+    return _shown(body.left), _shown(body.right)
+
+
+def _shown(side: Side) -> str:
+    return side.input if isinstance(side.input, str) else " / ".join(side.input)
+
+
+def _title(body: CompareRequest) -> str:
+    return f"{body.left.model} and {body.right.model}" if body.left.model != body.right.model else body.left.model

@@ -1,0 +1,83 @@
+"""Schemas of `routes/compare.py`: two models on one text, or one model on two."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field, StrictStr
+
+from model.explain.attention import AttentionMethod
+from model.explain.units import Merge, Special
+from service.engine.explaining import Method
+from service.schemas.attention import MERGES, METHODS, NUMBERS, SPECIALS, AttentionHeader
+from service.schemas.base import Request
+from service.schemas.explain import TARGETS, WAYS, ExplainResponse
+from service.schemas.inference import Pair
+
+
+class Side(Request):
+    model: str
+    input: StrictStr | Pair = Field(description="a text, or a pair as a list of two strings")
+
+
+class CompareRequest(Request):
+    left: Side
+    right: Side = Field(description="what is compared with the left: differences are right less left")
+
+
+class CompareAttentionRequest(CompareRequest):
+    layers: list[int] | StrictStr = Field(default="all", description=NUMBERS)
+    heads: list[int] | StrictStr = Field(default="all", description=NUMBERS)
+    method: AttentionMethod = Field(default="raw", description=METHODS)
+    special: Special = Field(default="keep", description=SPECIALS)
+    merge: Merge = Field(default="token", description=MERGES)
+    truncate: bool = False
+
+
+class CompareExplainRequest(CompareRequest):
+    method: Method = Field(default="integrated_gradients", description=WAYS)
+    target: str | None = Field(default=None, description=TARGETS + " on the left")
+    against: str | None = Field(default=None, description="another label: why the target and not this")
+    special: Literal["keep", "hide"] = Field(default="keep", description="whether special tokens have a unit")
+    merge: Merge = Field(default="token", description=MERGES)
+    faithfulness: bool = Field(default=True, description="measure how far each side's scores can be believed")
+    num_random: int = Field(default=10, ge=2, le=100, description="random rankings that the scores are held against")
+    truncate: bool = False
+
+
+Places = Annotated[tuple[int, int], Field(description="of a unit on the left and on the right")]
+
+
+class AttentionChange(BaseModel):
+    layer: int
+    head: int | Literal["all"]
+    looks: Places = Field(description="the unit whose row it is")
+    looked_at: Places
+    left: float
+    right: float
+
+
+class AttentionComparison(BaseModel):
+    object: Literal["attention_comparison"] = "attention_comparison"
+    left: AttentionHeader
+    right: AttentionHeader
+    matched: list[Places] = Field(description="units that both sides have; the others are in neither difference")
+    moved: list[list[float]] = Field(
+        description="by layer and head: half the absolute difference of a row, mean over rows; 0 the same, 1 all of it"
+    )
+    largest: list[AttentionChange]
+    difference: list[list[list[list[float]]]] = Field(description="of the matched units, rounded to 4 digits")
+
+
+class ScoreChange(BaseModel):
+    unit: Places
+    left: float
+    right: float
+
+
+class ExplainComparison(BaseModel):
+    object: Literal["explanation_comparison"] = "explanation_comparison"
+    left: ExplainResponse
+    right: ExplainResponse
+    matched: list[Places] = Field(description="units that both sides have")
+    difference: list[float] = Field(description="of the matched units' scores")
+    agreement: float | None = Field(description="Spearman's rank correlation of the matched scores; null below 3 units")
+    largest: list[ScoreChange]

@@ -1,0 +1,118 @@
+"""Comparisons over HTTP: what the two sides say by themselves, and the difference of it."""
+
+from xml.etree import ElementTree
+
+import httpx
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+
+from model.explain.alignment import matched
+from model.explain.units import Unit
+from tests.conftest import Service
+
+TEXT, EDITED = "the film was fine 服务态度差", "the film was not fine 服务态度好"
+Body = dict[str, object]
+
+
+def sides(left: tuple[str, object], right: tuple[str, object]) -> Body:
+    return {name: dict(zip(("model", "input"), side, strict=True)) for name, side in (("left", left), ("right", right))}
+
+
+def post(service: Service, route: str, accept: str = "application/json", **body: object) -> httpx.Response:
+    return httpx.post(f"{service.url}{route}", json=body, headers={"accept": accept}, timeout=60)
+
+
+def units(text: str) -> list[Unit]:
+    return [Unit(letter, place, place + 1, 0, False, (place,)) for place, letter in enumerate(text)]
+
+
+def test_units_of_an_edited_text_are_found_again() -> None:
+    assert matched(units("abcd"), units("abcd")) == [(0, 0), (1, 1), (2, 2), (3, 3)]
+    assert matched(units("abcd"), units("axcdd")) == [(0, 0), (2, 2), (3, 3)]
+    assert matched(units("ab"), units("xy")) == []
+    other = [Unit("a", 0, 1, 1, False, (0,)), Unit("b", 0, 0, 0, True, (1,))]
+    assert matched(units("ab"), other) == [], "another text of the pair, and a special token"
+
+
+def test_attention_of_two_models_is_subtracted(exact: Service) -> None:
+    both = sides(("base", TEXT), ("adapter1", TEXT))
+    answer = post(exact, "/v1/attention/compare", layers="1", **both).json()
+    left, right = (
+        post(exact, "/v1/attention", model=name, input=TEXT, layers="1").json() for name in ("base", "adapter1")
+    )
+    expected = np.array(right["weights"]) - np.array(left["weights"])
+    assert np.array(answer["difference"]) == pytest.approx(expected, abs=3e-4)
+    assert answer["matched"] == [[place, place] for place in range(len(left["units"]))]
+    assert np.array(answer["moved"]) == pytest.approx(np.abs(expected).sum(-1).mean(-1) / 2, abs=2e-3)
+    assert np.array(answer["moved"]).max() > 0.01
+    top = answer["largest"][0]
+    place = (0, top["head"], top["looks"][0], top["looked_at"][0])
+    assert top["layer"] == 1
+    assert top["right"] - top["left"] == pytest.approx(expected[place], abs=3e-4)
+    assert abs(expected[place]) == pytest.approx(np.abs(expected).max(), abs=3e-4)
+    assert {key: answer["left"][key] for key in ("model", "units")} == {key: left[key] for key in ("model", "units")}
+
+
+def test_a_sentence_and_its_edit_are_compared_where_they_agree(exact: Service) -> None:
+    both = sides(("base", TEXT), ("base", EDITED))
+    answer = post(exact, "/v1/attention/compare", merge="word", heads="0", **both).json()
+    ours, theirs = answer["left"]["units"], answer["right"]["units"]
+    found = [(ours[a]["text"], theirs[b]["text"]) for a, b in answer["matched"]]
+    assert all(left == right for left, right in found)
+    assert {"film", "服"} <= {left for left, _ in found}
+    assert {"not", "好"}.isdisjoint({right for _, right in found})
+    assert np.array(answer["difference"]).shape == (2, 1, len(found), len(found))
+
+
+def test_explanations_are_compared_for_one_target(exact: Service) -> None:
+    both = sides(("classifier", TEXT), ("classifier", EDITED))
+    options: Body = {"method": "occlusion", "merge": "word", "faithfulness": False}
+    answer = post(exact, "/v1/explain/compare", **options, **both).json()
+    left = post(exact, "/v1/explain", model="classifier", input=TEXT, **options).json()
+    right = post(exact, "/v1/explain", model="classifier", input=EDITED, target=left["target"], **options).json()
+    assert (answer["left"], answer["right"]) == (left, right)
+    pairs = [(left["units"][a]["score"], right["units"][b]["score"]) for a, b in answer["matched"]]
+    assert answer["difference"] == pytest.approx([after - before for before, after in pairs], abs=1e-5)
+    assert answer["agreement"] == pytest.approx(spearmanr(*zip(*pairs, strict=True)).statistic, abs=1e-3)
+    sizes = [abs(change["right"] - change["left"]) for change in answer["largest"]]
+    assert sizes == sorted(sizes, reverse=True)
+    same = post(exact, "/v1/explain/compare", **options, **sides(("classifier", TEXT), ("classifier", TEXT))).json()
+    assert same["agreement"] == 1
+    assert set(same["difference"]) == {0}
+
+
+@pytest.mark.parametrize("route", ["/v1/attention/compare", "/v1/explain/compare"])
+def test_pictures_name_both_sides(exact: Service, route: str) -> None:
+    both = sides(("classifier", TEXT), ("classifier", EDITED))
+    options: Body = {"layers": "0", "heads": "1"} if "attention" in route else {"method": "occlusion"}
+    drawn = post(exact, route, "image/svg+xml", **both, **options)
+    words = " ".join(ElementTree.fromstring(drawn.content).itertext())
+    assert "not fine" in words.replace("␣", " ")
+    assert "classifier" in words
+    assert post(exact, route, "image/png", **both, **options).content.startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "options", "words"),
+    [
+        (("base", "好"), ("base", "film"), {"special": "hide"}, "no unit in common"),
+        (("base", TEXT), ("segmenter", ["a", "b"]), {"method": "rollout"}, "has raw attention alone"),
+        (("base", TEXT), ("base", TEXT), {"layers": "3"}, "layers 3 does not exist"),
+        (("base", TEXT), ("nobody", TEXT), {}, "nobody"),
+    ],
+)
+def test_what_can_not_be_compared_is_refused(
+    exact: Service, left: tuple[str, object], right: tuple[str, object], options: Body, words: str
+) -> None:
+    answer = post(exact, "/v1/attention/compare", **sides(left, right), **options)
+    assert answer.status_code in (400, 404)
+    assert words in answer.json()["error"]["message"]
+
+
+def test_the_same_twice_has_not_moved_and_labels_must_be_shared(service: Service, exact: Service) -> None:
+    answer = post(service, "/v1/attention/compare", **sides(("minilm-l6", "good"), ("minilm-l6", "good")), heads="0")
+    assert answer.json()["moved"] == [[0.0]] * 6
+    refused = post(exact, "/v1/explain/compare", **sides(("classifier", TEXT), ("adapter1", TEXT)), faithfulness=False)
+    assert refused.status_code == 400
+    assert "not a label of this model" in refused.json()["error"]["message"]
