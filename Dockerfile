@@ -1,6 +1,11 @@
 # Vitrine for GPU hosts. State lies in the volume /state; the base model is fetched there at the first start.
 #   docker build -t vitrine .
 #   docker run --gpus all -p 127.0.0.1:3000:3000 -v vitrine-state:/state vitrine
+# The page is bundled by Node, of which nothing stays.
+FROM node:24-slim AS page
+COPY service/ui /page
+RUN sh /page/npm.sh python3 ci --omit=dev && sh /page/npm.sh python3 run build
+
 # The base image, not the larger runtime one: the torch wheel brings its own CUDA libraries.
 FROM nvidia/cuda:12.8.1-base-ubuntu24.04 AS build
 # hadolint ignore=DL3008
@@ -13,6 +18,7 @@ COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY model model
 COPY training training
 COPY service service
+COPY --from=page /page/static service/ui/static
 # What several hosts need; add ray to train on a cluster.
 ARG EXTRAS=postgresql,s3
 RUN /opt/vitrine/venv/bin/pip install --no-cache-dir --constraint constraints.txt ".[$EXTRAS]"

@@ -11,30 +11,35 @@ export VITRINE_HOME
 
 VENV := .venv
 BIN := $(VENV)/bin
+PAGE := service/ui/static/index.html
+PAGE_SOURCES := service/ui/build.mjs $(shell find service/ui/src service/ui/public -type f)
+NPM := sh service/ui/npm.sh $(BIN)/python
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: serve test check check-gpu format load bento setup clean chaos chinese-encoder bench-finetune bench-inference \
   bench-http bench-adapters bench-overload bench-explain bench-render soak
 
-serve: $(VENV)/serve.done  ## install, fetch the base model, start at http://localhost:3000
+serve: $(VENV)/serve.done $(PAGE)  ## install, fetch the base model, start at http://localhost:3000
 	@$(BIN)/vitrine setup
 	@exec $(BIN)/vitrine serve --host $(HOST) --port $(PORT)
 
-setup: $(VENV)/serve.done
+setup: $(VENV)/serve.done $(PAGE)
 
-test: $(VENV)/test.done  ## the whole suite
+test: $(VENV)/test.done $(PAGE)  ## the whole suite
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
-check: $(VENV)/test.done  ## format, lint, types, imports, Dockerfile
+check: $(VENV)/test.done  ## format, lint, types, imports, Dockerfile, the page
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/hadolint Dockerfile
+	$(NPM) run --silent check
 
 format: $(VENV)/test.done
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+	$(NPM) run --silent format
 
 load: $(VENV)/test.done  ## bounded load test against a running service
 	$(BIN)/locust --headless --locustfile tests/load/locustfile.py --host http://localhost:$(PORT) \
@@ -67,12 +72,20 @@ bench-%: $(VENV)/serve.done  ## bench-chinese-encoder, -writer, -segmenter: trai
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/vitrine pretrain $*
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.bench_$(subst -,_,$*) --home $(VITRINE_HOME)
 
-bento: $(VENV)/serve.done  ## a bento of the service with its base model
+bento: $(VENV)/serve.done $(PAGE)  ## a bento of the service with its base model
 	@$(BIN)/vitrine setup
 	BENTOML_HOME=$(VITRINE_HOME)/bentoml $(BIN)/bentoml build
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) service/ui/node_modules service/ui/static
+
+$(PAGE): $(PAGE_SOURCES) $(VENV)/page.done
+	@$(NPM) run --silent build
+
+# esbuild and two small libraries; with the tools of the tests (types, format, accessibility) in test.done.
+$(VENV)/page.done: service/ui/package.json service/ui/package-lock.json | $(VENV)/serve.done
+	$(NPM) ci --omit=dev
+	touch $@
 
 # The CPU build of torch from the index you use, or the default one: see "What the install weighs" in the README.
 $(VENV)/serve.done: pyproject.toml constraints.txt
@@ -83,8 +96,9 @@ $(VENV)/serve.done: pyproject.toml constraints.txt
 	$(INSTALL) --no-build-isolation --editable .
 	touch $@
 
-$(VENV)/test.done: $(VENV)/serve.done
+$(VENV)/test.done: $(VENV)/serve.done service/ui/package-lock.json
 	$(INSTALL) --no-build-isolation --editable '.[test,check]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(VENV)/openai-2 -r tests/openai-2.txt
 	sh tests/install_tools.sh
-	touch $@
+	$(NPM) ci
+	touch $(VENV)/page.done $@

@@ -191,8 +191,15 @@ def test_docs_and_page_come_from_this_machine_alone(service: Service) -> None:
         page = httpx.get(service.url + path)
         assert page.status_code == 200
         assert "//cdn" not in page.text
-        assert "default-src 'none'" in page.headers["content-security-policy"]
-    for path in ("/docs-assets/swagger-ui-bundle.js", "/docs-assets/swagger-ui.css", "/ui/main.js", "/fonts/cjk.otf"):
+        policy = page.headers["content-security-policy"]
+        assert "default-src 'self'" in policy if path == "/" else "default-src 'none'" in policy
+    for path in (
+        "/docs-assets/swagger-ui-bundle.js",
+        "/docs-assets/swagger-ui.css",
+        "/ui/app.js",
+        "/ui/styles.css",
+        "/fonts/cjk.otf",
+    ):
         assert httpx.get(service.url + path).status_code == 200, path
     routes = httpx.get(f"{service.url}/openapi.json").json()["paths"]
     assert {"/v1/classify", "/v1/attention", "/v1/fine_tuning/jobs/{job_id}/cancel"} <= set(routes)

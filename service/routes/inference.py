@@ -178,8 +178,9 @@ async def tokenize(body: TokenizeRequest, parts: PartsOf, caller: CallerOf) -> T
             offsets=list(encoding.offsets),
             special=list(encoding.special),
             truncated=encoding.truncated,
+            normalised="\t".join(map(loaded.tokenizer.normalise, parts_of(text))) if body.normalised else None,
         )
-        for index, encoding in enumerate(encodings)
+        for index, (text, encoding) in enumerate(zip(as_list(body.input), encodings, strict=True))
     ]
     return TokenizeResponse(model=body.model, data=data, usage=usage(encodings))
 

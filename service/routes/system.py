@@ -8,13 +8,19 @@ from fastapi import APIRouter, FastAPI
 from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, Response
 from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
+from starlette.middleware.gzip import GZipMiddleware
 
 from service.context import PartsOf
 from service.errors import Unavailable
+from service.gate import PAGE_POLICY
 from service.pictures.fonts import font_path
 
 router = APIRouter(include_in_schema=False)
-UI_FOLDER = Path(__file__).parents[1] / "ui" / "static"
+UI_FOLDER = Path(__file__).parents[1] / "ui" / "static"  # made at set-up from service/ui/src
+PLACES = (  # of the page; each is an address of its own, that can be shared and survives a refresh
+    "/", "/data", "/data/{file_id}", "/tune", "/tune/{job_id}", "/evaluate", "/evaluate/{job_id}", "/look", "/step",
+    "/models", "/models/{model_id:path}", "/serving",
+)  # fmt: skip
 SWAGGER_FOLDER = Path(fastapi_offline.__file__).parent / "static"
 DOCS_PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Vitrine API</title><link rel="icon" href="/ui/icon.svg">
@@ -26,13 +32,20 @@ DOCS_PAGE = """<!doctype html>
 
 def mount_assets(app: FastAPI) -> None:
     """Files of the page and of Swagger UI, all from this machine."""
-    app.mount("/ui", StaticFiles(directory=UI_FOLDER), name="ui")
+    app.mount("/ui", GZipMiddleware(StaticFiles(directory=UI_FOLDER, check_dir=False)), name="ui")
     app.mount("/docs-assets", StaticFiles(directory=SWAGGER_FOLDER), name="docs-assets")
 
 
-@router.get("/")
 async def page() -> FileResponse:
-    return FileResponse(UI_FOLDER / "index.html")
+    """One document for every place: its scripts read the address."""
+    index = UI_FOLDER / "index.html"
+    if not index.is_file():
+        raise Unavailable("the page is not bundled; `make setup` does it. The API works without it: see /docs")
+    return FileResponse(index, headers={"content-security-policy": PAGE_POLICY})
+
+
+for place in PLACES:
+    router.get(place)(page)
 
 
 @router.get("/docs")

@@ -33,7 +33,7 @@ class CompareAttentionRequest(CompareRequest):
 
 
 class CompareExplainRequest(CompareRequest):
-    method: Method = Field(default="integrated_gradients", description=WAYS)
+    method: Method = Field(default="decomposition", description=WAYS)
     target: str | None = Field(default=None, description=TARGETS + " on the left")
     against: str | None = Field(default=None, description="another label: why the target and not this")
     special: Literal["keep", "hide"] = Field(default="keep", description="whether special tokens have a unit")

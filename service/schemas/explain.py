@@ -23,7 +23,7 @@ TARGETS = "the label to explain, or the next token of a model that writes; by de
 class ExplainRequest(Request):
     model: str
     input: StrictStr | Pair = Field(description="a text, or a pair as a list of two strings")
-    method: Method = Field(default="integrated_gradients", description=WAYS)
+    method: Method = Field(default="decomposition", description=WAYS)
     target: str | None = Field(default=None, description=TARGETS)
     against: str | None = Field(default=None, description="another label: why the target and not this")
     special: Literal["keep", "hide"] = Field(default="keep", description="whether special tokens have a unit")

@@ -69,7 +69,7 @@ class EmbeddingsRequest(LongTextRequest):
 
 
 class TokenizeRequest(TextRequest):
-    pass
+    normalised: bool = Field(default=False, description="also the text as the tokenizer cuts it")
 
 
 class TagRequest(LongTextRequest):
@@ -182,6 +182,7 @@ class Tokens(BaseModel):
     offsets: list[tuple[int, int]]
     special: list[bool]
     truncated: bool
+    normalised: str | None = Field(default=None, description="case, accents and white space changed, when asked for")
 
 
 class TokenizeResponse(BaseModel):

@@ -1,0 +1,105 @@
+// What a job leaves: its evaluation, and a row for each held-out row.
+
+import { csvRecords } from "../base/rows";
+import { file, type DataFile, type Histogram } from "./files";
+import { content, type Job } from "./jobs";
+
+export type Interval = [number, number] | null;
+
+export interface Headline {
+  value: number | null;
+  interval: Interval;
+}
+
+export interface Bin {
+  from: number;
+  to: number;
+  count: number;
+  confidence: number;
+  accuracy: number;
+}
+
+export interface Suspect {
+  line: number;
+  text: string;
+  given: string;
+  suggested?: string;
+  true?: string;
+  predicted?: string;
+  size?: number;
+  suspicion?: number;
+  confidence?: number | null;
+}
+
+export interface PerLabel {
+  label: string;
+  precision: number;
+  recall: number;
+  f1: number;
+  support: number;
+}
+
+export interface Evaluation {
+  model: string;
+  data: string;
+  task: string;
+  rows: number;
+  metric: { key: string; title: string; higher_is_better: boolean };
+  headline: Headline;
+  figures: Record<string, number>;
+  baselines: { name: string; what: string; headline: Headline }[];
+  versus?: { baseline: string; value: number; interval: Interval } | null;
+  per_label?: PerLabel[];
+  confusion?: { labels: string[]; counts: number[][] } | null;
+  calibration?: { ece: number; mce: number; mean_confidence: number; accuracy: number; bins: Bin[] };
+  slices?: { by: string; groups: { name: string; rows: number; value: number; interval: Interval }[] }[];
+  mistakes?: { rows: number; worst: Suspect[] };
+  mislabelled?: { named: number; worst: Suspect[] };
+  dynamics?: { rows: number; points: [number, number, number][] };
+  errors?: Histogram;
+  points?: [number, number][];
+}
+
+export interface Prediction {
+  line: number;
+  text: string;
+  truth: string;
+  predicted: string;
+  sure: number | null;
+}
+
+export interface Results {
+  files: DataFile[];
+  evaluation: Evaluation | null;
+  predictions: Prediction[];
+}
+
+export async function results(job: Job, signal: AbortSignal): Promise<Results> {
+  const files = await Promise.all(job.result_files.map((id) => file(id, signal)));
+  const named = async (name: string): Promise<string | null> => {
+    const found = files.find((one) => one.filename === name);
+    return found ? content(found.id, signal) : null;
+  };
+  const [report, table] = await Promise.all([named("evaluation.json"), named("predictions.csv")]);
+  return {
+    files,
+    evaluation: report === null ? null : (JSON.parse(report) as Evaluation),
+    predictions: table === null ? [] : predictionsOf(table),
+  };
+}
+
+function predictionsOf(table: string): Prediction[] {
+  const [header, ...records] = csvRecords(table);
+  const at = (name: string): number => header.cells.indexOf(name);
+  return records.map(({ cells }) => {
+    const predicted = cells[at("predicted")] ?? "";
+    const sure = cells[at(`probability:${predicted}`)];
+    return {
+      line: Number(cells[at("line")]),
+      text: cells[at("text")] ?? cells[at("words")] ?? "",
+      truth: cells[at("true")] ?? "",
+      predicted,
+      sure: sure === undefined ? null : Number(sure),
+    };
+  });
+}

@@ -1,0 +1,63 @@
+import type { RefObject } from "preact";
+import { useEffect, useRef, useState } from "preact/hooks";
+import { useWords } from "../base/language";
+import { shellWords } from "../words/shell";
+import { asHtml, asPng, asSvg } from "./snapshot";
+
+interface ExportMenuProps {
+  view: RefObject<HTMLElement | null>;
+  name: string;
+}
+
+/** Saves what is seen as one HTML file, SVG or PNG. */
+export function ExportMenu({ view, name }: ExportMenuProps) {
+  const words = useWords(shellWords);
+  const [open, show] = useState(false);
+  const frame = useRef<HTMLDivElement>(null);
+  useEffect(() => {
+    if (!open) return;
+    const close = (event: Event) => {
+      const inside = event.target instanceof Node && frame.current?.contains(event.target);
+      if (!inside || (event instanceof KeyboardEvent && event.key === "Escape")) show(false);
+    };
+    document.addEventListener("pointerdown", close);
+    document.addEventListener("keydown", close);
+    return () => {
+      document.removeEventListener("pointerdown", close);
+      document.removeEventListener("keydown", close);
+    };
+  }, [open]);
+  const saver = (make: (element: HTMLElement) => Promise<Blob>, ending: string) => async () => {
+    show(false);
+    if (view.current) save(await make(view.current), `${name}.${ending}`);
+  };
+  return (
+    <div class="pop" ref={frame}>
+      <button type="button" class="button" aria-expanded={open} title={words.exportLabel} onClick={() => show(!open)}>
+        {words.export}
+      </button>
+      {open && (
+        <div class="pop-list">
+          <button type="button" class="tool" onClick={() => void saver(asHtml, "html")()}>
+            {words.exportHtml}
+          </button>
+          <button type="button" class="tool" onClick={() => void saver(asSvg, "svg")()}>
+            {words.exportSvg}
+          </button>
+          <button type="button" class="tool" onClick={() => void saver(asPng, "png")()}>
+            {words.exportPng}
+          </button>
+        </div>
+      )}
+    </div>
+  );
+}
+
+export function save(blob: Blob, name: string): void {
+  const address = URL.createObjectURL(blob);
+  const link = document.createElement("a");
+  link.href = address;
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(address), 10_000); // the browser reads it after this task
+}

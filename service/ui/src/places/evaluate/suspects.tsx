@@ -1,0 +1,43 @@
+import type { Suspect } from "../../api/evaluation";
+import { figure } from "../../base/format";
+import { useWords } from "../../base/language";
+import { pathTo } from "../../base/router";
+import { Card } from "../../parts/card";
+import { Table } from "../../parts/table";
+import { evaluateWords } from "../../words/evaluate";
+
+interface SuspectsProps {
+  title: string;
+  note: string;
+  rows: readonly Suspect[];
+  model: string;
+}
+
+/** Rows worth a look, the worst first; each opens inside the model. */
+export function Suspects({ title, note, rows, model }: SuspectsProps) {
+  const words = useWords(evaluateWords);
+  if (!rows.length) return null;
+  return (
+    <Card title={title} note={note}>
+      <Table
+        label={title}
+        columns={[
+          { name: words.line, right: true },
+          { name: words.given },
+          { name: rows[0].predicted === undefined ? words.suggested : words.predicted },
+          { name: words.sure, right: true },
+          { name: words.text },
+        ]}
+        rows={rows.map((row) => [
+          row.line,
+          row.true ?? row.given,
+          row.predicted ?? row.suggested ?? "",
+          figure(row.size ?? row.suspicion ?? 0),
+          <a key={row.line} class="plain" href={pathTo("look", null, { model, text: row.text })}>
+            {row.text}
+          </a>,
+        ])}
+      />
+    </Card>
+  );
+}

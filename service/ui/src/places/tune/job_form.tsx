@@ -1,0 +1,113 @@
+// A new fine-tuning job: base, data, name; all else has a good default.
+
+import { useState } from "preact/hooks";
+import { files as askFiles } from "../../api/files";
+import { createJob, type NewJob } from "../../api/jobs";
+import { models as askModels } from "../../api/models";
+import { useWords } from "../../base/language";
+import { useLoad } from "../../base/load";
+import { go, pathTo, useAddress } from "../../base/router";
+import { Field } from "../../parts/field";
+import { Notice } from "../../parts/notice";
+import { tuneWords } from "../../words/tune";
+import { JobOptions } from "./job_options";
+
+export function JobForm() {
+  const words = useWords(tuneWords);
+  const { query } = useAddress();
+  const models = useLoad("models", askModels);
+  const files = useLoad("files", askFiles);
+  const [problem, tell] = useState("");
+  const [busy, work] = useState(false);
+  const bases = (models.value ?? []).filter((model) => !model.adapter && model.architecture !== "encoder_decoder");
+  const data = (files.value ?? []).filter((file) => file.status !== "error");
+  const base = query.get("model") ?? bases.find((model) => model.base_model === null)?.id;
+  const send = async (event: SubmitEvent) => {
+    event.preventDefault();
+    if (!(event.currentTarget instanceof HTMLFormElement)) return;
+    work(true);
+    tell("");
+    try {
+      const job = await createJob(bodyOf(new FormData(event.currentTarget)));
+      go(pathTo("tune", job.id));
+    } catch (error) {
+      tell(error instanceof Error ? error.message : String(error));
+      work(false);
+    }
+  };
+  if (files.value && !data.length)
+    return (
+      <div class="stack">
+        <p class="muted">{words.noData}</p>
+        <a class="button main" href={pathTo("data")}>
+          {words.addData}
+        </a>
+      </div>
+    );
+  return (
+    <form class="stack" id="job-form" onSubmit={(event) => void send(event)}>
+      <Field name={words.data} hint={words.dataHint}>
+        <select name="training_file" required key={files.value ? "files" : "none"}>
+          {data.map((file) => (
+            <option key={file.id} value={file.id} selected={file.id === query.get("file")}>
+              {file.filename}
+            </option>
+          ))}
+        </select>
+      </Field>
+      <Field name={words.base} hint={words.baseHint}>
+        <select name="model" required key={models.value ? "models" : "none"}>
+          {bases.map((model) => (
+            <option key={model.id} value={model.id} selected={model.id === base}>
+              {model.id}
+            </option>
+          ))}
+        </select>
+      </Field>
+      <Field name={words.name} hint={words.nameHint}>
+        <input name="suffix" maxLength={64} autocomplete="off" spellcheck={false} placeholder="movies" />
+      </Field>
+      <details class="behind">
+        <summary>{words.more}</summary>
+        <p class="field-hint">{words.moreHint}</p>
+        <JobOptions files={data} />
+      </details>
+      {problem && <Notice tone="bad">{problem}</Notice>}
+      <div class="row">
+        <button class="button main" disabled={busy}>
+          {busy ? words.starting : words.start}
+        </button>
+      </div>
+    </form>
+  );
+}
+
+/** What was filled in; what was left open is not sent, so that the service chooses. */
+function bodyOf(form: FormData): NewJob {
+  const text = (name: string): string | undefined => {
+    const value = form.get(name);
+    return typeof value === "string" && value.trim() ? value.trim() : undefined;
+  };
+  const number = (name: string): number | undefined => (text(name) === undefined ? undefined : Number(text(name)));
+  const given = {
+    n_epochs: number("n_epochs"),
+    batch_size: number("batch_size"),
+    learning_rate_multiplier: number("learning_rate_multiplier"),
+  };
+  const hyperparameters = Object.fromEntries(
+    Object.entries(given).filter((pair): pair is [string, number] => pair[1] !== undefined),
+  );
+  return {
+    model: text("model") ?? "",
+    training_file: text("training_file") ?? "",
+    validation_file: text("validation_file"),
+    suffix: text("suffix"),
+    seed: number("seed"),
+    hyperparameters,
+    adapter: text("adapter"),
+    class_weights: text("class_weights"),
+    training_method: text("training_method"),
+    early_stopping: number("early_stopping"),
+    max_length: number("max_length"),
+  };
+}

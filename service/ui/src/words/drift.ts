@@ -1,0 +1,53 @@
+import type { Both } from "../base/language";
+
+const en = {
+  title: "Vectors and training",
+  note: "Each text is one point: near means alike to the model. Of a tuned model the slider goes through its training: watch the labels draw apart, and your own text (ringed) find its side.",
+  file: "Texts from",
+  show: "Show",
+  showing: "Asking every model of the run; this takes some seconds …",
+  noFiles: "Add a file under Data: its rows are the points.",
+  stage: "Of the training",
+  base: "base",
+  done: "done",
+  step: (step: number) => `step ${step}`,
+  play: "Play",
+  pause: "Pause",
+  plane: (share: string) => `The plane shows ${share} of what differs between the vectors.`,
+  moved: (share: string) => `The vectors moved by ${share} since the stage before.`,
+  points: "The texts as points",
+  attention: "Your text's attention in the last layer, mean over its heads",
+  text: "Text",
+  label: "Label",
+  answer: "Answer",
+  yours: "your text",
+  across: "Across",
+  up: "Up",
+};
+
+const zh: typeof en = {
+  title: "向量与训练",
+  note: "每段文字是一个点：离得近，说明模型认为相似。对微调过的模型，滑块走过它的训练：看标签如何分开，你自己的文字（带圈）归到哪一边。",
+  file: "文字来自",
+  show: "显示",
+  showing: "正在询问这次运行的每个模型，需要几秒……",
+  noFiles: "在“数据”里添加文件：它的行就是这些点。",
+  stage: "训练阶段",
+  base: "底座",
+  done: "完成",
+  step: (step: number) => `第 ${step} 步`,
+  play: "播放",
+  pause: "暂停",
+  plane: (share: string) => `这个平面显示了向量之间差异的 ${share}。`,
+  moved: (share: string) => `自上一阶段以来，向量移动了 ${share}。`,
+  points: "文字作为点",
+  attention: "你的文字在最后一层的注意力，各头平均",
+  text: "文字",
+  label: "标签",
+  answer: "答案",
+  yours: "你的文字",
+  across: "横",
+  up: "纵",
+};
+
+export const driftWords: Both<typeof en> = { en, zh };

@@ -1,0 +1,55 @@
+"""A real browser for the tests of the page: Debian's Chromium, and what its pages must never do."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+
+from tests.conftest import ROOT
+
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+    "--disable-sync", "--no-first-run",
+]  # fmt: skip
+AXE = ROOT / "service" / "ui" / "node_modules" / "axe-core" / "axe.min.js"
+
+
+@contextmanager
+def running_browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+        yield running
+        running.close()
+
+
+@contextmanager
+def watched_page(browser: Browser, url: str, **options: Any) -> Iterator[Page]:
+    """A page that must log no error and ask no other host."""
+    context = browser.new_context(locale="en-GB", viewport={"width": 1280, "height": 900}, **options)
+    page = context.new_page()
+    problems: list[str] = []
+    page.on("console", lambda message: problems.append(message.text) if _is_wrong(message) else None)
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on(
+        "request",
+        lambda request: None if request.url.startswith((url, "blob:", "data:")) else problems.append(request.url),
+    )
+    yield page
+    context.close()
+    assert not problems, problems
+
+
+def _is_wrong(message: ConsoleMessage) -> bool:
+    """A report that is still being made answers 409, which a browser logs as an error."""
+    being_made = "status of 409" in message.text and "/report" in message.location["url"]
+    return message.type == "error" and not being_made
+
+
+def violations(page: Page) -> list[str]:
+    """What axe-core finds wrong with what is seen."""
+    page.evaluate(Path(AXE).read_text())
+    found = page.evaluate("axe.run()")["violations"]
+    return [f"{rule['id']}: {node['html'][:200]}" for rule in found for node in rule["nodes"]]
