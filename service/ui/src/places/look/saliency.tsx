@@ -1,6 +1,6 @@
 // The text coloured by how much each part speaks for a label, and whether those colours can be believed.
 
-import { explain, METHODS, type Explanation, type ExplainMethod, type Faithfulness } from "../../api/explain";
+import { explain, METHODS, type Explanation, type Faithfulness } from "../../api/explain";
 import type { Model } from "../../api/models";
 import { figure } from "../../base/format";
 import { useWords } from "../../base/language";
