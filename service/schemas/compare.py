@@ -9,7 +9,7 @@ from model.explain.units import Merge, Special
 from service.engine.explaining import Method
 from service.schemas.attention import MERGES, METHODS, NUMBERS, SPECIALS, AttentionHeader
 from service.schemas.base import Request
-from service.schemas.explain import TARGETS, WAYS, ExplainResponse
+from service.schemas.explain import NORMALISE, TARGETS, WAYS, ExplainResponse
 from service.schemas.inference import Pair
 
 
@@ -40,6 +40,7 @@ class CompareExplainRequest(CompareRequest):
     merge: Merge = Field(default="token", description=MERGES)
     faithfulness: bool = Field(default=True, description="measure how far each side's scores can be believed")
     num_random: int = Field(default=10, ge=2, le=100, description="random rankings that the scores are held against")
+    normalise: bool = Field(default=False, description=NORMALISE)
     truncate: bool = False
 
 
