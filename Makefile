@@ -6,6 +6,7 @@ PYTHON ?= python3
 LOAD_SECONDS ?= 30
 LOAD_USERS ?= 8
 SOAK_MINUTES ?= 60
+TEST_PROCESSES ?= 2
 export VITRINE_HOME
 
 VENV := .venv
@@ -25,7 +26,7 @@ serve: $(VENV)/serve.done $(PAGE)  ## install, fetch the base model, start at ht
 setup: $(VENV)/serve.done $(PAGE)
 
 test: $(VENV)/test.done $(PAGE)  ## the whole suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/test.done  ## format, lint, types, imports, Dockerfile, the page
 	$(BIN)/ruff format --check .

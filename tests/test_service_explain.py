@@ -19,8 +19,10 @@ from model.explain.masking import replacement_id
 from model.explain.occlusion import occlusion
 from model.explain.target import Attribution, Target
 from model.heads import TextModel
+from model.lora import AdapterBank
 from model.tokenizer import Encoding
-from service.engine.explaining import unit_scores
+from service.engine.explaining import Abandoned, Question, explain, unit_scores
+from service.engine.runner import LoadedModel
 from tests.conftest import Service
 from tests.zoo import Zoo
 
@@ -116,7 +118,20 @@ def test_every_answer_says_how_far_it_can_be_believed(exact: Service, zoo: Zoo) 
         assert answer[name]["at"] == pytest.approx(curve.at, abs=1e-4)
         assert answer[name]["aopc"] == pytest.approx(curve.aopc, abs=1e-4)
         assert answer[name]["random"] == pytest.approx(vars(curve.random), abs=1e-4)
+        assert answer[name]["normalised"] is None
     assert post(exact, method="occlusion").json()["faithfulness"] is None
+
+
+def test_models_are_compared_by_the_normalised_measure(exact: Service, zoo: Zoo) -> None:
+    encoding, replacement = read(zoo)
+    model, target = zoo.models["classifier"], Target(1)
+    fields = {"method": "occlusion", "target": "yes", "faithfulness": True, "normalise": True, "num_random": 3}
+    answer = post(exact, **fields).json()["faithfulness"]
+    scores = occlusion(model, encoding, target, replacement).scores
+    expected = faithfulness(model, encoding, target, scores, replacement, Trial(num_random=3))
+    for name, curve in (("comprehensiveness", expected.comprehensiveness), ("sufficiency", expected.sufficiency)):
+        assert answer[name]["normalised"] == pytest.approx(curve.normalised, abs=1e-3)
+        assert 0 <= answer[name]["normalised"] <= 1
 
 
 def next_logits(model: TextModel, encoding: Encoding) -> Tensor:
@@ -189,3 +204,23 @@ def test_a_picture_says_what_the_numbers_say(exact: Service, kind: str, starts: 
         assert "classifier · decomposition" in words
         assert answer["faithfulness"]["verdict"] in words
         assert f"the model answers {answer['target']}" in words
+
+
+def test_an_explanation_stops_when_nobody_waits_for_it(zoo: Zoo) -> None:
+    model = zoo.models["classifier"]
+    loaded = LoadedModel(
+        id="a", tag="a:1", config=model.config, bank=AdapterBank(model), tokenizer=zoo.words, dtype="float32",
+        base_tag="a:1",
+    )  # fmt: skip
+    encoding, _ = read(zoo)
+    asked: list[int] = []
+
+    def interrupted() -> bool:
+        asked.append(len(asked))
+        return len(asked) > 3
+
+    question = Question("occlusion", 1, None, Trial(beam_width=0, max_tokens=len(encoding.ids)))
+    with pytest.raises(Abandoned):
+        explain(loaded, encoding, question, interrupted)
+    assert len(asked) == 4, "one question before each forward pass"
+    assert explain(loaded, encoding, question, lambda: False).faithfulness is not None

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -124,11 +124,11 @@ def test_too_much_text_is_429_and_one_long_text_alone_is_not(reader: Reader, gat
 
 def test_looks_beyond_the_bound_are_429(looker: Looker, gate: Gate) -> None:
     async def scenario() -> None:
-        first = await asked(looker.run("attention", 5, gate.pass_through))
+        first = await asked(looker.run("attention", 5, lambda _: gate.pass_through()))
         await asyncio.to_thread(gate.entered.wait, 5)
-        second = await asked(looker.run("attention", 5, lambda: "seen"))
+        second = await asked(looker.run("attention", 5, lambda _: "seen"))
         with pytest.raises(Busy, match="1 requests wait to look inside a model"):
-            await looker.run("attention", 5, lambda: "refused")
+            await looker.run("attention", 5, lambda _: "refused")
         gate.open.set()
         assert [await first, await second] == [None, "seen"]
 
@@ -136,13 +136,13 @@ def test_looks_beyond_the_bound_are_429(looker: Looker, gate: Gate) -> None:
 
 
 def test_a_look_that_fails_is_told_and_the_next_one_is_answered(looker: Looker) -> None:
-    def fails() -> None:
+    def fails(_: object) -> None:
         raise ValueError("no such layer")
 
     async def scenario() -> None:
         with pytest.raises(ValueError, match="no such layer"):
             await looker.run("attention", 5, fails)
-        assert await looker.run("attention", 5, lambda: "seen") == "seen"
+        assert await looker.run("attention", 5, lambda _: "seen") == "seen"
 
     asyncio.run(scenario())
 
@@ -151,35 +151,55 @@ def test_a_late_look_is_504_and_one_nobody_waits_for_has_no_turn(looker: Looker,
     had_a_turn: list[str] = []
 
     async def scenario() -> None:
-        first = await asked(looker.run("attention", 5, gate.pass_through))
+        first = await asked(looker.run("attention", 5, lambda _: gate.pass_through()))
         await asyncio.to_thread(gate.entered.wait, 5)
-        left = await asked(looker.run("attention", 5, lambda: had_a_turn.append("left")))
+        left = await asked(looker.run("attention", 5, lambda _: had_a_turn.append("left")))
         left.cancel()
         await asyncio.gather(left, return_exceptions=True)
-        late = await asked(looker.run("attention", 5, lambda: had_a_turn.append("late")))
+        late = await asked(looker.run("attention", 5, lambda _: had_a_turn.append("late")))
         for task in (first, late):
             with pytest.raises(TimedOut, match=r"no answer within 0\.5 s"):
                 await task
         gate.open.set()
-        assert await looker.run("attention", 5, lambda: "seen") == "seen"
+        assert await looker.run("attention", 5, lambda _: "seen") == "seen"
 
     asyncio.run(scenario())
     assert had_a_turn == []
+
+
+def test_a_look_learns_that_nobody_waits_any_more(looker: Looker, gate: Gate) -> None:
+    seen: list[bool] = []
+
+    def look(interrupted: Callable[[], bool]) -> None:
+        seen.append(interrupted())
+        gate.pass_through()
+        seen.append(interrupted())
+
+    async def scenario() -> None:
+        left = await asked(looker.run("explain", 5, look))
+        await asyncio.to_thread(gate.entered.wait, 5)
+        left.cancel()
+        await asyncio.gather(left, return_exceptions=True)
+        gate.open.set()
+        assert await looker.run("attention", 5, lambda _: "seen") == "seen"
+
+    asyncio.run(scenario())
+    assert seen == [False, True]
 
 
 def test_a_stop_answers_what_runs_and_refuses_what_waits(gate: Gate) -> None:
     async def scenario() -> None:
         looker = Looker(Metrics(), max_waiting=4, timeout_seconds=10)
         looker.start()
-        running = await asked(looker.run("attention", 5, gate.pass_through))
+        running = await asked(looker.run("attention", 5, lambda _: gate.pass_through()))
         await asyncio.to_thread(gate.entered.wait, 5)
-        waiting = await asked(looker.run("attention", 5, lambda: "seen"))
+        waiting = await asked(looker.run("attention", 5, lambda _: "seen"))
         stopping = asyncio.create_task(asyncio.to_thread(looker.stop))
         await asyncio.sleep(0.05)
         gate.open.set()
         await stopping
         assert await running is None
-        for refused in (waiting, looker.run("attention", 5, lambda: "seen")):
+        for refused in (waiting, looker.run("attention", 5, lambda _: "seen")):
             with pytest.raises(Unavailable):
                 await refused
 

@@ -13,13 +13,12 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, TypeVar
 
 from model.explain.attention import AttentionMethod
 from model.explain.two_texts import DecoderPart
 from model.tokenizer import Encoding, Tokenizer
-from service.engine.looking import Looker
+from service.engine.looking import Interrupted, Looker
 from service.engine.queue import Item, QueueFull, TokenQueue
 from service.engine.reading import Reader, Text
 from service.engine.replies import deliver, settle
@@ -156,7 +155,7 @@ class Engine:
                 self._note_depth()
             raise
 
-    async def look(self, operation: str, encoding: Encoding, compute: Callable[[], Result]) -> Result:
+    async def look(self, operation: str, encoding: Encoding, compute: Callable[[Interrupted], Result]) -> Result:
         """What `compute` finds inside a model for one text, in the lane of its own. Raises Busy, TimedOut and what
         `compute` raised."""
         return await self._looker.run(operation, len(encoding.ids), compute)
@@ -172,7 +171,7 @@ class Engine:
     ) -> Array:
         """Attention [L, H, T, T] of one text, of these layers and heads (rollout: [L, 1, T, T], whatever the heads), in
         the same lane."""
-        return await self.look("attention", encoding, partial(attend, loaded, encoding, method, layers, heads, part))
+        return await self.look("attention", encoding, lambda _: attend(loaded, encoding, method, layers, heads, part))
 
     async def write(self, orders: Sequence[Order]) -> AsyncIterator[Written]:
         """Texts being written, as they grow: each order's tokens one by one, the last with its finish reason.

@@ -72,9 +72,14 @@ class Cut:
     max_numbers: int  # in all
 
 
-def explain(loaded: LoadedModel, encoding: Encoding, question: Question) -> Explained:
-    """Raises InvalidRequest for a text of special tokens alone."""
-    model = loaded.bank.plain(loaded.slot)
+class Abandoned(RuntimeError):
+    """Nobody waits for the answer any more."""
+
+
+def explain(loaded: LoadedModel, encoding: Encoding, question: Question, interrupted: Callable[[], bool]) -> Explained:
+    """Raises InvalidRequest for a text of special tokens alone, and Abandoned between two of its many forward passes
+    once it is interrupted."""
+    model = _watched(loaded.bank.plain(loaded.slot), interrupted)
     replacement = replacement_id(loaded.tokenizer, model.config)
     try:
         answers = _answers(model, encoding)
@@ -92,6 +97,17 @@ def explain(loaded: LoadedModel, encoding: Encoding, question: Question) -> Expl
     except ValueError as error:
         raise InvalidRequest(str(error)) from error
     return Explained(target, answers, found, trust)
+
+
+def _watched(model: TextModel, interrupted: Callable[[], bool]) -> TextModel:
+    """The same, that stops before the next forward pass."""
+
+    def check(*_: object) -> None:
+        if interrupted():
+            raise Abandoned
+
+    model.body.layers[0].register_forward_pre_hook(check)
+    return model
 
 
 def _answers(model: TextModel, encoding: Encoding) -> npt.NDArray[np.float32]:
@@ -115,7 +131,9 @@ METHODS: dict[Method, Callable[[TextModel, Encoding, Target, int], Attribution]]
 }
 
 
-def trace(loaded: LoadedModel, encoding: Encoding, cut: Cut, num_guesses: int) -> tuple[list[Step], list[Guess]]:
+def trace(
+    loaded: LoadedModel, encoding: Encoding, cut: Cut, num_guesses: int, interrupted: Callable[[], bool]
+) -> tuple[list[Step], list[Guess]]:
     """The steps of one text's forward pass and, of a language model, what it would say after each layer.
 
     Raises InvalidRequest when there would be too many numbers."""
@@ -123,6 +141,8 @@ def trace(loaded: LoadedModel, encoding: Encoding, cut: Cut, num_guesses: int) -
     steps = []
     left = cut.max_numbers
     for stage in _wanted(stages(model, encoding), cut):
+        if interrupted():
+            raise Abandoned
         step = _step(stage, cut.columns)
         left -= 0 if step.shown is None else step.shown.size
         if left < 0:

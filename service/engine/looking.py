@@ -15,13 +15,14 @@ from service.metrics import Metrics
 
 NICENESS = 10  # above that of the process
 Result = TypeVar("Result")
+Interrupted = Callable[[], bool]  # whether nobody waits for the answer any more
 
 
 @dataclass(eq=False)
 class _Wanted(Call):
     operation: str
     tokens: int
-    compute: Callable[[], Any]
+    compute: Callable[[Interrupted], Any]
     since: float = field(default_factory=time.monotonic)
 
 
@@ -35,9 +36,10 @@ class Looker:
         self._line = Line("vitrine-looker", self._serve, at_once=1, niceness=NICENESS)
         self.start, self.stop = self._line.start, self._line.stop
 
-    async def run(self, operation: str, tokens: int, compute: Callable[[], Result]) -> Result:
+    async def run(self, operation: str, tokens: int, compute: Callable[[Interrupted], Result]) -> Result:
         """What `compute` returns, of a text of so many tokens. Raises Busy when too many wait, TimedOut when it takes
-        too long, and what `compute` raised. A caller that is cancelled while it waits takes its turn away."""
+        too long, and what `compute` raised. A caller that is cancelled while it waits takes its turn away; later,
+        `compute` can ask what it was given and stop."""
         wanted = _Wanted(operation, tokens, compute)
         self._line.put(wanted, self._check)
         self._note_depth()
@@ -69,7 +71,7 @@ class Looker:
         began = time.monotonic()
         self._metrics.queue_wait(wanted.operation, began - wanted.since)
         try:
-            result = wanted.compute()
+            result = wanted.compute(wanted.reply.done)
         except Exception as error:
             return error
         self._metrics.batch(wanted.operation, 1, wanted.tokens, time.monotonic() - began)

@@ -56,7 +56,7 @@ async def explained(body: ExplainRequest, parts: Parts, caller: Caller) -> Expla
         check_can(loaded, body.model, "classify", "a classifier, a regression model or one that writes on")
     limit = min(parts.settings.max_attention_tokens, loaded.config.max_positions)
     (encoding,) = await encode(parts, loaded, [body.input], body.truncate, limit)
-    trial = Trial(num_random=body.num_random, beam_width=0) if body.faithfulness else None
+    trial = Trial(num_random=body.num_random, beam_width=int(body.normalise)) if body.faithfulness else None
     label, against = (
         _output(loaded, name, field) for name, field in ((body.target, "target"), (body.against, "against"))
     )
@@ -143,7 +143,12 @@ def _faithfulness(found: Faithfulness, num_random: int) -> FaithfulnessBody:
 
 def _curve(erasure: Erasure) -> ErasureCurve:
     random = RandomControl(mean=round(erasure.random.mean, 6), deviation=round(erasure.random.deviation, 6))
-    return ErasureCurve(at=[round(loss, 6) for loss in erasure.at], aopc=round(erasure.aopc, 6), random=random)
+    return ErasureCurve(
+        at=[round(loss, 6) for loss in erasure.at],
+        aopc=round(erasure.aopc, 6),
+        random=random,
+        normalised=erasure.normalised,
+    )
 
 
 def saliency_of(body: ExplainRequest, answer: ExplainResponse) -> SaliencyPicture:

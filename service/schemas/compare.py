@@ -9,7 +9,7 @@ from model.explain.units import Merge, Special
 from service.engine.explaining import Method
 from service.schemas.attention import MERGES, METHODS, NUMBERS, SPECIALS, AttentionHeader
 from service.schemas.base import Request
-from service.schemas.explain import TARGETS, WAYS, ExplainResponse
+from service.schemas.explain import NORMALISE, TARGETS, WAYS, ExplainResponse
 from service.schemas.inference import Pair
 
 
@@ -33,13 +33,14 @@ class CompareAttentionRequest(CompareRequest):
 
 
 class CompareExplainRequest(CompareRequest):
-    method: Method = Field(default="integrated_gradients", description=WAYS)
+    method: Method = Field(default="decomposition", description=WAYS)
     target: str | None = Field(default=None, description=TARGETS + " on the left")
     against: str | None = Field(default=None, description="another label: why the target and not this")
     special: Literal["keep", "hide"] = Field(default="keep", description="whether special tokens have a unit")
     merge: Merge = Field(default="token", description=MERGES)
     faithfulness: bool = Field(default=True, description="measure how far each side's scores can be believed")
     num_random: int = Field(default=10, ge=2, le=100, description="random rankings that the scores are held against")
+    normalise: bool = Field(default=False, description=NORMALISE)
     truncate: bool = False
 
 

@@ -5,10 +5,10 @@ import { ask } from "./client";
 import type { Score } from "./inference";
 
 export const METHODS = [
-  "gradient_weighted",
   "decomposition",
   "integrated_gradients",
   "occlusion",
+  "gradient_weighted",
   "gradient_x_input",
 ] as const;
 export type ExplainMethod = (typeof METHODS)[number];

@@ -1,6 +1,6 @@
 // The text coloured by how much each part speaks for a label, and whether those colours can be believed.
 
-import { explain, METHODS, type Explanation, type ExplainMethod, type Faithfulness } from "../../api/explain";
+import { explain, METHODS, type Explanation, type Faithfulness } from "../../api/explain";
 import type { Model } from "../../api/models";
 import { figure } from "../../base/format";
 import { useWords } from "../../base/language";
@@ -25,8 +25,7 @@ const TONES = { "better than random": "good", "near random": "warn", "worse than
 export function Saliency({ model, text, options }: SaliencyProps) {
   const words = useWords(lookWords);
   const able = model.routes.includes("/v1/explain");
-  const methods: readonly ExplainMethod[] = model.task === "causal_lm" ? ["gradient_x_input"] : METHODS;
-  const method = methods.includes(options.explain) ? options.explain : methods[0];
+  const method = options.explain;
   const asked = {
     method,
     target: model.labels?.includes(options.target ?? "") ? options.target : null,
@@ -46,7 +45,7 @@ export function Saliency({ model, text, options }: SaliencyProps) {
           value={method}
           onChange={(event) => note({ explain: event.currentTarget.value })}
         >
-          {methods.map((method) => (
+          {METHODS.map((method) => (
             <option key={method} value={method}>
               {words.methods[method]}
             </option>
