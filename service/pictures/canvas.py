@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from service.pictures.colors import INK, LINE, PAPER, Color, Levels, color_table, hexadecimal
+from service.pictures.embedded import font_faces
 from service.pictures.fonts import FAMILIES, SCALE, drawable, runs, text_width
 
 Anchor = Literal["start", "middle", "end"]
@@ -237,6 +238,7 @@ class SvgCanvas:
     def __init__(self, width: int, height: int, title: str) -> None:
         self.width, self.height, self.title = width, height, title
         self._parts: list[str] = []
+        self._texts: list[str] = []
 
     def box(
         self, x: float, y: float, width: float, height: float, fill: Color, radius: float = 0, edge: Color | None = None
@@ -282,6 +284,7 @@ class SvgCanvas:
         self, x: float, y: float, text: str, size: int, color: Color = INK, anchor: Anchor = "start",
         upright: bool = False, fit: float | None = None,
     ) -> None:  # fmt: skip
+        self._texts.append(drawable(text))
         down, across = (0.0, BASELINE * size) if upright else (BASELINE * size, 0.0)
         place = f'x="{x + across:.2f}" y="{y + down:.2f}"'
         look = f'font-size="{size}" fill="{hexadecimal(color)}" text-anchor="{anchor}"'
@@ -294,4 +297,6 @@ class SvgCanvas:
         head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" font-family="{FAMILIES}">'
         title = f"<title>{escape(drawable(self.title))}</title>"
         paper = f'<rect width="{self.width}" height="{self.height}" fill="{hexadecimal(PAPER)}"/>'
-        return "\n".join([head, title, paper, *self._parts, "</svg>\n"]).encode()
+        faces = font_faces(self._texts)
+        style = [f"<style>{faces}</style>"] if faces else []
+        return "\n".join([head, title, *style, paper, *self._parts, "</svg>\n"]).encode()

@@ -17,6 +17,7 @@ from service.engine.runner import LoadedModel
 from service.errors import InvalidRequest
 from service.keys import Caller
 from service.pictures.saliency import SaliencyPicture, faithfulness_note, saliency_png, saliency_svg
+from service.routes.forms import JSON, chosen_form, formed
 from service.routes.inference import check_can, encode, parts_of, usage
 from service.schemas.explain import (
     Answer,
@@ -30,7 +31,6 @@ from service.schemas.explain import (
 
 router = APIRouter(prefix="/v1", tags=["explain"])
 NUM_ANSWERS = 5  # of a vocabulary
-JSON = "application/json"
 DRAW: dict[str, Callable[[SaliencyPicture], bytes]] = {"image/png": saliency_png, "image/svg+xml": saliency_svg}
 RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"content": {"image/png": {}, "image/svg+xml": {}}, "description": "JSON; by Accept a saliency strip"}
@@ -41,13 +41,12 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 async def explanation(body: ExplainRequest, request: Request, parts: PartsOf, caller: CallerOf) -> Response:
     """Scores of a text's units for a label: above zero they speak for it. With faithfulness against chance."""
     answer = await explained(body, parts, caller)
-    accept = request.headers.get("accept", "")
-    form = next((kind for kind in DRAW if kind in accept), JSON)
+    form = chosen_form(request, DRAW)
     if form == JSON:
         content = answer.model_dump_json().encode()
     else:
         content = await asyncio.to_thread(DRAW[form], saliency_of(body, answer))
-    return Response(content, media_type=form, headers={"vary": "accept"})
+    return formed(content, form)
 
 
 async def explained(body: ExplainRequest, parts: Parts, caller: Caller) -> ExplainResponse:
