@@ -21,9 +21,9 @@ NORMALISE = "search the least and the greatest AOPC of this text too, at some 20
 TARGETS = "the label to explain, or the next token of a model that writes; by default what the model answers"
 
 
-class ExplainRequest(Request):
-    model: str
-    input: StrictStr | Pair = Field(description="a text, or a pair as a list of two strings")
+class ExplainOptions(Request):
+    """What of an answer is explained, and how."""
+
     method: Method = Field(default="decomposition", description=WAYS)
     target: str | None = Field(default=None, description=TARGETS)
     against: str | None = Field(default=None, description="another label: why the target and not this")
@@ -33,6 +33,11 @@ class ExplainRequest(Request):
     num_random: int = Field(default=10, ge=2, le=100, description="random rankings that the scores are held against")
     normalise: bool = Field(default=False, description=NORMALISE)
     truncate: bool = False
+
+
+class ExplainRequest(ExplainOptions):
+    model: str
+    input: StrictStr | Pair = Field(description="a text, or a pair as a list of two strings")
 
 
 class ScoredUnit(AttentionUnit):
