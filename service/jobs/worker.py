@@ -348,14 +348,14 @@ class Worker:
 
 
 def main(beside: bool = False) -> None:
-    """Runs until its standard input closes: the supervisor holds the other end, so it can't be orphaned. `beside` a
-    service on this host."""
+    """Runs until it is ended. `beside` a service on this host, also until its standard input closes: the supervisor
+    holds the other end, so it can't be orphaned."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s worker %(levelname)s %(message)s")
     settings = Settings()
     with contextlib.suppress(OSError):
         os.nice(NICENESS)
     torch.set_num_threads(settings.training_threads or os.cpu_count() or 1)
-    if not sys.stdin.isatty():
+    if beside:
         threading.Thread(target=_exit_with_parent, daemon=True).start()
     try:
         Worker(settings, beside=beside).run(threading.Event())
