@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from bentoml import server_context
 from fastapi import FastAPI, Request
@@ -21,6 +21,7 @@ from service.batches import BatchStore
 from service.bulk import BulkWorker
 from service.context import Parts
 from service.database import Database
+from service.drain import Drain, before_exit
 from service.engine.engine import Engine
 from service.errors import (
     InvalidRequest,
@@ -96,7 +97,7 @@ def create_app(settings: Settings) -> tuple[FastAPI, ASGIApp]:
                 parts.metrics.preset_route(route.path, method)
     auth = Auth(parts.keys, settings.requests_per_minute / settings.api_workers)
     app.state.auth = auth
-    return app, Gate(app, settings, parts.metrics, auth, AuditLog(settings.audit_log))
+    return app, Gate(app, settings, parts.metrics, auth, AuditLog(settings.audit_log), parts.drain)
 
 
 def build_parts(settings: Settings) -> Parts:
@@ -117,7 +118,7 @@ def build_parts(settings: Settings) -> Parts:
     database = Database(settings.database_url)
     return Parts(
         settings, metrics, registry, engine, database, JobStore(database), FileStorage.of(settings),
-        KeyStore(database), Names(AliasStore(database)), WebhookStore(database), BatchStore(database),
+        KeyStore(database), Names(AliasStore(database)), WebhookStore(database), BatchStore(database), Drain(),
     )  # fmt: skip
 
 
@@ -128,18 +129,35 @@ async def _lifespan(parts: Parts) -> AsyncIterator[None]:
         if key is not None:
             print(f"\n  API key of {parts.settings.first_key_owner}, shown this once: {key}\n", flush=True)
     parts.engine.start()
-    supervisor = Supervisor(parts.settings.home.absolute()) if parts.settings.run_worker else None
+    settings = parts.settings
+    supervisor = Supervisor(settings.home.absolute(), settings.grace_seconds) if settings.run_worker else None
     if supervisor is not None:
         supervisor.start()
     beside = [asyncio.create_task(_prewarm(parts)), asyncio.create_task(BulkWorker(parts, batches.ROUTES).run())]
-    try:
-        yield
-    finally:
+
+    async def stop_beside() -> None:
         for task in beside:
             task.cancel()
         await asyncio.gather(*beside, return_exceptions=True)
         if supervisor is not None:
             await asyncio.to_thread(supervisor.stop)
+
+    async def drain(end: Callable[[], None]) -> None:
+        parts.drain.begun = True
+        await asyncio.wait(
+            [asyncio.create_task(stop_beside()), asyncio.create_task(parts.drain.answered())],
+            timeout=settings.grace_seconds,
+        )
+        await asyncio.to_thread(parts.engine.stop)
+        await parts.drain.cut()
+        end()
+
+    leaving: list[asyncio.Task[None]] = []
+    try:
+        with before_exit(lambda end: leaving.append(asyncio.create_task(drain(end)))):
+            yield
+    finally:
+        await stop_beside()
         await asyncio.to_thread(parts.engine.stop)
         parts.database.close()
 

@@ -23,6 +23,7 @@ from training.catalogue import MINILM_SHA256, fetch_minilm, sha256_of, write_spl
 from training.cli import Store, add_commands
 
 DEMO_DATA = "movie-sentiment"
+UNREAD_SECONDS = 3  # after a drain, for clients that do not take their answers
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -126,6 +127,7 @@ def run_serve(settings: Settings, host: str, port: int) -> None:
     print(f"\n  Vitrine: http://localhost:{port}/      API: http://localhost:{port}/docs\n", flush=True)
     command = [sys.executable, "-m", "bentoml", "serve", "service.main:Vitrine"]
     command += ["--working-dir", str(root), "--host", host, "--port", str(port)]
+    command += ["--timeout-graceful-shutdown", str(UNREAD_SECONDS)]
     os.execv(sys.executable, command)
 
 

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.audit import AuditLog
 from service.auth import SAFE_METHODS, Auth
 from service.context import CALLER
+from service.drain import Drain, stopping
 from service.errors import (
     INTERNAL_BODY,
     InvalidRequest,
@@ -61,12 +62,15 @@ log = logging.getLogger("vitrine.gate")
 class Gate:
     """ASGI middleware; `app` is the FastAPI application."""
 
-    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics, auth: Auth, audit: AuditLog) -> None:
+    def __init__(
+        self, app: ASGIApp, settings: Settings, metrics: Metrics, auth: Auth, audit: AuditLog, drain: Drain
+    ) -> None:
         self.app = app
         self.settings = settings
         self.metrics = metrics
         self.auth = auth
         self.audit = audit
+        self.drain = drain
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -84,20 +88,22 @@ class Gate:
                 given = dict(message["headers"])
                 missing = [(name, value) for name, value in wanted.items() if name not in given]
                 marked = [*message["headers"], *missing, (b"x-request-id", request_id.encode())]
+                if self.drain.begun:
+                    marked.append((b"connection", b"close"))
                 message = {**message, "headers": marked}
             await send(message)
 
         headers = Headers(scope=scope)
         try:
-            self._check_host(headers)
-            scope[CALLER] = await self.auth.caller(scope["method"], scope["path"], headers, _server(scope))
-            bounded = await self._bounded(scope, headers, receive)
-            if scope["path"] in COMPUTING_PATHS:
-                await _while_there(self.app, scope, bounded, send_marked)
-            else:
-                await self.app(scope, bounded, send_marked)
+            with self.drain.accepted(scope["path"]):
+                await self._answered(scope, headers, receive, send_marked)
         except _ClientLeft:
             status = CLIENT_LEFT
+        except asyncio.CancelledError:
+            if not self.drain.over or status:
+                raise
+            error = stopping()
+            await _answer(send_marked, status_of(error), body_of(error), headers_of(error))
         except ServiceError as error:
             await _answer(send_marked, status_of(error), body_of(error), headers_of(error))
         except Exception:
@@ -110,6 +116,15 @@ class Gate:
             if scope["method"] not in SAFE_METHODS or status in (401, 403):
                 self.audit.write(request_id, scope, status)
             self.metrics.request(_route(scope), _method(scope), status, time.perf_counter() - started)
+
+    async def _answered(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
+        self._check_host(headers)
+        scope[CALLER] = await self.auth.caller(scope["method"], scope["path"], headers, _server(scope))
+        bounded = await self._bounded(scope, headers, receive)
+        if scope["path"] in COMPUTING_PATHS:
+            await _while_there(self.app, scope, bounded, send)
+        else:
+            await self.app(scope, bounded, send)
 
     def _check_host(self, headers: Headers) -> None:
         """Refuses names that are not ours: a hostile page can point its own name at this machine (DNS rebinding)."""

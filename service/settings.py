@@ -64,6 +64,9 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(
         default=15.0, gt=0.5, description="a job whose worker is silent this long is taken over"
     )
+    grace_seconds: float = Field(
+        default=25.0, ge=0, description="after SIGTERM: for requests to be answered and a job to keep its last step"
+    )
     requests_per_minute: float = Field(
         default=0, ge=0, description="requests of one owner a minute before 429; 0 sets no limit"
     )
