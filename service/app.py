@@ -24,6 +24,7 @@ from service.database import Database
 from service.drain import Drain, before_exit
 from service.engine.engine import Engine
 from service.errors import (
+    INTERNAL_BODY,
     InvalidRequest,
     MethodNotAllowed,
     NotFound,
@@ -91,6 +92,7 @@ def create_app(settings: Settings) -> tuple[FastAPI, ASGIApp]:
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(ValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _internal_error)
     for module in (*API, session, system):
         for route in module.router.routes:
             for method in sorted(route.methods or ()) if isinstance(route, APIRoute) else ():
@@ -188,6 +190,10 @@ async def _prewarm(parts: Parts) -> None:
 async def _service_error(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ServiceError)
     return JSONResponse(body_of(error), status_of(error), headers_of(error))
+
+
+async def _internal_error(_: Request, error: Exception) -> JSONResponse:  # noqa: ARG001 - the gate logs it
+    return JSONResponse(INTERNAL_BODY, 500)
 
 
 async def _validation_error(_: Request, error: Exception) -> JSONResponse:

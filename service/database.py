@@ -110,13 +110,15 @@ def _engine(url: str) -> Engine:
     if parsed.get_backend_name() == "sqlite":
         assert parsed.database
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-        engine = create_engine(parsed, connect_args={"timeout": BUSY_SECONDS})
+        engine = create_engine(parsed, connect_args={"timeout": BUSY_SECONDS}, hide_parameters=True)
         event.listen(engine, "connect", _configure_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     try:
         driver = parsed.set(drivername="postgresql+psycopg")
-        return create_engine(driver, pool_pre_ping=True, connect_args={"connect_timeout": BUSY_SECONDS})
+        return create_engine(
+            driver, pool_pre_ping=True, connect_args={"connect_timeout": BUSY_SECONDS}, hide_parameters=True
+        )
     except ModuleNotFoundError as error:
         raise InvalidRequest(
             "VITRINE_DATABASE names a PostgreSQL database, which needs psycopg; install it with "

@@ -36,6 +36,7 @@ from service.jobs.results import results_of
 from service.jobs.shared_run import CHECKPOINT, SharedRun
 from service.jobs.store import MAX_ATTEMPTS, JobStore, refuse_unfit
 from service.jobs.wishes import hyperparameters_of, name_model, wishes_of
+from service.logs import about, configure_logs
 from service.model_card import CARD_FILE, model_card
 from service.placement import Place, gpu_count, training_place
 from service.registry import ModelStore
@@ -123,7 +124,9 @@ class Worker:
         job = self.store.claim_job(self.name, self.settings.lease_seconds)
         if job is None:
             return False
-        self.run_job(job)
+        with about(job=job.id):
+            log.info("job %s is taken up, attempt %d", job.id, job.attempts)
+            self.run_job(job)
         return True
 
     def run_job(self, job: Job) -> None:
@@ -355,6 +358,7 @@ def main(beside: bool = False) -> None:
     end, so it can't be orphaned. `beside` a service on this host."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s worker %(levelname)s %(message)s")
     settings = Settings()
+    configure_logs(settings.log_format)
     with contextlib.suppress(OSError):
         os.nice(NICENESS)
     torch.set_num_threads(settings.training_threads or os.cpu_count() or 1)
@@ -373,7 +377,7 @@ def main(beside: bool = False) -> None:
 
 
 def _exit_with_parent() -> None:
-    while sys.stdin.buffer.read(1):
+    while os.read(sys.stdin.fileno(), 1):  # not through `sys.stdin`, whose lock the end of the process wants
         pass
     os._exit(0)  # at once: the lease and the last checkpoint make this safe
 

@@ -16,6 +16,7 @@ from service.ids import new_id
 from service.jobs.room import check_room, machine_memory
 from service.jobs.states import WAITING_STATES
 from service.jobs.store import JobStore, request_key
+from service.logs import now_about
 from service.schemas.jobs import (
     CheckpointList,
     CheckpointObject,
@@ -79,6 +80,7 @@ async def create_job(
     is_retry = request.headers.get("x-stainless-retry-count", "0") not in ("0", "")
     window = RETRY_WINDOW_SECONDS if is_retry else None
     job = await asyncio.to_thread(jobs.create_job, job, parts.settings.max_queued_jobs, window)
+    now_about(job=job.id)
     return await asyncio.to_thread(_shape_one, job, jobs)
 
 
