@@ -27,13 +27,18 @@ Row = TypeVar("Row", File, Job, Checkpoint, Batch, WebhookEndpoint)  # what is l
 
 
 class Database:
-    """Of a URL: `sqlite:////path/file` or `postgresql://user:password@host/name`. Makes the tables that are missing."""
+    """Of a URL: `sqlite:////path/file` or `postgresql://user:password@host/name`. Makes the tables that are missing,
+    and those of an earlier version like ours. Raises InvalidRequest for those of a later one."""
 
     def __init__(self, url: str) -> None:
         self._engine = _engine(url)
         self._sessions: sessionmaker[Session] = sessionmaker(self._engine, expire_on_commit=False)
-        with self.write() as session:
-            create_tables(session.connection())
+        try:
+            with self.write() as session:
+                create_tables(session.connection())
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         self._engine.dispose()
