@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
+from service import VERSION
 from service.aliases import AliasStore, Names
 from service.audit import AuditLog
 from service.auth import Auth
@@ -75,7 +76,7 @@ def create_app(settings: Settings) -> tuple[FastAPI, ASGIApp]:
     parts = build_parts(settings)
     app = FastAPI(
         title="Vitrine",
-        version="0.1.0",
+        version=VERSION,
         summary="Run, tune and look inside Transformers",
         docs_url=None,
         redoc_url=None,

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from model.weights import WEIGHTS_FILE
-from service import data_cli, diagram_cli, evaluate_cli, explain_cli, keys_cli, models_cli, remote_cli
+from service import backup_cli, data_cli, diagram_cli, evaluate_cli, explain_cli, keys_cli, models_cli, remote_cli
 from service.command import obey
 from service.database import opened
 from service.errors import InvalidRequest
@@ -51,6 +51,7 @@ def main() -> None:
     explain_cli.add_commands(commands, settings)
     models_cli.add_commands(commands, settings)
     keys_cli.add_commands(commands, settings)
+    backup_cli.add_commands(commands, settings)
     remote_cli.add_commands(commands)
     on_ray.add_command(commands)
     diagram_cli.add_commands(commands, settings)
