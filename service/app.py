@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from bentoml import server_context
 from fastapi import FastAPI, Request
@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
+from service import VERSION
 from service.aliases import AliasStore, Names
 from service.audit import AuditLog
 from service.auth import Auth
@@ -21,8 +22,10 @@ from service.batches import BatchStore
 from service.bulk import BulkWorker
 from service.context import Parts
 from service.database import Database
+from service.drain import Drain, before_exit
 from service.engine.engine import Engine
 from service.errors import (
+    INTERNAL_BODY,
     InvalidRequest,
     MethodNotAllowed,
     NotFound,
@@ -73,7 +76,7 @@ def create_app(settings: Settings) -> tuple[FastAPI, ASGIApp]:
     parts = build_parts(settings)
     app = FastAPI(
         title="Vitrine",
-        version="0.1.0",
+        version=VERSION,
         summary="Run, tune and look inside Transformers",
         docs_url=None,
         redoc_url=None,
@@ -90,13 +93,14 @@ def create_app(settings: Settings) -> tuple[FastAPI, ASGIApp]:
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(ValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _internal_error)
     for module in (*API, session, system):
         for route in module.router.routes:
             for method in sorted(route.methods or ()) if isinstance(route, APIRoute) else ():
                 parts.metrics.preset_route(route.path, method)
     auth = Auth(parts.keys, settings.requests_per_minute / settings.api_workers)
     app.state.auth = auth
-    return app, Gate(app, settings, parts.metrics, auth, AuditLog(settings.audit_log))
+    return app, Gate(app, settings, parts.metrics, auth, AuditLog(settings.audit_log), parts.drain)
 
 
 def build_parts(settings: Settings) -> Parts:
@@ -117,7 +121,7 @@ def build_parts(settings: Settings) -> Parts:
     database = Database(settings.database_url)
     return Parts(
         settings, metrics, registry, engine, database, JobStore(database), FileStorage.of(settings),
-        KeyStore(database), Names(AliasStore(database)), WebhookStore(database), BatchStore(database),
+        KeyStore(database), Names(AliasStore(database)), WebhookStore(database), BatchStore(database), Drain(),
     )  # fmt: skip
 
 
@@ -128,18 +132,35 @@ async def _lifespan(parts: Parts) -> AsyncIterator[None]:
         if key is not None:
             print(f"\n  API key of {parts.settings.first_key_owner}, shown this once: {key}\n", flush=True)
     parts.engine.start()
-    supervisor = Supervisor(parts.settings.home.absolute()) if parts.settings.run_worker else None
+    settings = parts.settings
+    supervisor = Supervisor(settings.home.absolute(), settings.grace_seconds) if settings.run_worker else None
     if supervisor is not None:
         supervisor.start()
     beside = [asyncio.create_task(_prewarm(parts)), asyncio.create_task(BulkWorker(parts, batches.ROUTES).run())]
-    try:
-        yield
-    finally:
+
+    async def stop_beside() -> None:
         for task in beside:
             task.cancel()
         await asyncio.gather(*beside, return_exceptions=True)
         if supervisor is not None:
             await asyncio.to_thread(supervisor.stop)
+
+    async def drain(end: Callable[[], None]) -> None:
+        parts.drain.begun = True
+        await asyncio.wait(
+            [asyncio.create_task(stop_beside()), asyncio.create_task(parts.drain.answered())],
+            timeout=settings.grace_seconds,
+        )
+        await asyncio.to_thread(parts.engine.stop)
+        await parts.drain.cut()
+        end()
+
+    leaving: list[asyncio.Task[None]] = []
+    try:
+        with before_exit(lambda end: leaving.append(asyncio.create_task(drain(end)))):
+            yield
+    finally:
+        await stop_beside()
         await asyncio.to_thread(parts.engine.stop)
         parts.database.close()
 
@@ -170,6 +191,10 @@ async def _prewarm(parts: Parts) -> None:
 async def _service_error(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ServiceError)
     return JSONResponse(body_of(error), status_of(error), headers_of(error))
+
+
+async def _internal_error(_: Request, error: Exception) -> JSONResponse:  # noqa: ARG001 - the gate logs it
+    return JSONResponse(INTERNAL_BODY, 500)
 
 
 async def _validation_error(_: Request, error: Exception) -> JSONResponse:

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from model.weights import WEIGHTS_FILE
-from service import data_cli, diagram_cli, evaluate_cli, explain_cli, keys_cli, models_cli, remote_cli
+from service import backup_cli, data_cli, diagram_cli, evaluate_cli, explain_cli, keys_cli, models_cli, remote_cli
 from service.command import obey
 from service.database import opened
 from service.errors import InvalidRequest
@@ -23,6 +23,7 @@ from training.catalogue import MINILM_SHA256, fetch_minilm, sha256_of, write_spl
 from training.cli import Store, add_commands
 
 DEMO_DATA = "movie-sentiment"
+UNREAD_SECONDS = 3  # after a drain, for clients that do not take their answers
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -50,6 +51,7 @@ def main() -> None:
     explain_cli.add_commands(commands, settings)
     models_cli.add_commands(commands, settings)
     keys_cli.add_commands(commands, settings)
+    backup_cli.add_commands(commands, settings)
     remote_cli.add_commands(commands)
     on_ray.add_command(commands)
     diagram_cli.add_commands(commands, settings)
@@ -126,6 +128,7 @@ def run_serve(settings: Settings, host: str, port: int) -> None:
     print(f"\n  Vitrine: http://localhost:{port}/      API: http://localhost:{port}/docs\n", flush=True)
     command = [sys.executable, "-m", "bentoml", "serve", "service.main:Vitrine"]
     command += ["--working-dir", str(root), "--host", host, "--port", str(port)]
+    command += ["--timeout-graceful-shutdown", str(UNREAD_SECONDS)]
     os.execv(sys.executable, command)
 
 

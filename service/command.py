@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from service import keys_cli, remote_cli
+from service import backup_cli, keys_cli, remote_cli
 from service.errors import ServiceError
 from service.settings import Settings
 
@@ -17,6 +17,7 @@ def main() -> None:
         parser = argparse.ArgumentParser(prog="vitrine")
         commands = parser.add_subparsers(dest="command", required=True)
         keys_cli.add_commands(commands, Settings())
+        backup_cli.add_commands(commands, Settings())
         remote_cli.add_commands(commands)
         remote_cli.add_model_commands(commands.add_parser("models").add_subparsers(dest="action", required=True))
         obey(parser)
@@ -29,7 +30,9 @@ def main() -> None:
 def is_light(words: Sequence[str]) -> bool:
     """Whether this module knows the command, and not only its first word."""
     command, action = [*words[:2], "", ""][:2]
-    return command in ("files", "jobs", "keys") or (command == "models" and action in remote_cli.MODEL_COMMANDS)
+    return command in ("files", "jobs", "keys", "backup", "restore") or (
+        command == "models" and action in remote_cli.MODEL_COMMANDS
+    )
 
 
 def obey(parser: argparse.ArgumentParser) -> None:

@@ -8,6 +8,7 @@ from fastapi import Depends, Request
 from service.aliases import Names
 from service.batches import BatchStore
 from service.database import Database
+from service.drain import Drain
 from service.engine.engine import Engine
 from service.engine.runner import LoadedModel
 from service.errors import NotFound
@@ -37,6 +38,7 @@ class Parts:
     names: Names
     webhooks: WebhookStore
     batches: BatchStore
+    drain: Drain
 
     async def model(self, name: str, owner: str) -> LoadedModel:
         """The model that an id or an alias means, loaded. Raises NotFound."""

@@ -27,13 +27,18 @@ Row = TypeVar("Row", File, Job, Checkpoint, Batch, WebhookEndpoint)  # what is l
 
 
 class Database:
-    """Of a URL: `sqlite:////path/file` or `postgresql://user:password@host/name`. Makes the tables that are missing."""
+    """Of a URL: `sqlite:////path/file` or `postgresql://user:password@host/name`. Makes the tables that are missing,
+    and those of an earlier version like ours. Raises InvalidRequest for those of a later one."""
 
     def __init__(self, url: str) -> None:
         self._engine = _engine(url)
         self._sessions: sessionmaker[Session] = sessionmaker(self._engine, expire_on_commit=False)
-        with self.write() as session:
-            create_tables(session.connection())
+        try:
+            with self.write() as session:
+                create_tables(session.connection())
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         self._engine.dispose()
@@ -110,13 +115,15 @@ def _engine(url: str) -> Engine:
     if parsed.get_backend_name() == "sqlite":
         assert parsed.database
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-        engine = create_engine(parsed, connect_args={"timeout": BUSY_SECONDS})
+        engine = create_engine(parsed, connect_args={"timeout": BUSY_SECONDS}, hide_parameters=True)
         event.listen(engine, "connect", _configure_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     try:
         driver = parsed.set(drivername="postgresql+psycopg")
-        return create_engine(driver, pool_pre_ping=True, connect_args={"connect_timeout": BUSY_SECONDS})
+        return create_engine(
+            driver, pool_pre_ping=True, connect_args={"connect_timeout": BUSY_SECONDS}, hide_parameters=True
+        )
     except ModuleNotFoundError as error:
         raise InvalidRequest(
             "VITRINE_DATABASE names a PostgreSQL database, which needs psycopg; install it with "

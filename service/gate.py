@@ -8,7 +8,9 @@ without OpenAI's error envelope.
 import asyncio
 import json
 import logging
+import re
 import time
+from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -17,6 +19,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.audit import AuditLog
 from service.auth import SAFE_METHODS, Auth
 from service.context import CALLER
+from service.drain import Drain, stopping
+from service.engine.timings import Timings, timed
 from service.errors import (
     INTERNAL_BODY,
     InvalidRequest,
@@ -28,6 +32,8 @@ from service.errors import (
     status_of,
 )
 from service.ids import new_id
+from service.keys import Caller
+from service.logs import about, log_request
 from service.metrics import Metrics
 from service.settings import Settings
 
@@ -53,6 +59,7 @@ COMPUTING_PATHS = (
     "/v1/classify", "/v1/embeddings", "/v1/tag", "/v1/fill-mask", "/v1/completions", "/v1/attention", "/v1/explain",
     "/v1/trace", "/v1/drift", "/v1/attention/compare", "/v1/explain/compare",
 )  # fmt: skip
+JOB_ID = re.compile(r"ftjob-\w+")  # what else stands in its place may be anything
 PATIENCE_SECONDS = 0.1  # after which it is worth looking whether the client still waits
 CLIENT_LEFT = 499  # for the metrics and logs, as nginx has it; nobody receives it
 log = logging.getLogger("vitrine.gate")
@@ -61,19 +68,25 @@ log = logging.getLogger("vitrine.gate")
 class Gate:
     """ASGI middleware; `app` is the FastAPI application."""
 
-    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics, auth: Auth, audit: AuditLog) -> None:
+    def __init__(
+        self, app: ASGIApp, settings: Settings, metrics: Metrics, auth: Auth, audit: AuditLog, drain: Drain
+    ) -> None:
         self.app = app
         self.settings = settings
         self.metrics = metrics
         self.auth = auth
         self.audit = audit
+        self.drain = drain
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        with about(request=new_id("req")) as ids, timed() as timings:
+            await self._handle(scope, receive, send, ids["request"], timings)
+
+    async def _handle(self, scope: Scope, receive: Receive, send: Send, request_id: str, timings: Timings) -> None:
         started = time.perf_counter()
-        request_id = new_id("req")
         status = 0
 
         async def send_marked(message: Message) -> None:
@@ -84,32 +97,47 @@ class Gate:
                 given = dict(message["headers"])
                 missing = [(name, value) for name, value in wanted.items() if name not in given]
                 marked = [*message["headers"], *missing, (b"x-request-id", request_id.encode())]
+                if timings.known:
+                    marked += _timing_headers(timings)
+                if self.drain.begun:
+                    marked.append((b"connection", b"close"))
                 message = {**message, "headers": marked}
             await send(message)
 
         headers = Headers(scope=scope)
         try:
-            self._check_host(headers)
-            scope[CALLER] = await self.auth.caller(scope["method"], scope["path"], headers, _server(scope))
-            bounded = await self._bounded(scope, headers, receive)
-            if scope["path"] in COMPUTING_PATHS:
-                await _while_there(self.app, scope, bounded, send_marked)
-            else:
-                await self.app(scope, bounded, send_marked)
+            with self.drain.accepted(scope["path"]):
+                await self._answered(scope, headers, receive, send_marked)
         except _ClientLeft:
             status = CLIENT_LEFT
+        except asyncio.CancelledError:
+            if not self.drain.over or status:
+                raise
+            error = stopping()
+            await _answer(send_marked, status_of(error), body_of(error), headers_of(error))
         except ServiceError as error:
             await _answer(send_marked, status_of(error), body_of(error), headers_of(error))
         except Exception:
-            log.exception("request %s failed: %s %s", request_id, scope["method"], scope["path"])
+            log.exception("request %s failed: %s %s", request_id, _method(scope), _route(scope))
             if status == 0:
                 await _answer(send_marked, 500, INTERNAL_BODY, {})
-            else:
+            elif status != 500:  # amid an answer: the server cuts the connection
                 raise
         finally:
             if scope["method"] not in SAFE_METHODS or status in (401, 403):
                 self.audit.write(request_id, scope, status)
-            self.metrics.request(_route(scope), _method(scope), status, time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            self.metrics.request(_route(scope), _method(scope), status, seconds)
+            log_request(scope["path"], _route(scope), _method(scope), status, seconds, **_known_of(scope, timings))
+
+    async def _answered(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
+        self._check_host(headers)
+        scope[CALLER] = await self.auth.caller(scope["method"], scope["path"], headers, _server(scope))
+        bounded = await self._bounded(scope, headers, receive)
+        if scope["path"] in COMPUTING_PATHS:
+            await _while_there(self.app, scope, bounded, send)
+        else:
+            await self.app(scope, bounded, send)
 
     def _check_host(self, headers: Headers) -> None:
         """Refuses names that are not ours: a hostile page can point its own name at this machine (DNS rebinding)."""
@@ -216,6 +244,27 @@ def _hostname(url: str) -> str:
     except ValueError:
         return ""
     return f"[{name}]" if ":" in name else name
+
+
+def _timing_headers(timings: Timings) -> list[tuple[bytes, bytes]]:
+    """In milliseconds."""
+    return [
+        (b"x-queue-time", b"%.1f" % (1000 * timings.queue_seconds)),
+        (b"x-inference-time", b"%.1f" % (1000 * timings.inference_seconds)),
+    ]
+
+
+def _known_of(scope: Scope, timings: Timings) -> dict[str, Any]:
+    """For a request's line in the log: ids that we have given, and times. What is None is not known."""
+    caller, job = scope.get(CALLER), scope.get("path_params", {}).get("job_id", "")
+    known = caller if isinstance(caller, Caller) else None
+    return {
+        "owner": known.owner if known else None,
+        "key": known.key_id if known else None,
+        "job": job if JOB_ID.fullmatch(job) else None,
+        "queue_ms": round(1000 * timings.queue_seconds, 1) if timings.known else None,
+        "inference_ms": round(1000 * timings.inference_seconds, 1) if timings.known else None,
+    }
 
 
 def _server(scope: Scope) -> str:

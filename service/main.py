@@ -10,12 +10,14 @@ from bentoml import Service, on_startup
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.app import create_app
+from service.logs import configure_logs
 from service.settings import Settings
 
 PARENT_POLL_SECONDS = 0.5
 SHUTDOWN_SECONDS = 10.0
 
 settings = Settings()
+configure_logs(settings.log_format)
 application, gate = create_app(settings)
 
 

@@ -14,6 +14,7 @@ from service.errors import ServiceError
 DEFAULT_URL = "http://localhost:3000"
 RETRY_SECONDS = 1.0  # before a cut stream is taken up again
 MAX_RETRIES = 30  # in a row
+STOPPING = 503  # the next life of the service goes on
 
 
 class RemoteError(ServiceError):
@@ -65,6 +66,8 @@ class Remote:
                 with self._client.stream("GET", f"/v1/fine_tuning/jobs/{job_id}/events", headers=headers) as answer:
                     if answer.status_code == 204:
                         return
+                    if answer.status_code == STOPPING:
+                        answer.raise_for_status()
                     if answer.status_code != 200:
                         answer.read()
                         raise _refused(answer)

@@ -64,6 +64,9 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(
         default=15.0, gt=0.5, description="a job whose worker is silent this long is taken over"
     )
+    grace_seconds: float = Field(
+        default=25.0, ge=0, description="after SIGTERM: for requests to be answered and a job to keep its last step"
+    )
     requests_per_minute: float = Field(
         default=0, ge=0, description="requests of one owner a minute before 429; 0 sets no limit"
     )
@@ -86,6 +89,9 @@ class Settings(BaseSettings):
     ray_address: str = Field(default="http://127.0.0.1:8265", description="the Jobs API of the Ray cluster")
     ray_nodes: int = Field(default=1, ge=1, le=1024, description="nodes of a job, at most as many as are alive")
     ray_gpus: int = Field(default=0, ge=0, le=64, description="GPUs of each node that a job takes; 0 trains on CPUs")
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="json: a line of JSON for each request and each record of the log"
+    )
     demo_job: bool = Field(default=True, description="queue a demonstration job at the first start")
     training_threads: int = Field(default=0, ge=0, description="threads of a training job; 0 takes all cores")
 

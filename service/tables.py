@@ -15,12 +15,19 @@ from sqlalchemy import (
     String,
     TypeDecorator,
     UniqueConstraint,
+    delete,
+    insert,
     inspect,
+    select,
     text,
     update,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from service.errors import InvalidRequest
+
+SCHEMA_VERSION = 1  # raised with each change of the tables; tests/stores/ has every earlier form
+GONE = {"batches": ("scopes",)}  # columns of earlier versions that may not be empty, and that nobody fills any more
 LOCAL_OWNER = "local"  # of everything that is made while the service has no API keys
 OF_OLD_ROWS = "of_old_rows"  # in a column's info: the value for rows of a database that did not have it
 NUL, SYMBOL_FOR_NUL = "\0", "\N{SYMBOL FOR NULL}"
@@ -233,15 +240,53 @@ class Event(Base):
     data: Mapped[dict[str, Any]] = mapped_column(JSON)
 
 
+class SchemaVersion(Base):
+    """One row: which form of the tables this database has."""
+
+    __tablename__ = "schema_version"
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    version: Mapped[int]
+
+
 def create_tables(connection: Connection) -> None:
-    """Makes what is missing: tables, and in a database of an earlier version the columns that may be empty."""
+    """Makes what is missing: tables, and in a database of an earlier version the columns that may be empty, and the
+    indexes; drops columns that would refuse new rows. Raises InvalidRequest for a database of a later version."""
+    before = schema_version(connection)
+    if before > SCHEMA_VERSION:
+        raise InvalidRequest(too_new("the database", before))
     Base.metadata.create_all(connection)
     found = inspect(connection)
     for table in Base.metadata.sorted_tables:
         known = {column["name"] for column in found.get_columns(table.name)}
+        for name in known.intersection(GONE.get(table.name, ())):
+            connection.execute(text(f'ALTER TABLE {table.name} DROP COLUMN "{name}"'))
         for column in table.columns:
             if column.name not in known:
                 kind = column.type.compile(connection.dialect)
                 connection.execute(text(f'ALTER TABLE {table.name} ADD COLUMN "{column.name}" {kind}'))
                 if OF_OLD_ROWS in column.info:
                     connection.execute(update(table).values({column.name: column.info[OF_OLD_ROWS]}))
+        indexed = {index["name"] for index in found.get_indexes(table.name)}
+        for index in table.indexes:
+            if index.name not in indexed:
+                index.create(connection)
+    if connection.dialect.name == "postgresql":  # SQLite is told to look at none
+        for key in found.get_foreign_keys(Job.__tablename__):  # a job that has ended may outlive its files
+            connection.execute(text(f'ALTER TABLE {Job.__tablename__} DROP CONSTRAINT "{key["name"]}"'))
+    if before != SCHEMA_VERSION:
+        connection.execute(delete(SchemaVersion))
+        connection.execute(insert(SchemaVersion).values(id=1, version=SCHEMA_VERSION))
+
+
+def schema_version(connection: Connection) -> int:
+    """0 of a database that is new, or older than these numbers."""
+    if not inspect(connection).has_table(SchemaVersion.__tablename__):
+        return 0
+    return int(connection.scalar(select(SchemaVersion.version)) or 0)
+
+
+def too_new(what: str, version: int) -> str:
+    return (
+        f"{what} is of schema {version}, and this version of Vitrine knows those up to {SCHEMA_VERSION}; use the "
+        "version that made it, or a later one"
+    )

@@ -1,8 +1,6 @@
 """The objects for Kubernetes are valid by its own schemas, fit each other, and fit the service."""
 
 import re
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -71,28 +69,6 @@ def test_the_patches_of_an_overlay_meet_objects_and_containers_of_the_base(overl
             assert key in BASE
             if key[0] == "Deployment":
                 assert {c["name"] for c in containers_of(one)} <= {c["name"] for c in containers_of(BASE[key])}
-
-
-@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl, which renders overlays, is not on this machine")
-@pytest.mark.parametrize("overlay", ["cpu", "gpu"])
-def test_a_rendered_overlay_keeps_the_schema_and_has_its_image_settings_and_gpus(tmp_path: Path, overlay: str) -> None:
-    done = subprocess.run(
-        ["kubectl", "kustomize", str(FOLDER / "overlays" / overlay)], capture_output=True, text=True, check=True
-    )
-    (tmp_path / "all.yaml").write_text(done.stdout, encoding="utf-8")
-    rendered = objects(tmp_path / "all.yaml")
-    for one in rendered.values():
-        kubernetes_validate.validate(one, VERSIONS[-1], strict=True)
-    ((_, settings),) = (key for key in rendered if key[0] == "ConfigMap")
-    assert rendered["ConfigMap", settings]["data"]["VITRINE_DEVICE"] == {"cpu": "cpu", "gpu": "cuda"}[overlay]
-    assert len(rendered) == len(BASE) + 1
-    for name in DEPLOYMENTS:
-        deployment = rendered["Deployment", name]
-        for container in containers_of(deployment):
-            assert container["image"].endswith(f"/vitrine:{overlay}")
-            assert container["envFrom"] == [{"configMapRef": {"name": settings}}], "the map of this very content"
-        limits = pod_of(deployment)["containers"][0]["resources"]["limits"]
-        assert limits.get("nvidia.com/gpu", 0) == {"cpu": 0, "gpu": 1}[overlay]
 
 
 @pytest.mark.parametrize("name", DEPLOYMENTS)

@@ -92,6 +92,26 @@ def test_a_cancelled_job_stops_after_its_step_and_keeps_a_checkpoint(
     assert worker.store.list_events(job_id, None, 1)[0][0].message == "Job cancelled"
 
 
+def test_a_worker_that_is_stopped_gives_its_job_back_and_the_next_one_makes_no_step_twice(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = submit(worker)
+    assert finish(worker, whole).status == "succeeded"
+    job_id = submit(worker)
+    made = act_at_step(monkeypatch, 4, worker.leaving.set)
+    worker.run()
+    next_worker = Worker(worker.settings)
+    job = next_worker.store.job(job_id)
+    assert (job.status, job.worker, job.attempts) == ("queued", None, 0)
+    assert made == [1, 2, 3, 4]
+    assert next_worker.store.list_events(job_id, None, 1)[0][0].message.startswith("The worker was stopped")
+    job = finish(next_worker, job_id)
+    assert (job.status, job.attempts) == ("succeeded", 1)
+    assert made == list(range(1, len(made) + 1)), "the steps of both, none of them twice"
+    assert model_bytes(next_worker, job_id) == model_bytes(next_worker, whole)
+    next_worker.database.close()
+
+
 def test_a_job_yields_to_one_of_higher_priority_and_ends_later(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     low = submit(worker)
     high: list[str] = []

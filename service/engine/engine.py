@@ -23,6 +23,7 @@ from service.engine.queue import Item, QueueFull, TokenQueue
 from service.engine.reading import Reader, Text
 from service.engine.replies import deliver, settle
 from service.engine.runner import Array, LoadedModel, Operation, attend, run
+from service.engine.timings import add_time, current_timings
 from service.engine.writer import Order, Writer, Written
 from service.errors import Busy, TimedOut, Unavailable
 from service.metrics import Metrics
@@ -53,6 +54,7 @@ class _Asked:
         self.loop = asyncio.get_running_loop()
         self.reply: asyncio.Future[list[Any]] = self.loop.create_future()
         self.since = time.monotonic()
+        self.began = self.ended = 0.0  # the first forward pass, and the last; set by the device's thread
         self._answers: list[Any] = [None] * count
         self._missing = count
 
@@ -191,6 +193,7 @@ class Engine:
             self._note_depth()
             self._wake.notify()
         left = len(orders)
+        timings = current_timings()  # here: later the stream may be read in another task
         try:
             while left:
                 async with asyncio.timeout(self._timeout_seconds):
@@ -198,6 +201,8 @@ class Engine:
                 if isinstance(written, Exception):
                     raise written
                 left -= written.finish_reason is not None
+                if timings is not None:  # until now: a stream's headers go out with its first token
+                    timings.set(orders[0].since, orders[0].began, time.monotonic())
                 yield written
         except TimeoutError:
             raise TimedOut(
@@ -213,8 +218,11 @@ class Engine:
 
     async def _wait(self, items: list[Item]) -> list[Any]:
         try:
+            asked: _Asked = items[0].payload.asked
             async with asyncio.timeout(None if _bulk.get() else self._timeout_seconds):
-                return await items[0].payload.asked.reply  # type: ignore[no-any-return]
+                answers = await asked.reply
+            add_time(asked.since, asked.began, asked.ended)
+            return answers
         except TimeoutError:
             raise TimedOut(
                 f"no answer within {self._timeout_seconds:g} s; send fewer texts a request or try again later"
@@ -271,7 +279,11 @@ class Engine:
         _, operation = batch[0].key
         for item in batch:
             self._metrics.queue_wait(operation, now - item.payload.asked.since)
+            item.payload.asked.began = item.payload.asked.began or now
         for part, results in _computed(batch):
+            ended = time.monotonic()
+            for item in part:
+                item.payload.asked.ended = ended
             _reply(part, results)
         tokens, seconds = sum(item.num_tokens for item in batch), max(time.monotonic() - now, 1e-6)
         self._metrics.batch(operation, len(batch), tokens, seconds)

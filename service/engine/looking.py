@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from service.engine.line import Call, Line
 from service.engine.replies import deliver
+from service.engine.timings import add_time
 from service.errors import Busy, TimedOut
 from service.metrics import Metrics
 
@@ -24,6 +25,8 @@ class _Wanted(Call):
     tokens: int
     compute: Callable[[Interrupted], Any]
     since: float = field(default_factory=time.monotonic)
+    began: float = 0.0
+    ended: float = 0.0
 
 
 class Looker:
@@ -46,7 +49,8 @@ class Looker:
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 result: Result = await wanted.reply
-                return result
+            add_time(wanted.since, wanted.began, wanted.ended)
+            return result
         except TimeoutError:
             raise TimedOut(
                 f"no answer within {self._timeout_seconds:g} s; send a shorter text or try again later"
@@ -68,13 +72,14 @@ class Looker:
 
     def _answer(self, wanted: _Wanted) -> Any:
         """The result, or the error: the thread lives on."""
-        began = time.monotonic()
-        self._metrics.queue_wait(wanted.operation, began - wanted.since)
+        wanted.began = time.monotonic()
+        self._metrics.queue_wait(wanted.operation, wanted.began - wanted.since)
         try:
             result = wanted.compute(wanted.reply.done)
         except Exception as error:
             return error
-        self._metrics.batch(wanted.operation, 1, wanted.tokens, time.monotonic() - began)
+        wanted.ended = time.monotonic()
+        self._metrics.batch(wanted.operation, 1, wanted.tokens, wanted.ended - wanted.began)
         return result
 
     def _note_depth(self) -> None:

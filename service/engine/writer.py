@@ -41,6 +41,7 @@ class Order:
     num_beams: int = 1
     cancelled: bool = False
     since: float = field(default_factory=time.monotonic)
+    began: float = 0.0  # when its prompt was read
     sent: int = 0  # tokens the client has
     beam: BeamSearch | None = None
 
@@ -102,7 +103,8 @@ class Writer:
     def turn(self, prompts: Sequence[Order]) -> None:
         """Reads new prompts, then grows every text by one token."""
         for order in prompts:
-            self._metrics.queue_wait("write", time.monotonic() - order.since)
+            order.began = time.monotonic()
+            self._metrics.queue_wait("write", order.began - order.since)
         self._beams += [order for order in prompts if order.num_beams > 1]
         if plain := [order for order in prompts if order.num_beams == 1]:
             self._orders.setdefault(plain[0].loaded.base_tag, [])

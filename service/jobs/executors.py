@@ -63,6 +63,7 @@ class OnRay:
             if time.monotonic() - heard > SILENCE_SECONDS:
                 self._give_back(job, f"the Ray cluster has not answered for {SILENCE_SECONDS:.0f} s")
                 return
+        lease.let_go()  # so that its processes hear of it
         self._see_off(submission)
 
     def _submit(self, job: Job, submission: str) -> str:

@@ -2,6 +2,7 @@
 
 import fcntl
 import logging
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,23 +11,29 @@ from typing import Literal
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from service.ids import new_id
 from service.jobs.store import JobStore
 
 ASK_SECONDS = 0.05  # a step is seldom shorter
 LOCK_POLL_SECONDS = 0.2
-Standing = Literal["held", "lost", "outranked"]
+Standing = Literal["held", "lost", "outranked", "leaving"]
 log = logging.getLogger("vitrine.lease")
 
 
 class Lease:
     """Of `worker` on `job_id`."""
 
-    def __init__(self, store: JobStore, job_id: str, worker: str, seconds: float, priority: int) -> None:
+    def __init__(
+        self, store: JobStore, job_id: str, worker: str, seconds: float, priority: int,
+        leaving: threading.Event | None = None,
+    ) -> None:  # fmt: skip
+        """`leaving` is set when the worker must stop."""
         self.standing: Standing = "held"
         self._store = store
         self._job_id, self._worker = job_id, worker
         self._seconds = seconds
         self._priority = priority
+        self._leaving = leaving or threading.Event()
         self._asked_at = 0.0
 
     def beat(self) -> None:
@@ -35,9 +42,11 @@ class Lease:
             self.standing = "lost"
 
     def over(self) -> bool:
-        """Whether the worker must let the job go: it was cancelled, paused or taken over, or a job of higher priority
-        waits. A database that does not answer takes no job away."""
+        """Whether the worker must let the job go: it was cancelled, paused or taken over, a job of higher priority
+        waits, or the worker must stop. A database that does not answer takes no job away."""
         now = time.monotonic()
+        if self.standing == "held" and self._leaving.is_set():
+            self.standing = "leaving"
         if self.standing == "held" and now - self._asked_at >= ASK_SECONDS:
             self._asked_at = now
             try:
@@ -48,6 +57,16 @@ class Lease:
             except SQLAlchemyError:
                 log.exception("the store did not answer; job %s goes on", self._job_id)
         return self.standing != "held"
+
+    def let_go(self) -> None:
+        """Gives the job back to the queue, unhurt, if it is still this worker's and not wanted for itself."""
+        reasons = {
+            "outranked": "Paused for a job of higher priority",
+            "leaving": "The worker was stopped; the job goes on after its last step when there is one again",
+        }
+        reason = reasons.get(self.standing)
+        if reason is not None and self._store.requeue(self._job_id, self._worker):
+            self._store.add_event(self._job_id, f"{self.standing}:{new_id('turn')}", reason)
 
     @contextmanager
     def alone(self, folder: Path) -> Iterator[bool]:

@@ -14,6 +14,7 @@ from io import BufferedRandom
 from pathlib import Path
 
 RESTART_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0)  # wait before each restart in a row
+END_SECONDS = 5.0  # for the thread itself
 HEALTHY_SECONDS = 60.0  # a worker that lived this long starts the row anew
 log = logging.getLogger("vitrine.supervisor")
 
@@ -21,8 +22,10 @@ log = logging.getLogger("vitrine.supervisor")
 class Supervisor:
     """A thread that wants the lock, then starts and restarts the worker until stopped."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, grace_seconds: float) -> None:
+        """The worker has so long to keep its last step and give its job back."""
         self._lock_file = home / "worker.lock"
+        self._grace_seconds = grace_seconds
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="vitrine-supervisor", daemon=True)
 
@@ -32,7 +35,7 @@ class Supervisor:
 
     def stop(self) -> None:
         self._stop.set()
-        self._thread.join(timeout=15)
+        self._thread.join(timeout=self._grace_seconds + END_SECONDS)
 
     def _run(self) -> None:
         with open(self._lock_file, "w+b") as lock:
@@ -64,10 +67,12 @@ class Supervisor:
         lived = 0.0
         while worker.poll() is None and not self._stop.wait(0.5):
             lived += 0.5
-        worker.stdin.close()
+        worker.terminate()  # no effect on one that has ended
         try:
-            worker.wait(timeout=10)
+            worker.wait(timeout=self._grace_seconds)
         except subprocess.TimeoutExpired:
+            log.warning("the job worker is amid a step after %g s; it is ended", self._grace_seconds)
             worker.kill()
             worker.wait()
+        worker.stdin.close()
         return lived

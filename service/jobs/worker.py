@@ -11,6 +11,7 @@ import logging
 import os
 import secrets
 import shutil
+import signal
 import sys
 import threading
 import time
@@ -34,6 +35,7 @@ from service.jobs.results import results_of
 from service.jobs.shared_run import CHECKPOINT, SharedRun
 from service.jobs.store import MAX_ATTEMPTS, JobStore, refuse_unfit
 from service.jobs.wishes import hyperparameters_of, name_model, wishes_of
+from service.logs import about, configure_logs
 from service.model_card import CARD_FILE, model_card
 from service.placement import Place, gpu_count, training_place
 from service.registry import ModelStore
@@ -80,12 +82,13 @@ class Worker:
         own = training_place(settings.device, settings.training_gpu, serving, gpu_count())
         self.place = own if device is None else Place(device)
         self.cluster = OnRay(settings, self.store, self.name) if settings.executor == "ray" else None
+        self.leaving = threading.Event()  # set: the worker lets its job go after the step it is in, and ends
 
-    def run(self, stop: threading.Event) -> None:
-        """Until told to stop; webhooks are delivered beside, whatever the jobs do."""
+    def run(self) -> None:
+        """Until it must leave; webhooks are delivered beside, whatever the jobs do."""
         webhooks = self._beside("vitrine-webhooks", POLL_SECONDS, self._deliver)
         with webhooks, self._beside("vitrine-retention", RETENTION_SECONDS, self._forget_old_runs):
-            self._work(stop)
+            self._work()
         self.database.close()
 
     def _forget_old_runs(self) -> None:
@@ -103,15 +106,15 @@ class Worker:
     def _deliver(self) -> bool:
         return deliver_once(self.webhooks, self.settings.webhook_private)
 
-    def _work(self, stop: threading.Event) -> None:
-        while not stop.is_set():
+    def _work(self) -> None:
+        while not self.leaving.is_set():
             try:
                 busy = self.work_once()
             except (SQLAlchemyError, ArtefactsUnavailable):  # a full disk, a restart: the next turn tries again
                 log.exception("the store did not answer")
                 busy = False
             if not busy:
-                stop.wait(POLL_SECONDS)
+                self.leaving.wait(POLL_SECONDS)
 
     def work_once(self) -> bool:
         """Checks one file, makes one report or runs one job; False when there was nothing to do."""
@@ -120,7 +123,9 @@ class Worker:
         job = self.store.claim_job(self.name, self.settings.lease_seconds)
         if job is None:
             return False
-        self.run_job(job)
+        with about(job=job.id):
+            log.info("job %s is taken up, attempt %d", job.id, job.attempts)
+            self.run_job(job)
         return True
 
     def run_job(self, job: Job) -> None:
@@ -146,7 +151,8 @@ class Worker:
             self._tune(job, None, world)
 
     def _lease(self, job: Job) -> Lease:
-        return Lease(self.store, job.id, self.name, self.settings.lease_seconds, job.priority)
+        seconds = self.settings.lease_seconds
+        return Lease(self.store, job.id, self.name, seconds, job.priority, self.leaving)
 
     def _attempt(self, job: Job, lease: Lease, world: World) -> None:
         """Trains the job, and stores how that ended."""
@@ -155,10 +161,9 @@ class Worker:
                 if not alone:
                     raise Interrupted("another worker of this machine is still amid a step of this job")
                 self._tune(job, lease, world)
-        except Interrupted:
-            if lease.standing == "outranked":
-                self.store.add_event(job.id, f"yielded:{new_id('turn')}", "Paused for a job of higher priority")
-                self.store.requeue(job.id, self.name)
+        except Interrupted as how:
+            log.info("job %s: %s", job.id, how)
+            lease.let_go()
         except ArtefactsUnavailable as error:
             log.exception("job %s waits", job.id)
             message = f"{error}; the job goes on from its last checkpoint when it does"
@@ -348,23 +353,30 @@ class Worker:
 
 
 def main(beside: bool = False) -> None:
-    """Runs until it is ended. `beside` a service on this host, also until its standard input closes: the supervisor
-    holds the other end, so it can't be orphaned."""
+    """Runs until SIGTERM. `beside` a service on this host, also until its standard input closes, and then at once: the
+    supervisor holds the other end, so it can't be orphaned."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s worker %(levelname)s %(message)s")
     settings = Settings()
+    configure_logs(settings.log_format)
     with contextlib.suppress(OSError):
         os.nice(NICENESS)
     torch.set_num_threads(settings.training_threads or os.cpu_count() or 1)
     if beside:
         threading.Thread(target=_exit_with_parent, daemon=True).start()
-    try:
-        Worker(settings, beside=beside).run(threading.Event())
-    except KeyboardInterrupt:
-        return
+    worker = Worker(settings, beside=beside)
+
+    def leave(which: int, _: object) -> None:
+        worker.leaving.set()
+        if which == signal.SIGINT:
+            signal.signal(which, signal.SIG_DFL)  # a second one does not wait
+
+    for which in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(which, leave)
+    worker.run()
 
 
 def _exit_with_parent() -> None:
-    while sys.stdin.buffer.read(1):
+    while os.read(sys.stdin.fileno(), 1):  # not through `sys.stdin`, whose lock the end of the process wants
         pass
     os._exit(0)  # at once: the lease and the last checkpoint make this safe
 

@@ -10,11 +10,13 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from service.context import CallerOf, JobsOf, PartsOf
+from service.drain import Drain
 from service.errors import InvalidRequest
 from service.ids import new_id
 from service.jobs.room import check_room, machine_memory
 from service.jobs.states import WAITING_STATES
 from service.jobs.store import JobStore, request_key
+from service.logs import now_about
 from service.schemas.jobs import (
     CheckpointList,
     CheckpointObject,
@@ -78,6 +80,7 @@ async def create_job(
     is_retry = request.headers.get("x-stainless-retry-count", "0") not in ("0", "")
     window = RETRY_WINDOW_SECONDS if is_retry else None
     job = await asyncio.to_thread(jobs.create_job, job, parts.settings.max_queued_jobs, window)
+    now_about(job=job.id)
     return await asyncio.to_thread(_shape_one, job, jobs)
 
 
@@ -123,6 +126,7 @@ async def resume_job(job_id: str, jobs: JobsOf) -> JobObject:
 async def list_events(
     job_id: str,
     request: Request,
+    parts: PartsOf,
     jobs: JobsOf,
     after: str | None = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 20,
@@ -135,14 +139,15 @@ async def list_events(
         if ended and seen is not None and not events:
             return Response(status_code=204)
         headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-        told = _stream(jobs, job_id, seen)
+        told = _stream(jobs, job_id, seen, parts.drain)
         return StreamingResponse(told, media_type="text/event-stream", headers=headers)
     events, has_more = await asyncio.to_thread(jobs.list_events, job_id, after, limit)
     return EventList(data=[_shape_event(event) for event in events], has_more=has_more)
 
 
-async def _stream(jobs: JobStore, job_id: str, seen: str | None) -> AsyncIterator[str]:
-    """Server-sent events, each with its id, so that a reader that was cut off goes on after the last it has."""
+async def _stream(jobs: JobStore, job_id: str, seen: str | None, drain: Drain) -> AsyncIterator[str]:
+    """Server-sent events, each with its id, so that a reader that was cut off goes on after the last it has; so does
+    everyone when the service stops."""
     silent_since = time.monotonic()
     while True:
         events, ended = await asyncio.to_thread(jobs.events_since, job_id, seen, STREAM_PAGE)
@@ -151,7 +156,7 @@ async def _stream(jobs: JobStore, job_id: str, seen: str | None) -> AsyncIterato
             yield f"id: {event.id}\ndata: {_shape_event(event).model_dump_json()}\n\n"
         if events:
             silent_since = time.monotonic()
-        elif ended:
+        elif ended or drain.begun:
             return
         else:
             if time.monotonic() - silent_since > STREAM_COMMENT_SECONDS:

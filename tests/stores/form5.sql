@@ -1,0 +1,10 @@
+CREATE TABLE file_reports ( file_id VARCHAR NOT NULL, model VARCHAR NOT NULL, requested_at DOUBLE NOT NULL, report JSON, error VARCHAR, PRIMARY KEY (file_id, model) );
+CREATE TABLE files ( id VARCHAR NOT NULL, created_at FLOAT NOT NULL, filename VARCHAR NOT NULL, bytes BIGINT NOT NULL, purpose VARCHAR NOT NULL, status VARCHAR NOT NULL, faults JSON NOT NULL, training_faults JSON NOT NULL, labels JSON NOT NULL, num_rows BIGINT NOT NULL, task VARCHAR, warnings JSON, expires_at DOUBLE, PRIMARY KEY (id) );
+CREATE INDEX ix_files_created_at ON files (created_at);
+CREATE TABLE jobs ( id VARCHAR NOT NULL, created_at FLOAT NOT NULL, finished_at DOUBLE, status VARCHAR NOT NULL, priority BIGINT NOT NULL, model VARCHAR NOT NULL, training_file VARCHAR NOT NULL, validation_file VARCHAR, suffix VARCHAR, seed BIGINT NOT NULL, hyperparameters JSON NOT NULL, meta JSON NOT NULL, error JSON, fine_tuned_model VARCHAR, trained_tokens BIGINT, progress JSON, metrics JSON, result_files JSON, worker VARCHAR, lease_until DOUBLE NOT NULL, attempts BIGINT NOT NULL, request_key VARCHAR, PRIMARY KEY (id), FOREIGN KEY(training_file) REFERENCES files (id), FOREIGN KEY(validation_file) REFERENCES files (id) );
+CREATE INDEX ix_jobs_created_at ON jobs (created_at);
+CREATE INDEX ix_jobs_request_key ON jobs (request_key);
+CREATE INDEX ix_jobs_status ON jobs (status);
+CREATE TABLE checkpoints ( id VARCHAR NOT NULL, job_id VARCHAR NOT NULL, step BIGINT NOT NULL, created_at DOUBLE NOT NULL, model VARCHAR NOT NULL, metrics JSON NOT NULL, PRIMARY KEY (id), UNIQUE (job_id, step), FOREIGN KEY(job_id) REFERENCES jobs (id) );
+CREATE TABLE events ( number INTEGER NOT NULL, id VARCHAR NOT NULL, job_id VARCHAR NOT NULL, "key" VARCHAR NOT NULL, created_at DOUBLE NOT NULL, level VARCHAR NOT NULL, message VARCHAR NOT NULL, type VARCHAR NOT NULL, data JSON NOT NULL, PRIMARY KEY (number), UNIQUE (job_id, "key"), UNIQUE (id), FOREIGN KEY(job_id) REFERENCES jobs (id) );
+CREATE INDEX events_by_job ON events (job_id, number);

@@ -1,0 +1,153 @@
+"""Two headers tell where a request's time went, and a line of JSON what each request was, without what it said."""
+
+import json
+import logging
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+import service.engine.engine as engine
+from service.engine.runner import run
+from service.logs import JsonLines, about, requests_log
+from tests.house import House, house
+
+__all__ = ["house"]  # a fixture
+SLOW_SECONDS = 0.3
+BODY = {"model": "tiny", "input": "red cat"}
+
+
+class Kept(logging.Handler):
+    """The lines of a log."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFormatter(JsonLines())
+        self.lines: list[dict[str, Any]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(json.loads(self.format(record)))
+
+
+@pytest.fixture
+def kept() -> Iterator[Kept]:
+    handler, log = Kept(), logging.getLogger("vitrine")
+    log.addHandler(handler)
+    requests_log.setLevel(logging.INFO)
+    yield handler
+    log.removeHandler(handler)
+    requests_log.setLevel(logging.NOTSET)
+
+
+def times(answer: Any) -> tuple[float, float]:
+    return float(answer.headers["x-queue-time"]), float(answer.headers["x-inference-time"])
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run_slowly(*arguments: Any) -> Any:
+        time.sleep(SLOW_SECONDS)
+        return run(*arguments)
+
+    monkeypatch.setattr(engine, "run", run_slowly)
+
+
+@pytest.mark.usefixtures("slow")
+def test_the_forward_pass_is_inference_and_what_waits_behind_it_is_in_the_queue(house: House) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(house.ask, "POST", "/v1/embeddings", house.ann, json=BODY)
+        time.sleep(SLOW_SECONDS / 3)  # it is being computed
+        second = pool.submit(house.ask, "POST", "/v1/embeddings", house.bob, json=BODY)
+        queue, inference = times(first.result())
+        waited, computed = times(second.result())
+    assert queue < 1000 * SLOW_SECONDS / 3
+    assert inference >= 1000 * SLOW_SECONDS
+    assert waited >= 1000 * SLOW_SECONDS / 3
+    assert computed >= 1000 * SLOW_SECONDS
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/embeddings", BODY),
+        ("/v1/fill-mask", {"model": "tiny", "input": "red [MASK]"}),
+        ("/v1/classify", {"model": "ft:tiny:vitrine:mood:1", "input": "red"}),
+        ("/v1/attention", BODY),
+        ("/v1/trace", BODY),
+        ("/v1/explain", {"model": "ft:tiny:vitrine:mood:1", "input": "red cat"}),
+        ("/v1/drift", {"models": ["tiny", "tiny"], "input": ["red", "cat", "dog"]}),
+        ("/v1/attention/compare", {"left": BODY, "right": {"model": "tiny", "input": "red dog"}}),
+    ],
+)
+def test_what_computes_tells_its_times(house: House, path: str, body: dict[str, Any]) -> None:
+    began = time.monotonic()
+    answer = house.ask("POST", path, house.ann, json=body)
+    whole = 1000 * (time.monotonic() - began)
+    assert answer.status_code == 200, answer.text
+    queue, inference = times(answer)
+    assert queue >= 0
+    assert inference > 0
+    assert queue + inference <= whole + 0.2
+
+
+def test_what_computes_nothing_tells_no_times(house: House) -> None:
+    for answer in (
+        house.ask("GET", "/v1/models", house.ann),
+        house.ask("POST", "/v1/tokenize", house.ann, json=BODY),
+        house.ask("POST", "/v1/embeddings", house.ann, json={"model": "nobody", "input": "red"}),
+    ):
+        assert "x-queue-time" not in answer.headers
+        assert "x-inference-time" not in answer.headers
+
+
+def test_a_request_is_one_line_with_its_id_owner_and_times(house: House, kept: Kept) -> None:
+    answer = house.ask("POST", "/v1/embeddings", house.ann, json=BODY)
+    (line,) = kept.lines
+    assert line["request"] == answer.headers["x-request-id"]
+    assert (line["route"], line["method"], line["status"], line["owner"]) == ("/v1/embeddings", "POST", 200, "ann")
+    assert line["key"].startswith("key-")
+    assert (line["queue_ms"], line["inference_ms"]) == times(answer)
+    assert line["ms"] >= line["inference_ms"]
+    assert line["level"] == "info"
+
+
+def test_lines_about_a_job_name_it(house: House, kept: Kept) -> None:
+    body = {"model": "tiny", "training_file": house.file, "suffix": "named"}
+    made = house.ask("POST", "/v1/fine_tuning/jobs", house.ann, json=body).json()["id"]
+    house.ask("POST", f"/v1/fine_tuning/jobs/{made}/cancel", house.ann)
+    house.ask("GET", "/v1/fine_tuning/jobs/vt-a-key-in-the-wrong-place", house.ann)
+    assert [line.get("job") for line in kept.lines] == [made, made, None]
+    assert "wrong-place" not in json.dumps(kept.lines)
+    with about(job="ftjob-1"):
+        logging.getLogger("vitrine.worker").warning("slow")
+    assert kept.lines[-1]["job"] == "ftjob-1"
+
+
+def test_no_key_and_no_text_is_in_a_line(house: House, kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = house.ann["authorization"].removeprefix("Bearer ")
+    strange = "vt-a-key-that-is-not-good"
+    house.ask("POST", "/v1/embeddings", house.ann, json={"model": "tiny", "input": f"red {key}"})
+    house.ask("GET", f"/v1/attention?model=tiny&input={key}", house.ann)
+    house.ask("GET", f"/{key}", house.ann)
+    house.ask("GET", "/v1/models", {"authorization": f"Bearer {strange}"})
+    house.ask("POST", "/login", {}, json={"key": key})
+    house.ask("POST", "/login", {}, json={"key": strange})
+    monkeypatch.setattr(engine, "run", lambda *_: 1 / 0)
+    body = {"model": "tiny", "input": f"red {key}"}
+    failed = house.ask("POST", "/v1/embeddings", house.ann, json=body)
+    assert (failed.status_code, failed.json()["error"]["code"]) == (500, "internal")
+    assert [line["status"] for line in kept.lines if "status" in line].count(401) >= 1
+    (trouble,) = [line for line in kept.lines if line["level"] == "error"]
+    assert "ZeroDivisionError" in trouble["traceback"]
+    assert trouble["request"] == failed.headers["x-request-id"]
+    told = json.dumps(kept.lines) + house.settings.audit_log.read_text()
+    for secret in (key, strange):
+        assert secret not in told
+
+
+def test_probes_and_parts_of_the_page_have_no_line(house: House, kept: Kept) -> None:
+    for path in ("/livez", "/readyz", "/metrics", "/docs-assets/swagger-ui.css"):
+        house.ask("GET", path, house.ann)
+    assert not kept.lines
