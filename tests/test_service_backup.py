@@ -78,6 +78,13 @@ def refused(settings: Settings, source: Path, match: str) -> None:
 # ---- there and back
 
 
+def timeless(answer: Any) -> Any:
+    """Without what is counted from now."""
+    if isinstance(answer, dict):
+        return {name: timeless(value) for name, value in answer.items() if name != "estimated_finish"}
+    return [timeless(value) for value in answer] if isinstance(answer, list) else answer
+
+
 def test_everything_is_there_after_a_restore_and_answers(house: House, backup: Path, tmp_path: Path) -> None:
     settings = elsewhere(tmp_path)
     manifest = restore(settings, backup)
@@ -98,7 +105,7 @@ def test_everything_is_there_after_a_restore_and_answers(house: House, backup: P
             "/v1/webhook_endpoints", "/v1/whoami",
         ):  # fmt: skip
             here, there = both(path)
-            assert here.json() == there.json(), path
+            assert timeless(here.json()) == timeless(there.json()), path
         assert both(f"/v1/fine_tuning/jobs/{house.job}")[1].json()["status"] == "validating_files"
         here, there = both(f"/v1/files/{house.file}/content")
         assert here.content == there.content
