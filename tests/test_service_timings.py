@@ -2,16 +2,19 @@
 
 import json
 import logging
+import re
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 import service.engine.engine as engine
 from service.engine.runner import run
 from service.logs import JsonLines, about, requests_log
+from service.settings import Settings
 from tests.house import House, house
 
 __all__ = ["house"]  # a fixture
@@ -145,6 +148,21 @@ def test_no_key_and_no_text_is_in_a_line(house: House, kept: Kept, monkeypatch: 
     told = json.dumps(kept.lines) + house.settings.audit_log.read_text()
     for secret in (key, strange):
         assert secret not in told
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"database": "mysql://user:hidden-word@host/name"},
+        {"database": "postgresql://user:hidden-word@host/name", "executor": "ray"},
+        {"database": "postgresql://user:hidden-word@host/name", "api_workers": 0},
+    ],
+)
+def test_a_wrong_setting_is_told_without_the_password_of_the_database(fields: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError) as found:
+        Settings(**fields)
+    assert "hidden-word" not in str(found.value)
+    assert re.search("database|VITRINE_EXECUTOR|api_workers", str(found.value))
 
 
 def test_probes_and_parts_of_the_page_have_no_line(house: House, kept: Kept) -> None:
