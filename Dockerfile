@@ -1,42 +1,63 @@
-# Vitrine for GPU hosts. State lies in the volume /state; the base model is fetched there at the first start.
-#   docker build -t vitrine .
-#   docker run --gpus all -p 127.0.0.1:3000:3000 -v vitrine-state:/state vitrine
+# Vitrine in a container. State lies in the volume /state; the base model is fetched there at the first start. Runs as a
+# user without rights, on a root file system that may be read-only when /tmp is writable; uploads pass through /state/tmp, so
+# that /tmp may be memory.
+#   docker build -t vitrine .                                                               for GPU hosts
+#   docker build -t vitrine:cpu --build-arg BASE=ubuntu:24.04 --build-arg TORCH_INDEX=YOUR_CPU_INDEX .   without GPUs
+#   docker run --gpus all --read-only --tmpfs /tmp -p 127.0.0.1:3000:3000 -v vitrine-state:/state vitrine
+# Images are pinned by tag; pin them by digest where you build (a digest must be read from a registry).
+
+# The base image, not the larger runtime one: the torch wheel brings its own CUDA libraries.
+ARG BASE=nvidia/cuda:12.8.1-base-ubuntu24.04
+
 # The page is bundled by Node, of which nothing stays.
 FROM node:24-slim AS page
 COPY service/ui /page
 RUN sh /page/npm.sh python3 ci --omit=dev && sh /page/npm.sh python3 run build
 
-# The base image, not the larger runtime one: the torch wheel brings its own CUDA libraries.
-FROM nvidia/cuda:12.8.1-base-ubuntu24.04 AS build
+# What we depend on, gigabytes: this layer changes with the list of dependencies alone.
+FROM ${BASE} AS packages
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install -y --no-install-recommends python3 python3-venv \
     && rm -rf /var/lib/apt/lists/*
 RUN python3 -m venv /opt/vitrine/venv
+ENV PATH=/opt/vitrine/venv/bin:$PATH
 WORKDIR /opt/vitrine/source
 COPY pyproject.toml constraints.txt README.md LICENSE ./
+# Where PyTorch keeps its CPU builds; empty: the default index, whose build knows CUDA.
+ARG TORCH_INDEX=
+RUN if [ -n "$TORCH_INDEX" ]; then \
+        pip install --no-cache-dir --no-deps --constraint constraints.txt --index-url "$TORCH_INDEX" torch; \
+    fi
+# What several hosts need; add ray to train on a cluster. Without its code our package is what it depends on.
+ARG EXTRAS=postgresql,s3
+RUN pip install --no-cache-dir --constraint constraints.txt ".[$EXTRAS]" && pip uninstall -y vitrine
+
+FROM packages AS wheel
 COPY model model
 COPY training training
 COPY service service
 COPY --from=page /page/static service/ui/static
-# What several hosts need; add ray to train on a cluster.
-ARG EXTRAS=postgresql,s3
-RUN /opt/vitrine/venv/bin/pip install --no-cache-dir --constraint constraints.txt ".[$EXTRAS]"
+RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheel .
 
-FROM nvidia/cuda:12.8.1-base-ubuntu24.04
+FROM ${BASE}
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install -y --no-install-recommends libfribidi0 python3 \
     && rm -rf /var/lib/apt/lists/* \
-    && useradd --system --create-home --uid 10001 vitrine \
-    && install -d -o vitrine -g vitrine /state
-COPY --from=build /opt/vitrine/venv /opt/vitrine/venv
+    && groupadd --system --gid 10001 vitrine \
+    && useradd --system --create-home --uid 10001 --gid vitrine vitrine \
+    && install -d -o vitrine -g vitrine /state /state/tmp
+COPY --from=packages /opt/vitrine/venv /opt/vitrine/venv
 ENV PATH=/opt/vitrine/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     OMP_WAIT_POLICY=PASSIVE \
+    HF_HOME=/state/cache/huggingface \
+    TMPDIR=/state/tmp \
     VITRINE_HOME=/state \
     VITRINE_FIRST_KEY_OWNER=admin
-USER 10001
+RUN --mount=type=bind,from=wheel,source=/wheel,target=/wheel pip install --no-cache-dir --no-deps /wheel/*.whl
+USER 10001:10001
 WORKDIR /state
 VOLUME /state
 EXPOSE 3000

@@ -5,7 +5,8 @@ added up at each scrape. Jobs are read from the store at scrape time, so that an
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -13,12 +14,14 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
+from service.jobs.figures import JobFigures
+
 OPERATIONS = ("classify", "embed", "tag", "fill_mask", "attention", "explain", "trace", "write")
 LANES = ("fast", "look", "write", "bulk")
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
-JobFigures = Callable[[], tuple[Mapping[str, int], float, float]]  # jobs by state, training loss, tokens a second
+STATUSES = ("200", "429", "500")  # that a rate must see from the first one on
 
 
 class Metrics:
@@ -50,6 +53,13 @@ class Metrics:
         self._queue_depth = Gauge(
             "vitrine_queue_depth", "Texts waiting", ["lane"], registry=self.registry, multiprocess_mode="livesum"
         )
+        self._queue_fullness = Gauge(
+            "vitrine_queue_fullness_ratio",
+            "What waits, as a share of what the queue holds",
+            ["lane"],
+            registry=self.registry,
+            multiprocess_mode="livemax",
+        )
         self._queue_wait = Histogram(
             "vitrine_queue_wait_seconds",
             "Wait before the forward pass",
@@ -67,13 +77,14 @@ class Metrics:
             ):
                 metric.labels(operation)
         for lane in LANES:
-            self._queue_depth.labels(lane).set(0)
+            self.queue(lane, 0, 0.0)
         for outcome in ("success", "failure"):
             self._model_loads.labels(outcome)
 
     def preset_route(self, route: str, method: str) -> None:
         """Called for each route at start: a series that never appeared can't be told from one that broke."""
-        self._requests.labels(route, method, "200")
+        for status in STATUSES:
+            self._requests.labels(route, method, status)
         self._request_seconds.labels(route)
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
@@ -85,8 +96,10 @@ class Metrics:
         self._tokens.labels(operation).inc(tokens)
         self._forward_seconds.labels(operation).observe(seconds)
 
-    def queue_depth(self, lane: str, texts: int) -> None:
+    def queue(self, lane: str, texts: int, fullness: float) -> None:
+        """`fullness` is the share of the bound that is taken: of tokens, or of texts where these are counted."""
         self._queue_depth.labels(lane).set(texts)
+        self._queue_fullness.labels(lane).set(fullness)
 
     def queue_wait(self, operation: str, seconds: float) -> None:
         self._queue_wait.labels(operation).observe(seconds)
@@ -94,17 +107,18 @@ class Metrics:
     def model_load(self, outcome: str) -> None:
         self._model_loads.labels(outcome).inc()
 
-    def render(self, job_figures: JobFigures) -> bytes:
-        """The text a scrape gets, all processes added up."""
-        jobs = CollectorRegistry()
-        jobs.register(_JobCollector(job_figures))
+    def render(self, job_figures: Callable[[], JobFigures], home: Path) -> bytes:
+        """The text a scrape gets, all processes added up; `home` is the folder whose disk is watched."""
+        moment = CollectorRegistry()
+        moment.register(_JobCollector(job_figures))
+        moment.register(_DiskCollector(home))
         if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
             _forget_dead_processes(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]))
             shared = CollectorRegistry()
             shared.register(_OrderedMultiProcess(CollectorRegistry()))
         else:
             shared = self.registry
-        return bytes(generate_latest(shared) + generate_latest(jobs))
+        return bytes(generate_latest(shared) + generate_latest(moment))
 
 
 def _forget_dead_processes(folder: Path) -> None:
@@ -133,16 +147,29 @@ def _histogram_order(sample: object) -> tuple[list[tuple[str, str]], int, float]
 
 
 class _JobCollector:
-    def __init__(self, figures: JobFigures) -> None:
+    def __init__(self, figures: Callable[[], JobFigures]) -> None:
         self._figures = figures
 
     def collect(self) -> Iterator[Metric]:
-        by_state, loss, tokens_per_second = self._figures()
+        figures = self._figures()
         jobs = GaugeMetricFamily("vitrine_jobs", "Fine-tuning jobs by state", labels=["state"])
-        for state, count in by_state.items():
+        for state, count in figures.by_state.items():
             jobs.add_metric([state], count)
         yield jobs
-        yield GaugeMetricFamily("vitrine_training_loss", "Latest training loss of the running job", value=loss)
-        yield GaugeMetricFamily(
-            "vitrine_training_tokens_per_second", "Training speed of the running job", value=tokens_per_second
-        )
+        for name, what, value in (
+            ("vitrine_training_loss", "Latest training loss of the running job", figures.training_loss),
+            ("vitrine_training_tokens_per_second", "Training speed of the running job", figures.tokens_per_second),
+            ("vitrine_job_silent_seconds", "Time since a job at work told of anything", figures.silent_seconds),
+            ("vitrine_job_lease_overdue_seconds", "Time a job waits since its worker died", figures.overdue_seconds),
+        ):
+            yield GaugeMetricFamily(name, what, value=value)
+
+
+class _DiskCollector:
+    def __init__(self, home: Path) -> None:
+        self._home = home
+
+    def collect(self) -> Iterator[Metric]:
+        disk = shutil.disk_usage(self._home)
+        yield GaugeMetricFamily("vitrine_disk_free_bytes", "Room left where the state folder lies", value=disk.free)
+        yield GaugeMetricFamily("vitrine_disk_size_bytes", "Size of that disk", value=disk.total)

@@ -37,7 +37,11 @@ def words_of(svg: bytes) -> list[str]:
     """The texts of a picture. Fails where it is not well-formed, or where it has more than shapes and words."""
     root = ElementTree.fromstring(svg)
     kinds = {element.tag.removeprefix(SVG) for element in root.iter()}
-    assert kinds <= {"svg", "title", "g", "rect", "circle", "path", "polyline", "image", "text"}
+    assert kinds <= {"svg", "title", "g", "rect", "circle", "path", "polyline", "image", "text", "style"}
+    for style in root.iter(f"{SVG}style"):
+        assert re.fullmatch(
+            r"(@font-face\{font-family:'[\w ]+';src:url\(data:font/woff;base64,[\w+/=]+\)\})+", style.text or ""
+        )
     for element in root.iter():
         assert not [name for name in element.attrib if name.startswith("on")]
         assert element.attrib.get("href", "data:image/png;base64,").startswith("data:image/png;base64,")

@@ -190,3 +190,20 @@ def test_a_view_that_can_not_be_drawn_is_refused(service: Service) -> None:
     assert answer.json()["error"]["param"] == "layers"
     assert ask(service, input="good", view="flow").status_code == 400, "JSON has no view"
     assert ask(service, "image/png", input="word " * 60, view="flow").status_code == 400
+
+
+def test_an_svg_shows_its_letters_where_no_font_is_installed(service: Service) -> None:
+    """In a browser, under the policy that it comes with; what is a box looks like every other box."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        page = browser.new_page()
+        page.route("**", lambda route: route.continue_(headers=route.request.headers | {"accept": "image/svg+xml"}))
+        page.goto(f"{service.url}/v1/attention?model={M}&input=电影好看&layers=0&heads=0")
+        page.evaluate("document.fonts.ready")
+        faces = page.evaluate("[...document.fonts].map((face) => [face.family, face.status])")
+        words = page.eval_on_selector_all("text", "(all) => all.map((one) => one.textContent[0])")
+        shapes = {page.locator("text").nth(words.index(letter)).screenshot() for letter in "电影好看"}
+        browser.close()
+    assert ["Noto Sans CJK TC", "loaded"] in faces
+    assert {status for _, status in faces} == {"loaded"}
+    assert len(shapes) == 4

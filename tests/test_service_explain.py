@@ -118,7 +118,20 @@ def test_every_answer_says_how_far_it_can_be_believed(exact: Service, zoo: Zoo) 
         assert answer[name]["at"] == pytest.approx(curve.at, abs=1e-4)
         assert answer[name]["aopc"] == pytest.approx(curve.aopc, abs=1e-4)
         assert answer[name]["random"] == pytest.approx(vars(curve.random), abs=1e-4)
+        assert answer[name]["normalised"] is None
     assert post(exact, method="occlusion").json()["faithfulness"] is None
+
+
+def test_models_are_compared_by_the_normalised_measure(exact: Service, zoo: Zoo) -> None:
+    encoding, replacement = read(zoo)
+    model, target = zoo.models["classifier"], Target(1)
+    fields = {"method": "occlusion", "target": "yes", "faithfulness": True, "normalise": True, "num_random": 3}
+    answer = post(exact, **fields).json()["faithfulness"]
+    scores = occlusion(model, encoding, target, replacement).scores
+    expected = faithfulness(model, encoding, target, scores, replacement, Trial(num_random=3))
+    for name, curve in (("comprehensiveness", expected.comprehensiveness), ("sufficiency", expected.sufficiency)):
+        assert answer[name]["normalised"] == pytest.approx(curve.normalised, abs=1e-3)
+        assert 0 <= answer[name]["normalised"] <= 1
 
 
 def next_logits(model: TextModel, encoding: Encoding) -> Tensor:

@@ -9,6 +9,7 @@ import pytest
 
 from service.database import Database, sqlite_url
 from service.errors import Busy, Conflict, InvalidRequest, NotFound
+from service.jobs.figures import JobFigures
 from service.jobs.store import DEMO_PRIORITY, JobStore, new_id
 from service.tables import File, Job
 
@@ -156,12 +157,34 @@ def test_requeued_job_keeps_its_place_and_attempts(store: JobStore) -> None:
     assert store.job(demo.id).attempts == 0
 
 
+def test_figures_tell_how_long_a_running_job_is_silent_and_a_dead_workers_lease_is_over(
+    store: JobStore, clock: Clock
+) -> None:
+    add_job(store)
+    clock.now += 500
+    assert (store.figures().silent_seconds, store.figures().overdue_seconds) == (0, 0), "nobody works on it yet"
+    job = store.claim_job("w", 10)
+    assert job is not None
+    clock.now += 8
+    assert store.figures().silent_seconds == pytest.approx(8, abs=0.1)
+    store.add_event(job.id, "step:1", "Step 1")
+    assert store.figures().silent_seconds == pytest.approx(0, abs=0.1)
+    assert store.figures().overdue_seconds == 0, "its lease holds"
+    clock.now += 32
+    assert store.figures().silent_seconds == pytest.approx(32, abs=0.1)
+    assert store.figures().overdue_seconds == pytest.approx(30, abs=0.1)
+    store.claim_job("other", 10)
+    assert store.figures().overdue_seconds == 0, "taken over"
+    store.fail(job.id, "other", "internal", "broken")
+    assert store.figures() == JobFigures(store.figures().by_state)
+
+
 def test_everything_is_there_after_a_reopen(store: JobStore, database_url: str) -> None:
     job = add_job(store)
     store._database.close()
     again = JobStore(Database(database_url))
     assert again.job(job.id).status == "queued"
-    assert again.figures()[0]["queued"] == 1
+    assert again.figures().by_state["queued"] == 1
 
 
 def test_a_database_of_an_earlier_version_gets_the_new_columns(tmp_path: Path) -> None:

@@ -1,9 +1,15 @@
 """Every character has a shape, in the order in which it is read."""
 
+import base64
+import io
+import re
+
 import pytest
+from fontTools.ttLib import TTFont
 from PIL import ImageFont
 
 from service.pictures import fonts
+from service.pictures.embedded import font_faces
 from service.pictures.fonts import (
     EMOJI_SIGN,
     JOINER,
@@ -62,3 +68,21 @@ def test_arabic_letters_join_without_a_shaper(monkeypatch: pytest.MonkeyPatch) -
     text_width.cache_clear()
     assert text_width("سلام", 20) == pytest.approx(shaped, rel=0.2)
     text_width.cache_clear()
+
+
+@pytest.mark.parametrize("script", SAMPLES)
+def test_an_svg_brings_the_letters_that_machines_may_lack(script: str) -> None:
+    text = drawable(SAMPLES[script])
+    faces = font_faces([text, "A plain title"])
+    assert faces == font_faces(["A plain title", text])
+    brought: set[int] = set()
+    for data in re.findall(r"base64,([^)]*)\)", faces):
+        font = TTFont(io.BytesIO(base64.b64decode(data)))
+        brought |= font.getBestCmap().keys()
+        assert len(font.getGlyphOrder()) < 300
+    assert {letter for letter in text if not letter.isascii()} - {JOINER, EMOJI_SIGN} <= set(map(chr, brought))
+    assert bool(faces) == (not text.isascii())
+
+
+def test_ascii_brings_nothing() -> None:
+    assert font_faces(["A good film", "12 %"]) == ""

@@ -50,7 +50,7 @@ def test_fifty_jobs_of_three_owners_run_once_each_and_in_turn(database_url: str,
         for _ in range(2)
     ]
     try:
-        wait_for(lambda: store.figures()[0]["succeeded"] == 50, 240, store.figures)
+        wait_for(lambda: store.figures().by_state["succeeded"] == 50, 240, store.figures)
     finally:
         for worker in workers:
             worker.kill()

@@ -241,9 +241,9 @@ class Engine:
         return min(MAX_RETRY_SECONDS, max(1, math.ceil(seconds)))
 
     def _note_depth(self) -> None:
-        self._metrics.queue_depth("fast", len(self._queue))
-        self._metrics.queue_depth("bulk", len(self._bulk_queue))
-        self._metrics.queue_depth("write", self._writer.waiting)
+        for lane, queue in (("fast", self._queue), ("bulk", self._bulk_queue)):
+            self._metrics.queue(lane, len(queue), queue.tokens / queue.max_tokens)
+        self._metrics.queue("write", self._writer.waiting, self._writer.waiting / self._max_writing_queue)
 
     @property
     def _busy(self) -> bool:

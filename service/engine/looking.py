@@ -83,4 +83,4 @@ class Looker:
         return result
 
     def _note_depth(self) -> None:
-        self._metrics.queue_depth("look", len(self._line))
+        self._metrics.queue("look", len(self._line), len(self._line) / self._max_waiting)

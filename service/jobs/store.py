@@ -15,6 +15,7 @@ from service.database import page
 from service.errors import Busy, Conflict, InvalidRequest, NotFound
 from service.ids import new_id
 from service.jobs.announce import announce
+from service.jobs.figures import JobFigures
 from service.jobs.file_store import FileStore
 from service.jobs.states import OPEN_STATES, STATES, WAITING_STATES, WORKED_STATES
 from service.jobs.turns import Waiting, in_turn
@@ -293,13 +294,27 @@ class JobStore(FileStore):
         reported = [number for number in told if number <= step]
         return told[max(reported)] if reported else None
 
-    def figures(self) -> tuple[dict[str, int], float, float]:
-        """Jobs by state, and loss and tokens a second of the running job (0 when none runs)."""
+    def figures(self) -> JobFigures:
+        now = self.clock()
+        held = Job.worker.is_not(None) & Job.status.in_(WORKED_STATES)
         with self._database.read() as session:
             counts = dict(session.execute(select(Job.status, func.count()).group_by(Job.status)).all())
             progress = session.scalars(select(Job.progress).where(Job.status == "running")).first() or {}
-        by_state = {state: int(counts.get(state, 0)) for state in STATES}
-        return by_state, float(progress.get("train_loss", 0.0)), float(progress.get("tokens_per_second", 0.0))
+            running = session.execute(select(Job.id, Job.claimed_at).where(held, Job.status == "running")).all()
+            heard = [max(claimed or 0.0, self._last_event_at(session, job_id)) for job_id, claimed in running]
+            lease = session.scalar(select(func.min(Job.lease_until)).where(held)) or now
+        return JobFigures(
+            by_state={state: int(counts.get(state, 0)) for state in STATES},
+            training_loss=float(progress.get("train_loss", 0.0)),
+            tokens_per_second=float(progress.get("tokens_per_second", 0.0)),
+            silent_seconds=max(0.0, now - min(heard, default=now)),
+            overdue_seconds=max(0.0, now - lease),
+        )
+
+    @staticmethod
+    def _last_event_at(session: Session, job_id: str) -> float:
+        newest = select(Event.created_at).where(Event.job_id == job_id).order_by(Event.number.desc()).limit(1)
+        return session.scalar(newest) or 0.0
 
     def has_jobs(self) -> bool:
         with self._database.read() as session:

@@ -12,7 +12,6 @@ import os
 import secrets
 import shutil
 import signal
-import stat
 import sys
 import threading
 import time
@@ -354,15 +353,15 @@ class Worker:
 
 
 def main(beside: bool = False) -> None:
-    """Runs until SIGTERM, and ends at once when a pipe at its standard input closes: the supervisor holds the other
-    end, so it can't be orphaned. `beside` a service on this host."""
+    """Runs until SIGTERM. `beside` a service on this host, also until its standard input closes, and then at once: the
+    supervisor holds the other end, so it can't be orphaned."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s worker %(levelname)s %(message)s")
     settings = Settings()
     configure_logs(settings.log_format)
     with contextlib.suppress(OSError):
         os.nice(NICENESS)
     torch.set_num_threads(settings.training_threads or os.cpu_count() or 1)
-    if stat.S_ISFIFO(os.fstat(sys.stdin.fileno()).st_mode):  # not where it is /dev/null, as in a container
+    if beside:
         threading.Thread(target=_exit_with_parent, daemon=True).start()
     worker = Worker(settings, beside=beside)
 

@@ -6,15 +6,16 @@ import base64
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from html import escape
 from typing import Literal, Protocol
 
+import aggdraw
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from service.pictures.colors import INK, LINE, PAPER, Color, Levels, color_table, hexadecimal
+from service.pictures.embedded import font_faces
 from service.pictures.fonts import FAMILIES, SCALE, drawable, runs, text_width
 
 Anchor = Literal["start", "middle", "end"]
@@ -145,10 +146,16 @@ class PixelCanvas(_Written):
         self._pen.line(places, color, max(1, round(width * SCALE)), "curve")
 
     def strands(self, strands: Sequence[Strand]) -> None:
-        pixels = np.array(self.image, dtype=np.float32)
+        """By Anti-Grain Geometry: smooth, and a thousand in some tens of milliseconds."""
+        pen_of = cache(lambda color, width, alpha: aggdraw.Pen(color, width * SCALE, alpha))
+        drawing = aggdraw.Draw(self.image)
         for strand in strands:
-            _blend(pixels, strand)
-        self.image.paste(Image.fromarray(pixels.round().astype(np.uint8)))
+            (x0, y0), (x1, y1) = ((x * SCALE, y * SCALE) for x, y in (strand.left, strand.right))
+            path, middle = aggdraw.Path(), (x0 + x1) / 2
+            path.moveto(x0, y0)
+            path.curveto(middle, y0, middle, y1, x1, y1)
+            drawing.path(path, pen_of(strand.color, strand.width, round(255 * strand.opacity)))
+        drawing.flush()
 
     def tiles(self, levels: Levels, x: float, y: float, width: float, height: float, signed: bool = False) -> None:
         size = (round(width * SCALE), round(height * SCALE))
@@ -225,36 +232,13 @@ def letters(text: str, pixels: int) -> Image.Image:
     return mask.crop((0, middle - half, mask.width, middle + half))
 
 
-STEPS = np.linspace(0.0, 1.0, 65)
-ACROSS = 1.5 * STEPS * (1 - STEPS) + STEPS**3  # the cubic Bezier curve whose handles are level and half as long
-HEIGHTS = STEPS**2 * (3 - 2 * STEPS)
-
-
-def _blend(pixels: npt.NDArray[np.float32], strand: Strand) -> None:
-    """pixels: [height, width, 3]. A strand has one height in each column: what it covers follows from the distance."""
-    (x0, y0), (x1, y1) = ((x * SCALE, y * SCALE) for x, y in (strand.left, strand.right))
-    high, wide, _ = pixels.shape
-    columns = np.arange(max(0, round(x0)), min(wide, round(x1)))
-    middle = (np.interp((columns + 0.5 - x0) / (x1 - x0), ACROSS, HEIGHTS) * (y1 - y0) + y0).astype(np.float32)
-    slope = np.diff(middle, append=middle[-1:])
-    half = strand.width * SCALE / 2 * np.sqrt(1 + slope * slope, dtype=np.float32)
-    tall = min(high, int(2 * half.max()) + 3)
-    first = np.clip((middle - half).astype(np.int64), 0, high - tall)
-    rows = first[:, None] + np.arange(tall)
-    distance = np.abs(rows + np.float32(0.5) - middle[:, None])
-    cover = np.clip(half[:, None] + np.float32(0.5) - distance, 0, np.minimum(1, 2 * half)[:, None])
-    cover *= np.float32(strand.opacity)
-    flat, places = pixels.reshape(-1, 3), rows * wide + columns[:, None]
-    beneath = flat[places]
-    flat[places] = beneath + cover[..., None] * (np.array(strand.color, np.float32) - beneath)
-
-
 class SvgCanvas:
     """Elements with attributes alone; text stays text, and no script or reference to elsewhere."""
 
     def __init__(self, width: int, height: int, title: str) -> None:
         self.width, self.height, self.title = width, height, title
         self._parts: list[str] = []
+        self._texts: list[str] = []
 
     def box(
         self, x: float, y: float, width: float, height: float, fill: Color, radius: float = 0, edge: Color | None = None
@@ -300,6 +284,7 @@ class SvgCanvas:
         self, x: float, y: float, text: str, size: int, color: Color = INK, anchor: Anchor = "start",
         upright: bool = False, fit: float | None = None,
     ) -> None:  # fmt: skip
+        self._texts.append(drawable(text))
         down, across = (0.0, BASELINE * size) if upright else (BASELINE * size, 0.0)
         place = f'x="{x + across:.2f}" y="{y + down:.2f}"'
         look = f'font-size="{size}" fill="{hexadecimal(color)}" text-anchor="{anchor}"'
@@ -312,4 +297,6 @@ class SvgCanvas:
         head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" font-family="{FAMILIES}">'
         title = f"<title>{escape(drawable(self.title))}</title>"
         paper = f'<rect width="{self.width}" height="{self.height}" fill="{hexadecimal(PAPER)}"/>'
-        return "\n".join([head, title, paper, *self._parts, "</svg>\n"]).encode()
+        faces = font_faces(self._texts)
+        style = [f"<style>{faces}</style>"] if faces else []
+        return "\n".join([head, title, *style, paper, *self._parts, "</svg>\n"]).encode()

@@ -17,6 +17,7 @@ from service.context import CallerOf, Parts, PartsOf
 from service.errors import InvalidRequest
 from service.keys import Caller
 from service.pictures.views import FOCUS, VIEWS, View, check_rows, check_view, view_png, view_svg
+from service.routes.forms import JSON, chosen_form, formed
 from service.routes.inference import usage
 from service.routes.seeing import Seen, resolve
 from service.schemas.attention import (
@@ -31,7 +32,6 @@ from service.schemas.attention import (
 )
 
 router = APIRouter(prefix="/v1", tags=["explain"])
-JSON = "application/json"
 MAX_JSON_NUMBERS = 2_400_000  # 12 layers of 12 heads at 128 tokens
 ANSWER = AttentionResponse | AttentionList
 RESPONSES: dict[int | str, dict[str, Any]] = {
@@ -84,8 +84,7 @@ async def attention_by_link(
 
 async def _attention(body: AttentionRequest, request: Request, parts: Parts, caller: Caller) -> Response:
     asked = await resolve(parts, caller, body)
-    accept = request.headers.get("accept", "")
-    form = next((kind for kind in MAKE if kind in accept), JSON)
+    form = chosen_form(request, MAKE)
     check_view(body.view, body.focus, form.startswith("image/"), body.method, asked.layers, asked.heads)
     if form.startswith("image/"):
         if len(asked.texts) > 1:
@@ -103,15 +102,11 @@ async def _attention(body: AttentionRequest, request: Request, parts: Parts, cal
         seen = await asked.see(parts, index)
         answers.append(await asyncio.to_thread(MAKE[form], seen))
     if form != JSON:
-        return _response(b"".join(answers), form)
+        return formed(b"".join(answers), form)
     if asked.single:
-        return _response(answers[0], form)
+        return formed(answers[0], form)
     head = json.dumps({"object": "list", "model": body.model, "usage": usage(asked.encodings).model_dump()}).encode()
-    return _response(head[:-1] + b',"data":[' + b",".join(answers) + b"]}", form)
-
-
-def _response(content: bytes, form: str) -> Response:
-    return Response(content, media_type=form, headers={"vary": "accept"})
+    return formed(head[:-1] + b',"data":[' + b",".join(answers) + b"]}", form)
 
 
 def _json(seen: Seen) -> bytes:

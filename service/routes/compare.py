@@ -16,8 +16,9 @@ from service.keys import Caller
 from service.pictures.comparison import StripsPicture, difference_of, strips_png, strips_svg
 from service.pictures.heatmap import Picture, attention_png, attention_svg
 from service.pictures.views import MAX_ROWS
-from service.routes.attention import JSON, MAX_JSON_NUMBERS, nested_json
+from service.routes.attention import MAX_JSON_NUMBERS, nested_json
 from service.routes.explain import explained, saliency_of
+from service.routes.forms import JSON, chosen_form, formed
 from service.routes.seeing import Asked, Seen, resolve
 from service.schemas.attention import AttentionRequest
 from service.schemas.compare import (
@@ -47,7 +48,7 @@ async def compare_attention(
 ) -> Response:
     """Attention on the right less attention on the left, of the units that both sides have."""
     left, right = [await _asked(body, side, parts, caller) for side in (body.left, body.right)]
-    form = _form(request)
+    form = chosen_form(request, ATTENTION)
     if (left.layers, left.heads) != (right.layers, right.heads):
         raise InvalidRequest(
             f"the left has layers {left.layers} with {len(left.heads)} heads, the right {right.layers} with "
@@ -58,18 +59,13 @@ async def compare_attention(
     _check(len(left.layers) * len(left.heads), len(units), form)
     seen = (await left.see(parts, 0), await right.see(parts, 0))
     content = await asyncio.to_thread(ATTENTION[form], _Attentions(body, seen, units))
-    return Response(content, media_type=form, headers={"vary": "accept"})
+    return formed(content, form)
 
 
 async def _asked(body: CompareAttentionRequest, side: Side, parts: Parts, caller: Caller) -> Asked:
     options = body.model_dump(exclude={"left", "right"})
     given: str | list[str | tuple[str, str]] = side.input if isinstance(side.input, str) else [*side.input]
     return await resolve(parts, caller, AttentionRequest(model=side.model, input=given, **options))
-
-
-def _form(request: Request) -> str:
-    accept = request.headers.get("accept", "")
-    return next((kind for kind in ATTENTION if kind in accept), JSON)
 
 
 def _check(matrices: int, units: int, form: str) -> None:
@@ -157,14 +153,14 @@ async def compare_explanations(
     left = await explained(asked[0], parts, caller)
     asked[1] = asked[1].model_copy(update={"target": left.target})
     right = await explained(asked[1], parts, caller)
-    form = _form(request)
+    form = chosen_form(request, ATTENTION)
     if form == JSON:
-        return Response(_compared(left, right).model_dump_json(), media_type=JSON, headers={"vary": "accept"})
+        return formed(_compared(left, right).model_dump_json(), JSON)
     first, second = saliency_of(asked[0], left), saliency_of(asked[1], right)
     names = (f"left: {_names(body)[0]}", f"right: {_names(body)[1]}")
     picture = StripsPicture(f"{_title(body)} · {body.method.replace('_', ' ')}", names, first, second)
     content = await asyncio.to_thread(strips_png if form == "image/png" else strips_svg, picture)
-    return Response(content, media_type=form, headers={"vary": "accept"})
+    return formed(content, form)
 
 
 def _compared(left: ExplainResponse, right: ExplainResponse) -> ExplainComparison:

@@ -26,6 +26,7 @@ from service.pictures.animation import (
 )
 from service.pictures.fonts import shortened
 from service.pictures.heatmap import Picture
+from service.routes.forms import JSON, chosen_form, formed
 from service.routes.inference import check_can, encode
 from service.schemas.drift import DriftAttention, DriftFrame, DriftRequest, DriftResponse
 
@@ -44,12 +45,11 @@ Steps = list[tuple[str, int | None]]  # a model and its step of the training
 async def movement(body: DriftRequest, request: Request, parts: PartsOf, caller: CallerOf, jobs: JobsOf) -> Response:
     """Text vectors turned onto each other and drawn in one plane, and the attention of one text, model after model."""
     answer = await _answer(body, parts, caller, jobs)
-    accept = request.headers.get("accept", "")
-    form = next((form for kind, form in FORMS.items() if kind in accept), None)
-    if form is None:
-        return Response(answer.model_dump_json(), media_type="application/json", headers={"vary": "accept"})
-    content = await asyncio.to_thread(_moving, body, answer, form)
-    return Response(content, media_type=MEDIA_TYPES[form], headers={"vary": "accept"})
+    form = chosen_form(request, FORMS)
+    if form == JSON:
+        return formed(answer.model_dump_json(), JSON)
+    content = await asyncio.to_thread(_moving, body, answer, FORMS[form])
+    return formed(content, MEDIA_TYPES[FORMS[form]])
 
 
 async def _answer(body: DriftRequest, parts: Parts, caller: Caller, jobs: JobStore) -> DriftResponse:

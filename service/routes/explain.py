@@ -17,6 +17,7 @@ from service.engine.runner import LoadedModel
 from service.errors import InvalidRequest
 from service.keys import Caller
 from service.pictures.saliency import SaliencyPicture, faithfulness_note, saliency_png, saliency_svg
+from service.routes.forms import JSON, chosen_form, formed
 from service.routes.inference import check_can, encode, parts_of, usage
 from service.schemas.explain import (
     Answer,
@@ -30,7 +31,6 @@ from service.schemas.explain import (
 
 router = APIRouter(prefix="/v1", tags=["explain"])
 NUM_ANSWERS = 5  # of a vocabulary
-JSON = "application/json"
 DRAW: dict[str, Callable[[SaliencyPicture], bytes]] = {"image/png": saliency_png, "image/svg+xml": saliency_svg}
 RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"content": {"image/png": {}, "image/svg+xml": {}}, "description": "JSON; by Accept a saliency strip"}
@@ -41,13 +41,12 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 async def explanation(body: ExplainRequest, request: Request, parts: PartsOf, caller: CallerOf) -> Response:
     """Scores of a text's units for a label: above zero they speak for it. With faithfulness against chance."""
     answer = await explained(body, parts, caller)
-    accept = request.headers.get("accept", "")
-    form = next((kind for kind in DRAW if kind in accept), JSON)
+    form = chosen_form(request, DRAW)
     if form == JSON:
         content = answer.model_dump_json().encode()
     else:
         content = await asyncio.to_thread(DRAW[form], saliency_of(body, answer))
-    return Response(content, media_type=form, headers={"vary": "accept"})
+    return formed(content, form)
 
 
 async def explained(body: ExplainRequest, parts: Parts, caller: Caller) -> ExplainResponse:
@@ -56,7 +55,7 @@ async def explained(body: ExplainRequest, parts: Parts, caller: Caller) -> Expla
         check_can(loaded, body.model, "classify", "a classifier, a regression model or one that writes on")
     limit = min(parts.settings.max_attention_tokens, loaded.config.max_positions)
     (encoding,) = await encode(parts, loaded, [body.input], body.truncate, limit)
-    trial = Trial(num_random=body.num_random, beam_width=0) if body.faithfulness else None
+    trial = Trial(num_random=body.num_random, beam_width=int(body.normalise)) if body.faithfulness else None
     label, against = (
         _output(loaded, name, field) for name, field in ((body.target, "target"), (body.against, "against"))
     )
@@ -143,7 +142,12 @@ def _faithfulness(found: Faithfulness, num_random: int) -> FaithfulnessBody:
 
 def _curve(erasure: Erasure) -> ErasureCurve:
     random = RandomControl(mean=round(erasure.random.mean, 6), deviation=round(erasure.random.deviation, 6))
-    return ErasureCurve(at=[round(loss, 6) for loss in erasure.at], aopc=round(erasure.aopc, 6), random=random)
+    return ErasureCurve(
+        at=[round(loss, 6) for loss in erasure.at],
+        aopc=round(erasure.aopc, 6),
+        random=random,
+        normalised=erasure.normalised,
+    )
 
 
 def saliency_of(body: ExplainRequest, answer: ExplainResponse) -> SaliencyPicture:

@@ -78,5 +78,5 @@ async def readyz(parts: PartsOf) -> PlainTextResponse:
 @router.get("/metrics")
 async def metrics(parts: PartsOf) -> Response:
     """Prometheus text, all processes added up."""
-    text = await asyncio.to_thread(parts.metrics.render, parts.jobs.figures)
+    text = await asyncio.to_thread(parts.metrics.render, parts.jobs.figures, parts.settings.home)
     return Response(text, headers={"content-type": CONTENT_TYPE_PLAIN_0_0_4})

@@ -36,19 +36,24 @@ DECODERS = (
 )
 
 
-class AttentionOptions(Request):
-    """What a link can say too."""
+class AttentionChoice(Request):
+    """What of a text's attention is wanted."""
 
-    model: str
     layers: list[int] | StrictStr = Field(default="all", description=NUMBERS)
     heads: list[int] | StrictStr = Field(default="all", description=NUMBERS)
     method: AttentionMethod = Field(default="raw", description=METHODS)
     special: Special = Field(default="keep", description=SPECIALS)
     merge: Merge = Field(default="token", description=MERGES)
     decoder: DecoderPart = Field(default="cross", description=DECODERS)
+    truncate: bool = False
+
+
+class AttentionOptions(AttentionChoice):
+    """What a link can say too."""
+
+    model: str
     view: View = Field(default="heatmap", description=VIEWS)
     focus: int | None = Field(default=None, ge=0, description=FOCUS)
-    truncate: bool = False
 
 
 class AttentionRequest(AttentionOptions):

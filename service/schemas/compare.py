@@ -4,12 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, StrictStr
 
-from model.explain.attention import AttentionMethod
-from model.explain.units import Merge, Special
-from service.engine.explaining import Method
-from service.schemas.attention import MERGES, METHODS, NUMBERS, SPECIALS, AttentionHeader
+from service.schemas.attention import AttentionChoice, AttentionHeader
 from service.schemas.base import Request
-from service.schemas.explain import TARGETS, WAYS, ExplainResponse
+from service.schemas.explain import ExplainOptions, ExplainResponse
 from service.schemas.inference import Pair
 
 
@@ -23,24 +20,12 @@ class CompareRequest(Request):
     right: Side = Field(description="what is compared with the left: differences are right less left")
 
 
-class CompareAttentionRequest(CompareRequest):
-    layers: list[int] | StrictStr = Field(default="all", description=NUMBERS)
-    heads: list[int] | StrictStr = Field(default="all", description=NUMBERS)
-    method: AttentionMethod = Field(default="raw", description=METHODS)
-    special: Special = Field(default="keep", description=SPECIALS)
-    merge: Merge = Field(default="token", description=MERGES)
-    truncate: bool = False
+class CompareAttentionRequest(CompareRequest, AttentionChoice):
+    """One choice for both sides."""
 
 
-class CompareExplainRequest(CompareRequest):
-    method: Method = Field(default="decomposition", description=WAYS)
-    target: str | None = Field(default=None, description=TARGETS + " on the left")
-    against: str | None = Field(default=None, description="another label: why the target and not this")
-    special: Literal["keep", "hide"] = Field(default="keep", description="whether special tokens have a unit")
-    merge: Merge = Field(default="token", description=MERGES)
-    faithfulness: bool = Field(default=True, description="measure how far each side's scores can be believed")
-    num_random: int = Field(default=10, ge=2, le=100, description="random rankings that the scores are held against")
-    truncate: bool = False
+class CompareExplainRequest(CompareRequest, ExplainOptions):
+    """One question for both sides: without a target, the label that the left answers."""
 
 
 Places = Annotated[tuple[int, int], Field(description="of a unit on the left and on the right")]

@@ -17,12 +17,13 @@ WAYS = (
     "weighted by its gradient, at least 0 (Chefer et al. 2021); occlusion: signed, what the answer loses without a "
     "token; gradient_x_input: signed, from one gradient"
 )
+NORMALISE = "search the least and the greatest AOPC of this text too, at some 20 forward passes a token"
 TARGETS = "the label to explain, or the next token of a model that writes; by default what the model answers"
 
 
-class ExplainRequest(Request):
-    model: str
-    input: StrictStr | Pair = Field(description="a text, or a pair as a list of two strings")
+class ExplainOptions(Request):
+    """What of an answer is explained, and how."""
+
     method: Method = Field(default="decomposition", description=WAYS)
     target: str | None = Field(default=None, description=TARGETS)
     against: str | None = Field(default=None, description="another label: why the target and not this")
@@ -30,7 +31,13 @@ class ExplainRequest(Request):
     merge: Merge = Field(default="token", description=MERGES)
     faithfulness: bool = Field(default=True, description="measure how far the scores tell what the model uses")
     num_random: int = Field(default=10, ge=2, le=100, description="random rankings that the scores are held against")
+    normalise: bool = Field(default=False, description=NORMALISE)
     truncate: bool = False
+
+
+class ExplainRequest(ExplainOptions):
+    model: str
+    input: StrictStr | Pair = Field(description="a text, or a pair as a list of two strings")
 
 
 class ScoredUnit(AttentionUnit):
@@ -51,6 +58,10 @@ class ErasureCurve(BaseModel):
     at: list[float] = Field(description="what the answer loses at each of `percents`")
     aopc: float = Field(description="the mean of `at`")
     random: RandomControl = Field(description="the same of random rankings of the same tokens")
+    normalised: float | None = Field(
+        description="`aopc` between the least and the greatest found for this text, 0 to 1 (Edin et al. 2025), which "
+        "different models can be compared by; null: not asked for, or no ranking makes a difference"
+    )
 
 
 class FaithfulnessBody(BaseModel):

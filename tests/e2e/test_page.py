@@ -140,6 +140,8 @@ def test_two_texts_are_compared_side_by_side(page: Page, service: Service) -> No
     page.goto(f"{service.url}{LOOK}&text2=A+bad+film")
     expect(page.locator(".panel")).to_have_count(2)
     expect(page.locator(".panel").nth(1).locator(".token").nth(2)).to_contain_text("bad")
+    page.locator(".moved button").nth(14).click()
+    expect(page.locator(".attention h3")).to_have_text(["Layer 1, head 2"] * 2)
     page.get_by_role("button", name="Stop comparing").click()
     expect(page.locator(".panel")).to_have_count(1)
 
@@ -218,7 +220,14 @@ def test_no_place_hinders_anyone(browser: Browser, service: Service, tuned: str,
     file = httpx.get(f"{service.url}/v1/files?purpose=fine-tune").json()["data"][0]["id"]
     job = httpx.get(f"{service.url}/v1/fine_tuning/jobs").json()["data"][0]["id"]
     model = f"/models/{tuned}"
-    tall = [f"/data/{file}", f"/tune/{job}", f"/evaluate/{job}", f"/look?model={tuned}&text=sad"]  # every colour
+    compared = f"/look?model={tuned}&text=sad&text2=glad"
+    tall = [
+        compared,
+        f"/data/{file}",
+        f"/tune/{job}",
+        f"/evaluate/{job}",
+        f"/look?model={tuned}&text=sad",
+    ]  # every colour
     places = [*PLACES, *tall, model] if scheme == "light" else tall
     with watched_page(browser, service.url, color_scheme=scheme) as page:
         for place in places:

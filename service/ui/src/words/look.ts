@@ -11,6 +11,10 @@ const en = {
   compare: "Compare with another text or model",
   stopComparing: "Stop comparing",
   first: "First",
+  differences: "What differs",
+  differencesNote:
+    "Each number is how many percent of a head's attention lie elsewhere in the second, over the parts that both have. Choose a head to see it in both; the table names the links that changed most.",
+  movedHeads: "By layer and head, how much attention lies elsewhere",
   second: "Second",
   tokens: "Tokens",
   tokensNote:
@@ -101,6 +105,10 @@ const zh: typeof en = {
   compare: "与另一段文字或另一个模型比较",
   stopComparing: "结束比较",
   first: "第一个",
+  differences: "有什么不同",
+  differencesNote:
+    "每个数字表示：在两者共有的部分上，第二个的这个头有百分之多少的注意力在别处。选一个头，在两边同时看它；表里是变化最大的连接。",
+  movedHeads: "每层每头，有多少注意力在别处",
   second: "第二个",
   tokens: "词元",
   tokensNote:

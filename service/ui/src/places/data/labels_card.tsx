@@ -23,7 +23,20 @@ export function LabelsCard({ report, picked, onPick }: PickProps) {
   if (scores)
     return (
       <Card title={words.scores}>
-        <Columns edges={scores.edges} counts={scores.counts} label={words.scores} unit="" />
+        <Columns
+          edges={scores.edges}
+          counts={scores.counts}
+          label={words.scores}
+          unit=""
+          chosen={picked.kind === "score" ? picked.bin : null}
+          onChoose={(bin) =>
+            onPick(
+              picked.kind === "score" && picked.bin === bin
+                ? EVERY
+                : { kind: "score", bin, from: scores.edges[bin], to: scores.edges[bin + 1] },
+            )
+          }
+        />
         <TableBehind
           label={words.scores}
           columns={[{ name: words.scores }, { name: words.rows, right: true }]}

@@ -3,6 +3,7 @@
 export type Picked =
   | { kind: "every" }
   | { kind: "label"; label: string }
+  | { kind: "score"; bin: number; from: number; to: number }
   | { kind: "length"; bin: number; from: number; to: number }
   | { kind: "line"; line: number };
 

@@ -2,7 +2,7 @@
 
 import { useEffect, useMemo, useState } from "preact/hooks";
 import { tokenize } from "../../api/inference";
-import { count } from "../../base/format";
+import { count, figure } from "../../base/format";
 import { useWords } from "../../base/language";
 import { useLoad } from "../../base/load";
 import { targetOf, textOf, type ReadRows, type Row } from "../../base/rows";
@@ -42,6 +42,7 @@ export function RowsCard({ read, whole, model, picked, onPick, onLine }: RowsCar
     every: words.all,
     label: picked.kind === "label" ? picked.label : "",
     length: picked.kind === "length" ? words.ofLength(String(picked.from), String(picked.to)) : "",
+    score: picked.kind === "score" ? `${figure(picked.from)} – ${figure(picked.to)}` : "",
     line: picked.kind === "line" ? words.ofLine(picked.line) : "",
   }[picked.kind];
   return (
@@ -102,6 +103,10 @@ function chosen(rows: readonly Row[], picked: Picked, lengths: number[] | null, 
           .split(/[,\s]+/)
           .includes(picked.label)
       );
+    if (picked.kind === "score") {
+      const score = Number(targetOf(row));
+      return score >= picked.from && score <= picked.to;
+    }
     if (picked.kind === "length") {
       const length = lengths?.[index];
       return length !== undefined && length >= picked.from && length <= picked.to;

@@ -11,6 +11,7 @@ import { PlaceFrame } from "../../parts/place";
 import { lookWords } from "../../words/look";
 import { EXAMPLES } from "../examples";
 import { AttentionOptions } from "./attention_options";
+import { Differences } from "./differences";
 import { DriftCard } from "./drift_card";
 import { LookInput } from "./input";
 import { optionsOf } from "./options";
@@ -95,6 +96,14 @@ function Looking({ models: all }: { models: Model[] }) {
         {panel(first.model, texts[0])}
         {comparing && panel(second.model, texts[1])}
       </div>
+      {comparing && texts[0].trim() && texts[1].trim() && (
+        <Differences
+          left={{ model: first.model.id, input: texts[0] }}
+          right={{ model: second.model.id, input: texts[1] }}
+          options={options}
+          onPick={(layer, head) => note({ layer, head, view: "heatmap" })}
+        />
+      )}
       {!comparing && texts[0].trim() && <DriftCard model={first.model} text={texts[0]} />}
     </>
   );

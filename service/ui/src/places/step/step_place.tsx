@@ -16,7 +16,7 @@ import { Detail } from "./detail";
 import { Lens } from "./lens";
 import { StepMap } from "./map";
 import { Player, type Speed } from "./player";
-import { keyOf, placed, sequence } from "./sequence";
+import { keyOf, placed, sequence, type Step } from "./sequence";
 
 const PAUSE_MS = 400;
 const STEP_MS = 2600; // at speed 1
@@ -69,6 +69,18 @@ function Stepping({ models: all, text }: { models: Model[]; text: string }) {
   );
 }
 
+/** Of the step wanted; of its like in the layer shown, until its own has come. */
+function placeOf(steps: readonly Step[], wanted: string): number {
+  const exact = steps.findIndex((step) => keyOf(step) === wanted);
+  const name = wanted.split(".")[1];
+  return exact >= 0
+    ? exact
+    : Math.max(
+        0,
+        steps.findIndex((step) => typeof step.part === "number" && step.name === name),
+      );
+}
+
 /** Until the layer asked for has come, the one before it is shown. */
 function lastLayer(trace: Trace, wanted: number): number {
   const there = trace.stages.map((stage) => stage.layer).filter((one): one is number => one !== null);
@@ -86,11 +98,12 @@ function Walk({ trace, text, layer }: { trace: Trace; text: string; layer: numbe
   const [playing, play] = useState(false);
   const [speed, setSpeed] = useState<Speed>(1);
   const wanted = query.get("at") ?? keyOf(steps[0]);
-  const index = Math.max(
-    0,
-    steps.findIndex((step) => keyOf(step) === wanted),
-  );
-  const at = stages.find((one) => keyOf(one) === keyOf(steps[index])) ?? stages[0];
+  const index = placeOf(steps, wanted);
+  const here = steps[index];
+  const at =
+    stages.find((one) => keyOf(one) === keyOf(here)) ??
+    stages.find((one) => one.part === layer && one.name === here.name) ??
+    stages[0];
   const stepTo = useCallback(
     (to: number) => {
       const step = steps[Math.max(0, Math.min(steps.length - 1, to))];

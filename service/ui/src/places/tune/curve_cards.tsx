@@ -69,7 +69,7 @@ function CurveCard({ title, note, lines, height }: CurveCardProps) {
           />
         </>
       ) : (
-        <p class="blank">{words.waiting}</p>
+        <p class="blank">{words.waitingHeldOut}</p>
       )}
     </Card>
   );
