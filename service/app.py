@@ -147,13 +147,14 @@ async def _lifespan(parts: Parts) -> AsyncIterator[None]:
 
     async def drain(end: Callable[[], None]) -> None:
         parts.drain.begun = True
-        await asyncio.wait(
-            [asyncio.create_task(stop_beside()), asyncio.create_task(parts.drain.answered())],
-            timeout=settings.grace_seconds,
-        )
-        await asyncio.to_thread(parts.engine.stop)
-        await parts.drain.cut()
-        end()
+        work = [asyncio.create_task(stop_beside()), asyncio.create_task(parts.drain.answered())]
+        try:
+            await asyncio.wait(work, timeout=settings.grace_seconds)
+            stopped = asyncio.create_task(asyncio.to_thread(parts.engine.stop))  # which answers who waits in it
+            await parts.drain.cut()
+            await stopped
+        finally:
+            end()
 
     leaving: list[asyncio.Task[None]] = []
     try:

@@ -11,7 +11,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 class Settings(BaseSettings):
     """Read at start from the environment; a wrong value stops the start with its name."""
 
-    model_config = SettingsConfigDict(env_prefix="VITRINE_", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="VITRINE_", frozen=True, hide_input_in_errors=True
+    )  # a URL may hold a password
 
     home: Path = Field(default=Path(".vitrine"), description="the one folder where all state lies")
     database: str = Field(

@@ -2,17 +2,24 @@
 
 import json
 import logging
+import re
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 import service.engine.engine as engine
+from model.weights import save_model
 from service.engine.runner import run
 from service.logs import JsonLines, about, requests_log
+from service.registry import ModelStore
+from service.settings import Settings
 from tests.house import House, house
+from tests.zoo import Zoo
 
 __all__ = ["house"]  # a fixture
 SLOW_SECONDS = 0.3
@@ -92,6 +99,20 @@ def test_what_computes_tells_its_times(house: House, path: str, body: dict[str, 
     assert queue + inference <= whole + 0.2
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_is_written_tells_its_times_a_stream_until_its_first_token(
+    house: House, zoo: Zoo, tmp_path: Path, stream: bool
+) -> None:
+    save_model(zoo.models["writer"], zoo.bytes, tmp_path / "writer")
+    ModelStore.of(house.settings).publish(tmp_path / "writer", "writer", "writer:1", None, None)
+    body = {"model": "writer", "prompt": "the film", "max_tokens": 8, "stream": stream}
+    answer = house.ask("POST", "/v1/completions", house.ann, json=body)
+    assert answer.status_code == 200, answer.text
+    queue, inference = times(answer)
+    assert 0 <= queue < 1000
+    assert inference > 0
+
+
 def test_what_computes_nothing_tells_no_times(house: House) -> None:
     for answer in (
         house.ask("GET", "/v1/models", house.ann),
@@ -145,6 +166,21 @@ def test_no_key_and_no_text_is_in_a_line(house: House, kept: Kept, monkeypatch: 
     told = json.dumps(kept.lines) + house.settings.audit_log.read_text()
     for secret in (key, strange):
         assert secret not in told
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"database": "mysql://user:hidden-word@host/name"},
+        {"database": "postgresql://user:hidden-word@host/name", "executor": "ray"},
+        {"database": "postgresql://user:hidden-word@host/name", "api_workers": 0},
+    ],
+)
+def test_a_wrong_setting_is_told_without_the_password_of_the_database(fields: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError) as found:
+        Settings(**fields)
+    assert "hidden-word" not in str(found.value)
+    assert re.search("database|VITRINE_EXECUTOR|api_workers", str(found.value))
 
 
 def test_probes_and_parts_of_the_page_have_no_line(house: House, kept: Kept) -> None:
