@@ -180,7 +180,7 @@ def test_no_key_no_answer_and_the_clients_own_error(house: House) -> None:
         error = answer.json()["error"]
         assert (error["type"], error["code"]) == ("invalid_request_error", "invalid_api_key")
         assert "x-request-id" in answer.headers
-    for path in ("/livez", "/", "/docs", "/metrics", "/ui/main.js"):
+    for path in ("/livez", "/", "/docs", "/metrics", "/ui/app.js"):
         assert house.ask("GET", path, {}).status_code == 200, path
 
 

@@ -278,7 +278,9 @@ def test_kill_9_of_the_worker_and_of_the_service_lose_nothing(
     steps = [event.data["step"] for event in events if "train_loss" in (event.data or {})]  # type: ignore[operator, index]
     assert steps == sorted(set(steps), reverse=True), "no step is reported twice"
     assert steps[0] == 2 * -(-int(560 * 0.9) // 32)
-    assert sum("died" in event.message for event in events) == 2
+    died, left = (sum(word in event.message for event in events) for word in ("worker of this job died", "was stopped"))
+    assert died >= 1, "the worker that was killed"
+    assert died + left == 2, "what is left of a killed service may still let its worker go in good order"
     assert len(client.files.list(purpose="fine-tune").data) == 2
     results = [
         name for job_id in (long_job, short_job) for name in client.fine_tuning.jobs.retrieve(job_id).result_files
