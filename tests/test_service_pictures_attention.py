@@ -14,9 +14,9 @@ from PIL import Image
 from model.explain.attention import rollout
 from service.errors import InvalidRequest
 from service.pictures.colors import HEADS, PAPER, color_table
-from service.pictures.flow import FlowPicture, flow_png, flow_sketch, flow_svg
+from service.pictures.flow import FlowPicture, flow_sketch
 from service.pictures.fonts import SCALE
-from service.pictures.heads import HeadsLayout, heads_png, heads_sketch, heads_svg
+from service.pictures.heads import HeadsLayout, heads_sketch
 from service.pictures.heatmap import GridLayout, HeatmapLayout, Picture, attention_png, attention_svg
 from service.pictures.views import check_rows, check_view
 from tests.pictured import SAMPLES, pixels_of, words_of
@@ -38,11 +38,11 @@ VIEWS: dict[str, tuple[Callable[[], bytes], Callable[[], bytes], set[str]]] = {
                 {"a model · layer 0, head 0", "row: looks", "attention weight", "0", "1", "<b>&"}),
     "grid": (lambda: attention_png(picture_of(2, 3)), lambda: attention_svg(picture_of(2, 3)),
              {"layer 1", "head 2", "attention weight"}),
-    "heads": (lambda: heads_png(picture_of(1, 3, 22)), lambda: heads_svg(picture_of(1, 3, 22)),
+    "heads": (lambda: heads_sketch(picture_of(1, 3, 22)).png(), lambda: heads_sketch(picture_of(1, 3, 22)).svg(),
               {"a model · layer 0", "head 2", "attention weight", "weights below 0.05 are left out", "<b>&"}),
-    "flow": (lambda: flow_png(flow_of(3, None)), lambda: flow_svg(flow_of(3, None)),
+    "flow": (lambda: flow_sketch(flow_of(3, None)).png(), lambda: flow_sketch(flow_of(3, None)).svg(),
              {"a model", "embeddings", "layer 2", "blue: taken from another token · grey: kept"}),
-    "flow of one": (lambda: flow_png(flow_of(3, 2)), lambda: flow_svg(flow_of(3, 2)), {"layer 2", "50 %"}),
+    "flow of one": (lambda: flow_sketch(flow_of(3, 2)).png(), lambda: flow_sketch(flow_of(3, 2)).svg(), {"layer 2", "50 %"}),
 }  # fmt: skip
 
 
@@ -110,20 +110,20 @@ def test_the_strongest_line_joins_the_token_that_looks_and_the_one_looked_at() -
     picture.weights[:] = 0.01
     picture.weights[0, 1, 4, 1] = 1.0
     layout = HeadsLayout.of(picture)
-    pixels = pixels_of(heads_png(picture)).astype(int)
+    pixels = pixels_of(heads_sketch(picture).png()).astype(int)
     inside = pixels[layout.top * SCALE : (layout.height - 76) * SCALE]
     for x, unit in ((layout.left + 4, 4), (layout.left + 256, 1)):
         column = inside[:, int(x * SCALE)]
         coloured = np.nonzero(np.abs(column - HEADS[1]).max(-1) < 40)[0]
         assert coloured.mean() / SCALE + layout.top == pytest.approx(layout.y(unit), abs=3), "one line, no other"
-    assert heads_svg(picture).count(b"<path") == 1 + 3, "and three in the legend"
+    assert heads_sketch(picture).svg().count(b"<path") == 1 + 3, "and three in the legend"
 
 
 def test_more_lines_than_can_be_told_apart_raise_the_threshold_that_is_stated() -> None:
     picture = picture_of(1, 8, 60)
     picture.weights[:] = np.linspace(0.1, 1, picture.weights.size).reshape(picture.weights.shape)
-    assert heads_svg(picture).count(b"<path") == 1500 + 3
-    assert any(word.startswith("weights below 0.95 are left out") for word in words_of(heads_svg(picture)))
+    assert heads_sketch(picture).svg().count(b"<path") == 1500 + 3
+    assert any(word.startswith("weights below 0.95 are left out") for word in words_of(heads_sketch(picture).svg()))
 
 
 def test_the_flow_into_one_token_is_its_row_of_the_rollout() -> None:
@@ -135,7 +135,7 @@ def test_the_flow_into_one_token_is_its_row_of_the_rollout() -> None:
     assert shares is not None
     assert shares[0] == pytest.approx(np.array(expected).reshape(layers, -1, 6, 6)[-1, 0, focus], abs=1e-5)
     assert shares.sum(-1) == pytest.approx(1)
-    assert f"{100 * shares[0, 0]:.1f} %" in words_of(flow_svg(flow))
+    assert f"{100 * shares[0, 0]:.1f} %" in words_of(flow_sketch(flow).svg())
 
 
 def test_a_row_without_attention_keeps_all() -> None:

@@ -92,32 +92,18 @@ def png_bytes(image: Image.Image, level: int = 3) -> bytes:
     return buffer.getvalue()
 
 
-class _Written:
-    """Text on an image of twice as many pixels, so that it is sharp on a dense screen and in a large view."""
-
-    def _stamp(self, mask: Image.Image, x: int, y: int, color: Color) -> None:
-        raise NotImplementedError
-
-    def text(
-        self, x: float, y: float, text: str, size: int, color: Color = INK, anchor: Anchor = "start",
-        upright: bool = False, fit: float | None = None,  # noqa: ARG002  # the width is that of our own fonts
-    ) -> None:  # fmt: skip
-        width, mask = text_width(text, size) * SCALE, letters(text, size * SCALE)
-        shift = {"start": 0.0, "middle": width / 2, "end": width}[anchor]
-        x, y = (x * SCALE, y * SCALE + shift) if upright else (x * SCALE - shift, y * SCALE)
-        if upright:
-            mask = mask.transpose(Image.Transpose.ROTATE_90)
-            self._stamp(mask, round(x) - mask.width // 2, round(y) - mask.height + PAD, color)
-        else:
-            self._stamp(mask, round(x) - PAD, round(y) - mask.height // 2, color)
-
-
-class PixelCanvas(_Written):
+class PixelCanvas:
     """In full colour."""
 
     def __init__(self, width: int, height: int) -> None:
         self.image = Image.new("RGB", (width * SCALE, height * SCALE), PAPER)
         self._pen = ImageDraw.Draw(self.image, "RGBA")
+
+    def text(
+        self, x: float, y: float, text: str, size: int, color: Color = INK, anchor: Anchor = "start",
+        upright: bool = False, fit: float | None = None,  # noqa: ARG002  # the width is that of our own fonts
+    ) -> None:  # fmt: skip
+        self._stamp(*_written(x, y, text, size, anchor, upright), color)
 
     def _stamp(self, mask: Image.Image, x: int, y: int, color: Color) -> None:
         self.image.paste(color, (x, y), mask)
@@ -163,7 +149,7 @@ class PixelCanvas(_Written):
         self.image.paste(whole, (round(x * SCALE), round(y * SCALE)))
 
 
-class IndexedCanvas(_Written):
+class IndexedCanvas:
     """A byte a pixel, for pictures that must be there in milliseconds: greys from ink to paper, then one colour table.
 
     A text is drawn in a grey level, and its smooth edges are the levels between.
@@ -189,6 +175,12 @@ class IndexedCanvas(_Written):
     def _ink(self, color: Color) -> int:
         return round((self.GREYS - 1) * (sum(color) - sum(INK)) / (sum(PAPER) - sum(INK)))
 
+    def text(
+        self, x: float, y: float, text: str, size: int, color: Color = INK, anchor: Anchor = "start",
+        upright: bool = False, fit: float | None = None,  # noqa: ARG002  # the width is that of our own fonts
+    ) -> None:  # fmt: skip
+        self._stamp(*_written(x, y, text, size, anchor, upright), color)
+
     def _stamp(self, mask: Image.Image, x: int, y: int, color: Color) -> None:
         """On paper: the more ink, the darker."""
         top, left = max(0, -y), max(0, -x)
@@ -211,6 +203,16 @@ class IndexedCanvas(_Written):
         pixels = np.repeat(np.repeat(self._levels[levels], down, axis=0), across, axis=1)
         left, top = round(x * SCALE), round(y * SCALE)
         self._pixels[top : top + pixels.shape[0], left : left + pixels.shape[1]] = pixels
+
+
+def _written(x: float, y: float, text: str, size: int, anchor: Anchor, upright: bool) -> tuple[Image.Image, int, int]:
+    """How much ink a text puts where: a mask, and the pixel of its top left corner."""
+    width, mask = text_width(text, size) * SCALE, letters(text, size * SCALE)
+    shift = {"start": 0.0, "middle": width / 2, "end": width}[anchor]
+    if not upright:
+        return mask, round(x * SCALE - shift) - PAD, round(y * SCALE) - mask.height // 2
+    mask = mask.transpose(Image.Transpose.ROTATE_90)
+    return mask, round(x * SCALE) - mask.width // 2, round(y * SCALE + shift) - mask.height + PAD
 
 
 PAD = 4  # pixels beside the letters, which may reach out of their width

@@ -164,11 +164,3 @@ def _draw_legend(canvas: Canvas, layout: FlowLayout) -> None:
     least = f"{100 * layout.threshold:.2g} %"
     canvas.text(EDGE, y + 24, f"a layer keeps half and takes half by its attention; shares below {least} are left out",
                 NOTE, FAINT)  # fmt: skip
-
-
-def flow_png(picture: FlowPicture) -> bytes:
-    return flow_sketch(picture).png()
-
-
-def flow_svg(picture: FlowPicture) -> bytes:
-    return flow_sketch(picture).svg()

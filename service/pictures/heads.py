@@ -141,11 +141,3 @@ def _explain_lines(canvas: Canvas, picture: Picture, layout: HeadsLayout) -> Non
     canvas.strands(strands)
     canvas.text(x, y, picture.meaning, NOTE, FAINT)
     canvas.text(EDGE, y + 22, f"weights below {layout.threshold:.2g} are left out", NOTE, FAINT)
-
-
-def heads_png(picture: Picture) -> bytes:
-    return heads_sketch(picture).png()
-
-
-def heads_svg(picture: Picture) -> bytes:
-    return heads_sketch(picture).svg()
