@@ -94,20 +94,36 @@ def test_pictures_name_both_sides(exact: Service, route: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("left", "right", "options", "words"),
+    ("left", "right", "options", "status", "words"),
     [
-        (("base", "好"), ("base", "film"), {"special": "hide"}, "no unit in common"),
-        (("base", TEXT), ("segmenter", ["a", "b"]), {"method": "rollout"}, "has raw attention alone"),
-        (("base", TEXT), ("base", TEXT), {"layers": "3"}, "layers 3 does not exist"),
-        (("base", TEXT), ("nobody", TEXT), {}, "nobody"),
+        (("base", "好"), ("base", "film"), {"special": "hide"}, 400, "no unit in common"),
+        (("base", TEXT), ("segmenter", ["a", "b"]), {"method": "rollout"}, 400, "has raw attention alone"),
+        (("base", TEXT), ("base", TEXT), {"layers": "3"}, 400, "layers 3 does not exist"),
+        (("base", TEXT), ("nobody", TEXT), {}, 404, "nobody"),
+        (
+            ("base", "the film"),
+            ("minilm-l6", "the film"),
+            {},
+            400,
+            "the left has layers [0, 1] with 2 heads, the right",
+        ),
+        (("base", "the film"), ("minilm-l6", "the film"), {"layers": "0"}, 400, "choose layers and heads that both"),
     ],
 )
 def test_what_can_not_be_compared_is_refused(
-    exact: Service, left: tuple[str, object], right: tuple[str, object], options: Body, words: str
+    exact: Service, left: tuple[str, object], right: tuple[str, object], options: Body, status: int, words: str
 ) -> None:
     answer = post(exact, "/v1/attention/compare", **sides(left, right), **options)
-    assert answer.status_code in (400, 404)
+    assert answer.status_code == status
     assert words in answer.json()["error"]["message"]
+
+
+def test_models_of_two_shapes_are_compared_where_both_have_a_head_or_by_rollout(exact: Service) -> None:
+    both = sides(("base", "the film"), ("minilm-l6", "the film"))
+    for options in ({"layers": "0", "heads": "0-1"}, {"layers": "0-1", "method": "rollout"}):
+        answer = post(exact, "/v1/attention/compare", **both, **options)
+        assert answer.status_code == 200, answer.text
+        assert np.array(answer.json()["moved"]).max() > 0
 
 
 def test_the_same_twice_has_not_moved_and_labels_must_be_shared(service: Service, exact: Service) -> None:

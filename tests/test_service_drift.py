@@ -57,7 +57,10 @@ def test_the_same_model_twice_has_not_moved(exact: Service) -> None:
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"models": ["base"]}, "name at least 2 models, or one job"),
+        ({"models": ["base"]}, "models names 1; add until there are at least 2"),
+        ({"models": []}, "0 models and job None are named; name either"),
+        ({"job": "ftjob-1"}, "3 models and job 'ftjob-1' are named; name either"),
+        ({"models": ["base", "minilm-l6"]}, "vectors of widths [32, 384]"),
         ({"input": ["a", "b"]}, "input"),
         ({"attention_of": 7}, "attention_of is 7; input has texts 0 to 6"),
         ({"layer": 2}, "layer 2 does not exist; model 'base' has layers 0 to 1"),
@@ -69,9 +72,9 @@ def test_what_can_not_be_followed_is_refused(exact: Service, fields: dict[str, o
     assert (answer.status_code, words in answer.json()["error"]["message"]) == (400, True)
 
 
-def test_models_of_two_widths_and_long_texts_are_refused(service: Service) -> None:
+def test_a_long_text_and_an_unknown_job_are_refused(service: Service) -> None:
     body = {"models": ["minilm-l6", "minilm-l6"], "input": ["good " * 80, "b", "c"]}
     answer = httpx.post(f"{service.url}/v1/drift", json=body, timeout=60)
     assert (answer.status_code, "input 0 has 82 tokens" in answer.text) == (400, True)
-    body = {"models": ["minilm-l6", "minilm-l6"], "job": "ftjob-1", "input": ["a", "b", "c"]}
-    assert httpx.post(f"{service.url}/v1/drift", json=body, timeout=60).status_code == 404
+    answer = httpx.post(f"{service.url}/v1/drift", json={"job": "ftjob-1", "input": ["a", "b", "c"]}, timeout=60)
+    assert answer.status_code == 404

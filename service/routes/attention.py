@@ -5,8 +5,6 @@ import json
 from collections.abc import Callable
 from typing import Annotated, Any
 
-import numpy as np
-import numpy.typing as npt
 from fastapi import APIRouter, Query, Request, Response
 
 from model.explain.attention import AttentionMethod
@@ -17,7 +15,7 @@ from service.context import CallerOf, Parts, PartsOf
 from service.errors import InvalidRequest
 from service.keys import Caller
 from service.pictures.views import FOCUS, VIEWS, View, check_rows, check_view, view_png, view_svg
-from service.routes.forms import JSON, chosen_form, formed
+from service.routes.forms import JSON, MAX_JSON_NUMBERS, chosen_form, formed, nested_json
 from service.routes.inference import usage
 from service.routes.seeing import Seen, resolve
 from service.schemas.attention import (
@@ -32,7 +30,6 @@ from service.schemas.attention import (
 )
 
 router = APIRouter(prefix="/v1", tags=["explain"])
-MAX_JSON_NUMBERS = 2_400_000  # 12 layers of 12 heads at 128 tokens
 ANSWER = AttentionResponse | AttentionList
 RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
@@ -110,19 +107,8 @@ async def _attention(body: AttentionRequest, request: Request, parts: Parts, cal
 
 
 def _json(seen: Seen) -> bytes:
-    """Row by row: one long call would hold up the event loop, in a thread as well."""
     head = seen.header().model_dump_json().encode()
     return head[:-1] + b',"weights":' + nested_json(seen.reduced()) + b"}"
-
-
-def nested_json(matrices: npt.NDArray[np.float32]) -> bytes:
-    """[L, H, U, U], rounded to 4 digits."""
-    rounded = np.round(matrices.astype(np.float64), 4)
-    layers = [
-        "[" + ",".join("[" + ",".join(json.dumps(row.tolist()) for row in matrix) + "]" for matrix in layer) + "]"
-        for layer in rounded
-    ]
-    return f"[{','.join(layers)}]".encode()
 
 
 MAKE: dict[str, Callable[[Seen], bytes]] = {

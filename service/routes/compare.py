@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,8 @@ from service.keys import Caller
 from service.pictures.comparison import StripsPicture, difference_of, strips_png, strips_svg
 from service.pictures.heatmap import Picture, attention_png, attention_svg
 from service.pictures.views import MAX_ROWS
-from service.routes.attention import MAX_JSON_NUMBERS, nested_json
 from service.routes.explain import explained, saliency_of
-from service.routes.forms import JSON, chosen_form, formed
+from service.routes.forms import JSON, MAX_JSON_NUMBERS, chosen_form, formed, nested_json
 from service.routes.seeing import Asked, Seen, resolve
 from service.schemas.attention import AttentionRequest
 from service.schemas.compare import (
@@ -52,7 +52,7 @@ async def compare_attention(
     if (left.layers, left.heads) != (right.layers, right.heads):
         raise InvalidRequest(
             f"the left has layers {left.layers} with {len(left.heads)} heads, the right {right.layers} with "
-            f"{len(right.heads)}; choose layers and heads that both have, or method=rollout",
+            f"{len(right.heads)}; choose layers and heads that both have, or layers alone with method=rollout",
             "layers",
         )
     units = matched(left.units[0], right.units[0])
@@ -79,11 +79,13 @@ def _check(matrices: int, units: int, form: str) -> None:
         raise InvalidRequest(f"{units} rows exceed {MAX_ROWS['heatmap']} in a picture; shorten the input")
 
 
+@dataclass(frozen=True)
 class _Attentions:
     """Both sides, cut to the units that they share."""
 
-    def __init__(self, body: CompareAttentionRequest, seen: tuple[Seen, Seen], units: Matched) -> None:
-        self.body, self.seen, self.units = body, seen, units
+    body: CompareAttentionRequest
+    seen: tuple[Seen, Seen]
+    units: Matched
 
     @property
     def weights(self) -> list[npt.NDArray[np.float32]]:
@@ -130,8 +132,7 @@ class _Attentions:
         sides = []
         for which, (seen, weights) in enumerate(zip(self.seen, self.weights, strict=True)):
             whole = seen.picture()
-            labels = [whole.labels[self.units[row][1]] if which else whole.labels[self.units[row][0]]
-                      for row in range(len(self.units))]  # fmt: skip
+            labels = [whole.labels[pair[which]] for pair in self.units]
             sides.append(Picture(weights, labels, seen.layers, seen.heads, whole.title, whole.note, whole.meaning))
         return difference_of(sides[0], sides[1], _names(self.body), _title(self.body))
 

@@ -57,9 +57,12 @@ async def _answer(body: DriftRequest, parts: Parts, caller: Caller, jobs: JobSto
         raise InvalidRequest(
             f"attention_of is {body.attention_of}; input has texts 0 to {len(body.input) - 1}", "attention_of"
         )
+    if bool(body.job) == bool(body.models):
+        raise InvalidRequest(f"{len(body.models)} models and job {body.job!r} are named; name either", "models")
     steps = await asyncio.to_thread(_of_job, jobs, body.job) if body.job else [(name, None) for name in body.models]
-    if len(steps) < 2 or (body.job and body.models):
-        raise InvalidRequest("name at least 2 models, or one job that has trained, and not both", "models")
+    if len(steps) < 2:
+        named = f"job {body.job!r} has kept no checkpoint yet; wait" if body.job else f"models names {len(steps)}; add"
+        raise InvalidRequest(f"{named} until there are at least 2 models to move between", "models")
     seen = [await _look(body, parts, caller, name) for name, _ in steps]
     widths = {look.vectors.shape[1] for look in seen}
     if len(widths) > 1:

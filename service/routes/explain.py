@@ -31,6 +31,7 @@ from service.schemas.explain import (
 
 router = APIRouter(prefix="/v1", tags=["explain"])
 NUM_ANSWERS = 5  # of a vocabulary
+MAX_TOKEN_LETTERS = 200
 DRAW: dict[str, Callable[[SaliencyPicture], bytes]] = {"image/png": saliency_png, "image/svg+xml": saliency_svg}
 RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"content": {"image/png": {}, "image/svg+xml": {}}, "description": "JSON; by Accept a saliency strip"}
@@ -71,14 +72,14 @@ def _output(loaded: LoadedModel, name: str | None, field: str) -> int | None:
     if name is None:
         return None
     if loaded.config.task == "causal_lm":
-        (encoding,) = loaded.tokenizer.encode([name], max_length=8)
-        ids = [number for number, special in zip(encoding.ids, encoding.special, strict=True) if not special]
-        if len(ids) != 1:
+        (encoding,) = loaded.tokenizer.encode([name[:MAX_TOKEN_LETTERS]], MAX_TOKEN_LETTERS, special_tokens=False)
+        if len(encoding.ids) != 1 or len(name) > MAX_TOKEN_LETTERS:
             raise InvalidRequest(
-                f"{field} is {name[:40]!r}, which is {len(ids)} tokens; send the text of one, with the space before it",
+                f"{field} is {name[:40]!r}, not 1 token but {len(encoding.ids)} or more; send the text of one, "
+                "with the space before it",
                 field,
             )
-        return ids[0]
+        return encoding.ids[0]
     labels = labels_of(loaded)
     if name not in labels:
         raise InvalidRequest(f"{field} is {name[:40]!r}, not a label of this model; choose from {labels}", field)

@@ -10,8 +10,8 @@ from model.explain.units import units_of
 from service.context import CallerOf, PartsOf
 from service.engine.explaining import Cut, Step, nested, trace
 from service.engine.runner import LoadedModel
-from service.routes.attention import MAX_JSON_NUMBERS
 from service.routes.explain import labels_of
+from service.routes.forms import MAX_JSON_NUMBERS
 from service.routes.inference import check_can, encode, parts_of, usage
 from service.routes.numbers import within
 from service.schemas.attention import AttentionUnit
