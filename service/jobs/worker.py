@@ -65,9 +65,15 @@ class Worker:
     """Claims, runs, reports. Everything it knows is in the store, so that a killed worker loses nothing."""
 
     def __init__(
-        self, settings: Settings, name: str | None = None, device: torch.device | None = None, beside: bool = False
+        self,
+        settings: Settings,
+        name: str | None = None,
+        device: torch.device | None = None,
+        beside: bool = False,
+        leaving: threading.Event | None = None,
     ) -> None:
-        """`beside` a service on this host, whose GPUs it leaves alone unless the settings say otherwise."""
+        """`beside` a service on this host, whose GPUs it leaves alone unless the settings say otherwise. `leaving` set:
+        the worker lets its job go after the step it is in, and ends."""
         self.settings = settings
         self.name = name or f"{os.uname().nodename}-{os.getpid()}-{secrets.token_hex(3)}"
         self.database = Database(settings.database_url)
@@ -82,7 +88,7 @@ class Worker:
         own = training_place(settings.device, settings.training_gpu, serving, gpu_count())
         self.place = own if device is None else Place(device)
         self.cluster = OnRay(settings, self.store, self.name) if settings.executor == "ray" else None
-        self.leaving = threading.Event()  # set: the worker lets its job go after the step it is in, and ends
+        self.leaving = leaving or threading.Event()
 
     def run(self) -> None:
         """Until it must leave; webhooks are delivered beside, whatever the jobs do."""
@@ -355,6 +361,15 @@ class Worker:
 def main(beside: bool = False) -> None:
     """Runs until SIGTERM. `beside` a service on this host, also until its standard input closes, and then at once: the
     supervisor holds the other end, so it can't be orphaned."""
+    leaving = threading.Event()
+
+    def leave(which: int, _: object) -> None:
+        leaving.set()
+        if which == signal.SIGINT:
+            signal.signal(which, signal.SIG_DFL)  # a second one does not wait
+
+    for which in (signal.SIGTERM, signal.SIGINT):  # first of all: one that is told to end while it starts ends well
+        signal.signal(which, leave)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s worker %(levelname)s %(message)s")
     settings = Settings()
     configure_logs(settings.log_format)
@@ -363,16 +378,7 @@ def main(beside: bool = False) -> None:
     torch.set_num_threads(settings.training_threads or os.cpu_count() or 1)
     if beside:
         threading.Thread(target=_exit_with_parent, daemon=True).start()
-    worker = Worker(settings, beside=beside)
-
-    def leave(which: int, _: object) -> None:
-        worker.leaving.set()
-        if which == signal.SIGINT:
-            signal.signal(which, signal.SIG_DFL)  # a second one does not wait
-
-    for which in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(which, leave)
-    worker.run()
+    Worker(settings, beside=beside, leaving=leaving).run()
 
 
 def _exit_with_parent() -> None:
