@@ -48,7 +48,7 @@ def text_to_batch(language: Language) -> Canvas:
     note = (
         "dashed: padding, id 0; the mask hides it; the second row is another text"
         if english
-        else "虚线：填充，编号 0,由掩码遮住；第二行是另一条文本"
+        else "虚线：填充，编号 0，由掩码遮住；第二行是另一条文本"
     )
     canvas.text(465, 384, note, 13, kind="faint")
     return canvas
