@@ -1,10 +1,10 @@
-"""Draws docs/diagrams/concepts/NAME.LANGUAGE.svg: `python -m docs.diagrams.source`, from the repository's root."""
+"""Draws docs/diagrams/concepts/NAME.LANGUAGE.svg: `python -m docs.drawing`, from the repository's root."""
 
 from collections.abc import Callable
 from pathlib import Path
 
-from docs.diagrams.source import numbers, structure
-from docs.diagrams.source.canvas import LANGUAGES, Canvas, Language
+from docs.drawing import numbers, structure
+from docs.drawing.canvas import LANGUAGES, Canvas, Language
 
 PICTURES: dict[str, Callable[[Language], Canvas]] = {
     "text-to-batch": numbers.text_to_batch,
@@ -18,7 +18,7 @@ PICTURES: dict[str, Callable[[Language], Canvas]] = {
     "request": structure.request,
     "job": structure.job,
 }
-FOLDER = Path(__file__).parent.parent / "concepts"
+FOLDER = Path(__file__).parent.parent / "diagrams" / "concepts"
 
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)

@@ -1,6 +1,6 @@
 """Pictures of how parts are joined: heads, layers, stacks, LoRA, the way of a request and of a job."""
 
-from docs.diagrams.source.canvas import Canvas, Language
+from docs.drawing.canvas import Canvas, Language
 
 
 def multi_head(language: Language) -> Canvas:

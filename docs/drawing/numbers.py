@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from docs.diagrams.source.canvas import Canvas, Language
+from docs.drawing.canvas import Canvas, Language
 from model.attention import scaled_dot_product_attention
 from model.batch import Batch, pack, pad
 from model.positions import sinusoidal_table
