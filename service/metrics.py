@@ -21,7 +21,7 @@ LANES = ("fast", "look", "write", "bulk")
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
-STATUSES = ("200", "429", "500")  # that a rate must see from the first one on
+STATUSES = ("200", "400", "404", "429", "500", "503", "504")  # that a rate must see from the first one on
 
 
 class Metrics:
