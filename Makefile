@@ -3,8 +3,12 @@ PORT ?= 3000
 HOST ?= 127.0.0.1
 VITRINE_HOME ?= $(CURDIR)/.vitrine
 PYTHON ?= python3
-LOAD_SECONDS ?= 30
+SCENARIO ?= steady
+LOAD_URL ?= http://127.0.0.1:$(PORT)
+LOAD_SECONDS ?= $(if $(filter soak,$(SCENARIO)),3600,30)
 LOAD_USERS ?= 8
+LOAD_OPTIONS ?=
+LOAD_REPORT := load-reports/$(SCENARIO)
 SOAK_MINUTES ?= 60
 TEST_PROCESSES ?= 2
 export VITRINE_HOME
@@ -17,7 +21,7 @@ NPM := sh service/ui/npm.sh $(BIN)/python
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: serve test check check-gpu format load bento setup clean chaos chinese-encoder bench-finetune bench-inference \
-  bench-http bench-adapters bench-overload bench-explain bench-render soak
+  bench-http bench-adapters bench-overload bench-capacity bench-explain bench-render soak
 
 serve: $(VENV)/serve.done $(PAGE)  ## install, fetch the base model, start at http://localhost:3000
 	@$(BIN)/vitrine setup
@@ -41,9 +45,11 @@ format: $(VENV)/test.done
 	$(BIN)/ruff check --fix .
 	$(NPM) run --silent format
 
-load: $(VENV)/test.done  ## bounded load test against a running service
-	$(BIN)/locust --headless --locustfile tests/load/locustfile.py --host http://localhost:$(PORT) \
-	  --users $(LOAD_USERS) --spawn-rate 4 --run-time $(LOAD_SECONDS)s --only-summary
+load: $(VENV)/test.done  ## against a running service: SCENARIO=steady, ramp, spike, soak or mixed; a report as HTML
+	@$(BIN)/python -m locust --headless --locustfile tests/load/locustfile.py --host $(LOAD_URL) --scenario $(SCENARIO) \
+	  --users $(LOAD_USERS) --run-time $(LOAD_SECONDS)s --only-summary $(LOAD_OPTIONS) \
+	  --html $(LOAD_REPORT)/report.html --csv $(LOAD_REPORT)/figures; \
+	  status=$$?; echo "the report: $(CURDIR)/$(LOAD_REPORT)/report.html"; exit $$status
 
 chaos: $(VENV)/test.done  ## 200 random kills of service and workers; nothing may be lost (half an hour)
 	$(BIN)/python -m tests.chaos
@@ -61,7 +67,7 @@ bench-finetune: $(VENV)/serve.done  ## against the Trainer of transformers, with
 bench-explain: $(VENV)/serve.done  ## every attribution beside attention and chance; needs the Chinese encoder
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.bench_explain --home $(VITRINE_HOME)
 
-bench-inference bench-http bench-adapters bench-overload bench-render: $(VENV)/serve.done  ## the served forward pass: alone, over HTTP, with adapters, overloaded; pictures
+bench-inference bench-http bench-adapters bench-overload bench-capacity bench-render: $(VENV)/serve.done  ## the served forward pass: alone, over HTTP, with adapters, overloaded, within a bound on one core and two; pictures
 	@$(BIN)/vitrine setup
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.$(subst -,_,$@) --home $(VITRINE_HOME)
 
