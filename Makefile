@@ -20,7 +20,7 @@ PAGE_SOURCES := service/ui/build.mjs $(shell find service/ui/src service/ui/publ
 NPM := sh service/ui/npm.sh $(BIN)/python
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: serve test check check-gpu format load bento setup clean chaos chinese-encoder bench-finetune bench-inference \
+.PHONY: serve test check check-gpu format load bento setup clean chaos docs docs-serve chinese-encoder bench-finetune bench-inference \
   bench-http bench-adapters bench-overload bench-capacity bench-explain bench-render soak
 
 serve: $(VENV)/serve.done $(PAGE)  ## install, fetch the base model, start at http://localhost:3000
@@ -50,6 +50,12 @@ load: $(VENV)/test.done  ## against a running service: SCENARIO=steady, ramp, sp
 	  --users $(LOAD_USERS) --run-time $(LOAD_SECONDS)s --only-summary $(LOAD_OPTIONS) \
 	  --html $(LOAD_REPORT)/report.html --csv $(LOAD_REPORT)/figures; \
 	  status=$$?; echo "the report: $(CURDIR)/$(LOAD_REPORT)/report.html"; exit $$status
+
+docs: $(VENV)/docs.done  ## the documents as a static site, English and Chinese, in build/site
+	$(BIN)/python docs/site/build.py --output build/site
+
+docs-serve: docs  ## the same, shown at http://localhost:8000
+	$(BIN)/python -m http.server 8000 --bind 127.0.0.1 --directory build/site
 
 chaos: $(VENV)/test.done  ## 200 random kills of service and workers; nothing may be lost (half an hour)
 	$(BIN)/python -m tests.chaos
@@ -102,9 +108,13 @@ $(VENV)/serve.done: pyproject.toml constraints.txt
 	$(INSTALL) --no-build-isolation --editable .
 	touch $@
 
+$(VENV)/docs.done: $(VENV)/serve.done
+	$(INSTALL) --no-build-isolation --editable '.[docs]'
+	touch $@
+
 $(VENV)/test.done: $(VENV)/serve.done service/ui/package-lock.json
-	$(INSTALL) --no-build-isolation --editable '.[test,check]'
+	$(INSTALL) --no-build-isolation --editable '.[test,check,docs]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(VENV)/openai-2 -r tests/openai-2.txt
 	sh tests/install_tools.sh
 	$(NPM) ci
-	touch $(VENV)/page.done $@
+	touch $(VENV)/page.done $(VENV)/docs.done $@

@@ -63,6 +63,7 @@ from service.routes import (
 )
 from service.schemas.base import ErrorBody
 from service.settings import Settings
+from service.traces import Traces
 from service.webhooks import WebhookStore
 
 ERROR_RESPONSES: dict[int | str, dict[str, object]] = {"default": {"model": ErrorBody, "description": "Error envelope"}}
@@ -100,7 +101,7 @@ def create_app(settings: Settings) -> tuple[FastAPI, ASGIApp]:
                 parts.metrics.preset_route(route.path, method)
     auth = Auth(parts.keys, settings.requests_per_minute / settings.api_workers)
     app.state.auth = auth
-    return app, Gate(app, settings, parts.metrics, auth, AuditLog(settings.audit_log), parts.drain)
+    return app, Gate(app, parts, auth, AuditLog(settings.audit_log))
 
 
 def build_parts(settings: Settings) -> Parts:
@@ -122,6 +123,7 @@ def build_parts(settings: Settings) -> Parts:
     return Parts(
         settings, metrics, registry, engine, database, JobStore(database), FileStorage.of(settings),
         KeyStore(database), Names(AliasStore(database)), WebhookStore(database), BatchStore(database), Drain(),
+        Traces.of(settings, "api", metrics),
     )  # fmt: skip
 
 
@@ -132,6 +134,8 @@ async def _lifespan(parts: Parts) -> AsyncIterator[None]:
         if key is not None:
             print(f"\n  API key of {parts.settings.first_key_owner}, shown this once: {key}\n", flush=True)
     parts.engine.start()
+    if parts.traces is not None:
+        parts.traces.start()
     settings = parts.settings
     supervisor = Supervisor(settings.home.absolute(), settings.grace_seconds) if settings.run_worker else None
     if supervisor is not None:
@@ -145,6 +149,10 @@ async def _lifespan(parts: Parts) -> AsyncIterator[None]:
         if supervisor is not None:
             await asyncio.to_thread(supervisor.stop)
 
+    async def flush() -> None:
+        if parts.traces is not None:
+            await asyncio.to_thread(parts.traces.stop)
+
     async def drain(end: Callable[[], None]) -> None:
         parts.drain.begun = True
         work = [asyncio.create_task(stop_beside()), asyncio.create_task(parts.drain.answered())]
@@ -153,6 +161,7 @@ async def _lifespan(parts: Parts) -> AsyncIterator[None]:
             stopped = asyncio.create_task(asyncio.to_thread(parts.engine.stop))  # which answers who waits in it
             await parts.drain.cut()
             await stopped
+            await flush()
         finally:
             end()
 
@@ -163,6 +172,7 @@ async def _lifespan(parts: Parts) -> AsyncIterator[None]:
     finally:
         await stop_beside()
         await asyncio.to_thread(parts.engine.stop)
+        await flush()
         parts.database.close()
 
 

@@ -19,6 +19,7 @@ from service.keys import KeyStore
 from service.registry import ModelStore
 from service.settings import Settings
 from service.tables import Job
+from service.traces import Traces
 from training.catalogue import MINILM_SHA256, fetch_minilm, sha256_of, write_splits
 from training.cli import Store, add_commands
 
@@ -120,6 +121,7 @@ def check_exposure(settings: Settings, host: str) -> None:
 def run_serve(settings: Settings, host: str, port: int) -> None:
     """Becomes `bentoml serve`, with BentoML's state inside our home folder."""
     check_exposure(settings, host)
+    Traces.of(settings, "api")  # told here, in a line, if they can't be sent
     root = Path(__file__).parents[1]
     os.environ.setdefault("BENTOML_HOME", str(settings.bentoml_home))
     os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")

@@ -94,6 +94,9 @@ class Settings(BaseSettings):
     log_format: Literal["text", "json"] = Field(
         default="text", description="json: a line of JSON for each request and each record of the log"
     )
+    traces: Literal["off", "otlp"] = Field(
+        default="off", description="otlp: send traces of requests and jobs to where OTEL_EXPORTER_OTLP_ENDPOINT says"
+    )
     demo_job: bool = Field(default=True, description="queue a demonstration job at the first start")
     training_threads: int = Field(default=0, ge=0, description="threads of a training job; 0 takes all cores")
 

@@ -200,6 +200,31 @@ def test_the_model_just_asked_for_and_its_base_are_never_the_ones_dropped(
     asyncio.run(check())
 
 
+def test_memory_is_given_back_when_a_model_left_and_only_then(
+    store: ModelStore, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resident: list[list[str]] = []  # at each time that memory was given back
+
+    async def check() -> None:
+        models = registry(store, 2)
+        monkeypatch.setattr("service.registry.give_back", lambda: resident.append(models.resident))
+        for number, name in enumerate(("one", "two", "three")):
+            store.publish(
+                folder_of(encoder(tokenizer, number), tokenizer, tmp_path / name), name, f"{name}:1", None, None
+            )
+        await models.get("one")
+        await models.get("two")
+        await models.drop_deleted()
+        assert resident == []
+        await models.get("three")
+        assert resident == [["two", "three"]]
+        store.delete("two")
+        await models.drop_deleted()
+        assert resident == [["two", "three"], ["three"]]
+
+    asyncio.run(check())
+
+
 def test_two_versions_of_a_writer_write_side_by_side(tokenizer: Tokenizer) -> None:
     """Both have the same name; a text begun with one is not continued by the other."""
     versions = versions_of(small_config("decoder", vocab_size=tokenizer.vocab_size), tokenizer)

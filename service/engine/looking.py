@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from service.engine.line import MAX_RETRY_SECONDS, Call, Line
 from service.engine.replies import deliver
+from service.engine.spans import current_trace
 from service.engine.timings import add_time
 from service.errors import Busy, TimedOut
 from service.metrics import Metrics
@@ -60,6 +61,7 @@ class Looker:
         finally:
             self._line.withdraw(wanted)
             self._note_depth()
+            _tell(wanted)
 
     def _check(self, waiting: Sequence[_Wanted]) -> None:
         if len(waiting) >= self._max_waiting:
@@ -88,3 +90,16 @@ class Looker:
 
     def _note_depth(self) -> None:
         self._metrics.queue("look", len(self._line), len(self._line) / self._max_waiting)
+
+
+def _tell(wanted: _Wanted) -> None:
+    """The spans of a traced call that has ended, by an answer or without."""
+    trace, now = current_trace(), time.monotonic()
+    if trace is None:
+        return
+    waited = None if wanted.began else "not_computed"
+    trace.add("queue", wanted.since, wanted.began or now, {"lane": "look"}, waited)
+    if wanted.began:
+        known = {"operation": wanted.operation, "tokens": wanted.tokens}
+        failed = None if wanted.ended else "not_answered"
+        trace.add("look", wanted.began, wanted.ended or now, known, failed)
