@@ -35,7 +35,7 @@ from service.errors import (
     headers_of,
     status_of,
 )
-from service.faults import told_of_values
+from service.faults import told_of_body, told_of_values
 from service.files import FileStorage
 from service.formats import Formats
 from service.gate import Gate
@@ -220,6 +220,8 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
     cause = error.__cause__ or error.__context__
     if isinstance(cause, ServiceError):
         return await _service_error(request, cause)
+    if isinstance(cause, RecursionError | ValueError):
+        return await _service_error(request, told_of_body(cause))
     known: dict[int, ServiceError] = {
         404: NotFound(f"{request.method} {request.url.path} does not exist; see /docs for the routes"),
         405: MethodNotAllowed(f"{request.method} is not allowed on {request.url.path}; see /docs for the methods"),

@@ -21,3 +21,14 @@ def told_of_values(found: Sequence[Any]) -> InvalidRequest:
     location = [str(part) for part in found[0]["loc"] if part not in PLACES]
     param = location[0] if location and found[0]["type"] != "json_invalid" else None
     return InvalidRequest("; ".join(messages), param)
+
+
+def told_of_body(error: RecursionError | ValueError) -> InvalidRequest:
+    """A body that is no JSON for another reason than its grammar."""
+    if isinstance(error, RecursionError):
+        reason = "is nested too deeply"
+    elif isinstance(error, UnicodeDecodeError):
+        reason = f"is not UTF-8 (byte {error.object[error.start]:#04x} at {error.start})"
+    else:
+        reason = "has a number of too many digits"
+    return InvalidRequest(f"the body {reason}; send one JSON object in UTF-8")

@@ -164,7 +164,9 @@ class ModelStore:
                 if card.id == model_id:
                     return card
         known = ", ".join(card.id for card in cards[:10]) or "none yet"
-        raise NotFound(f"model {model_id!r} does not exist; this service has: {known}", "model", "model_not_found")
+        raise NotFound(
+            f"model {model_id[:200]!r} does not exist; this service has: {known}", "model", "model_not_found"
+        )
 
     def delete(self, model_id: str) -> None:
         """Raises NotFound, and Conflict while adapters need the model."""
