@@ -6,6 +6,7 @@ PYTHON ?= python3
 LOAD_SECONDS ?= 30
 LOAD_USERS ?= 8
 SOAK_MINUTES ?= 60
+CONTRACT_EXAMPLES ?= 100
 TEST_PROCESSES ?= 2
 export VITRINE_HOME
 
@@ -16,7 +17,8 @@ PAGE_SOURCES := service/ui/build.mjs $(shell find service/ui/src service/ui/publ
 NPM := sh service/ui/npm.sh $(BIN)/python
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: serve test check check-gpu format load bento setup clean chaos chinese-encoder bench-finetune bench-inference \
+.PHONY: serve test check check-gpu format load bento setup clean chaos contract chinese-encoder bench-finetune \
+  bench-inference \
   bench-http bench-adapters bench-overload bench-explain bench-render soak
 
 serve: $(VENV)/serve.done $(PAGE)  ## install, fetch the base model, start at http://localhost:3000
@@ -47,6 +49,9 @@ load: $(VENV)/test.done  ## bounded load test against a running service
 
 chaos: $(VENV)/test.done  ## 200 random kills of service and workers; nothing may be lost (half an hour)
 	$(BIN)/python -m tests.chaos
+
+contract: $(VENV)/test.done  ## schemathesis over every operation, long and with other requests each time (half an hour)
+	VITRINE_CONTRACT_EXAMPLES=$(CONTRACT_EXAMPLES) $(BIN)/python -m pytest tests/e2e/test_openapi.py -k document
 
 check-gpu: $(VENV)/test.done  ## what only a GPU can show: the sums of a CPU, memory, jobs and answers on the card
 	$(BIN)/vitrine setup
@@ -99,6 +104,7 @@ $(VENV)/serve.done: pyproject.toml constraints.txt
 $(VENV)/test.done: $(VENV)/serve.done service/ui/package-lock.json
 	$(INSTALL) --no-build-isolation --editable '.[test,check]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(VENV)/openai-2 -r tests/openai-2.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(VENV)/openapi-client -r tests/openapi-client.txt
 	sh tests/install_tools.sh
 	$(NPM) ci
 	touch $(VENV)/page.done $@
