@@ -10,6 +10,7 @@ LOAD_USERS ?= 8
 LOAD_OPTIONS ?=
 LOAD_REPORT := load-reports/$(SCENARIO)
 SOAK_MINUTES ?= 60
+CONTRACT_EXAMPLES ?= 100
 TEST_PROCESSES ?= 2
 export VITRINE_HOME
 
@@ -20,8 +21,14 @@ PAGE_SOURCES := service/ui/build.mjs $(shell find service/ui/src service/ui/publ
 NPM := sh service/ui/npm.sh $(BIN)/python
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
+<<<<<<< HEAD
 .PHONY: serve test check check-gpu format load bento setup clean chaos docs docs-serve chinese-encoder bench-finetune bench-inference \
   bench-http bench-adapters bench-overload bench-capacity bench-explain bench-render soak
+=======
+.PHONY: serve test check check-gpu format load bento setup clean chaos contract chinese-encoder bench-finetune \
+  bench-inference \
+  bench-http bench-adapters bench-overload bench-explain bench-render soak
+>>>>>>> contract
 
 serve: $(VENV)/serve.done $(PAGE)  ## install, fetch the base model, start at http://localhost:3000
 	@$(BIN)/vitrine setup
@@ -59,6 +66,9 @@ docs-serve: docs  ## the same, shown at http://localhost:8000
 
 chaos: $(VENV)/test.done  ## 200 random kills of service and workers; nothing may be lost (half an hour)
 	$(BIN)/python -m tests.chaos
+
+contract: $(VENV)/test.done  ## schemathesis over every operation, long and with other requests each time (half an hour)
+	VITRINE_CONTRACT_EXAMPLES=$(CONTRACT_EXAMPLES) $(BIN)/python -m pytest tests/e2e/test_openapi.py -k document
 
 check-gpu: $(VENV)/test.done  ## what only a GPU can show: the sums of a CPU, memory, jobs and answers on the card
 	$(BIN)/vitrine setup
@@ -115,6 +125,7 @@ $(VENV)/docs.done: $(VENV)/serve.done
 $(VENV)/test.done: $(VENV)/serve.done service/ui/package-lock.json
 	$(INSTALL) --no-build-isolation --editable '.[test,check,docs]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(VENV)/openai-2 -r tests/openai-2.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(VENV)/openapi-client -r tests/openapi-client.txt
 	sh tests/install_tools.sh
 	$(NPM) ci
 	touch $(VENV)/page.done $(VENV)/docs.done $@
