@@ -356,9 +356,8 @@ def _tell(asked: _Asked, loaded: LoadedModel) -> None:
     """The spans of a traced call that has ended, by an answer or without."""
     if asked.trace is None:
         return
-    computed = bool(asked.batches)
-    ended = asked.began if computed else time.monotonic()
-    asked.trace.add("queue", asked.since, ended, {"lane": "fast"}, None if computed else "not_computed")
+    waited = None if asked.began else "not_computed"
+    asked.trace.add("queue", asked.since, asked.began or time.monotonic(), {"lane": "fast"}, waited)
     for shared, own_rows in list(asked.batches):
         shared.tell(asked.trace, own_rows, loaded.id, loaded.dtype)
 

@@ -144,7 +144,10 @@ class Worker:
         trace = None
         if self.traces is not None:
             known = {"job": job.id, "model": job.model, "attempt": job.attempts, "owner": job.owner}
-            trace = self.traces.job(ids, known, self.store.created_by(job.id))
+            created_by = None
+            with contextlib.suppress(SQLAlchemyError):  # the job is claimed: it is worked on with or without
+                created_by = self.store.created_by(job.id)
+            trace = self.traces.job(ids, known, created_by)
         try:
             with in_trace(trace):
                 yield
