@@ -29,8 +29,8 @@ ARG TORCH_INDEX=
 RUN if [ -n "$TORCH_INDEX" ]; then \
         pip install --no-cache-dir --no-deps --constraint constraints.txt --index-url "$TORCH_INDEX" torch; \
     fi
-# What several hosts need; add ray to train on a cluster. Without its code our package is what it depends on.
-ARG EXTRAS=postgresql,s3
+# What several hosts need, and who traces; add ray to train on a cluster. Without its code our package is what it depends on.
+ARG EXTRAS=postgresql,s3,traces
 RUN pip install --no-cache-dir --constraint constraints.txt ".[$EXTRAS]" && pip uninstall -y vitrine
 
 FROM packages AS wheel

@@ -22,6 +22,7 @@ NPM := sh service/ui/npm.sh $(BIN)/python
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 <<<<<<< HEAD
+<<<<<<< HEAD
 .PHONY: serve test check check-gpu format load bento setup clean chaos docs docs-serve chinese-encoder bench-finetune bench-inference \
   bench-http bench-adapters bench-overload bench-capacity bench-explain bench-render soak
 =======
@@ -29,6 +30,10 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
   bench-inference \
   bench-http bench-adapters bench-overload bench-explain bench-render soak
 >>>>>>> contract
+=======
+.PHONY: serve test check check-gpu format load bento setup clean chaos chinese-encoder bench-finetune bench-inference \
+  bench-http bench-adapters bench-overload bench-explain bench-render bench-traces soak
+>>>>>>> otel
 
 serve: $(VENV)/serve.done $(PAGE)  ## install, fetch the base model, start at http://localhost:3000
 	@$(BIN)/vitrine setup
@@ -83,7 +88,11 @@ bench-finetune: $(VENV)/serve.done  ## against the Trainer of transformers, with
 bench-explain: $(VENV)/serve.done  ## every attribution beside attention and chance; needs the Chinese encoder
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.bench_explain --home $(VITRINE_HOME)
 
+<<<<<<< HEAD
 bench-inference bench-http bench-adapters bench-overload bench-capacity bench-render: $(VENV)/serve.done  ## the served forward pass: alone, over HTTP, with adapters, overloaded, within a bound on one core and two; pictures
+=======
+bench-inference bench-http bench-adapters bench-overload bench-render bench-traces: $(VENV)/serve.done  ## the served forward pass: alone, over HTTP, with adapters, overloaded; pictures
+>>>>>>> otel
 	@$(BIN)/vitrine setup
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.$(subst -,_,$@) --home $(VITRINE_HOME)
 
