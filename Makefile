@@ -6,6 +6,9 @@ PYTHON ?= python3
 LOAD_SECONDS ?= 30
 LOAD_USERS ?= 8
 SOAK_MINUTES ?= 60
+CONTAINER_BASE ?= debian:12-slim
+TORCH_INDEX ?=
+WORK ?= $(VITRINE_HOME)/by-hand
 TEST_PROCESSES ?= 2
 export VITRINE_HOME
 
@@ -17,7 +20,7 @@ NPM := sh service/ui/npm.sh $(BIN)/python
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: serve test check check-gpu format load bento setup clean chaos chinese-encoder bench-finetune bench-inference \
-  bench-http bench-adapters bench-overload bench-explain bench-render soak
+  bench-http bench-adapters bench-overload bench-explain bench-render soak container-by-hand
 
 serve: $(VENV)/serve.done $(PAGE)  ## install, fetch the base model, start at http://localhost:3000
 	@$(BIN)/vitrine setup
@@ -51,6 +54,9 @@ chaos: $(VENV)/test.done  ## 200 random kills of service and workers; nothing ma
 check-gpu: $(VENV)/test.done  ## what only a GPU can show: the sums of a CPU, memory, jobs and answers on the card
 	$(BIN)/vitrine setup
 	$(BIN)/python -m pytest --noconftest -s tests/gpu_checks.py
+
+container-by-hand: $(VENV)/test.done  ## each step of the Dockerfile without an engine, then the image as it runs; as root, in WORK
+	$(BIN)/python -m tests.by_hand --work $(WORK) --build-arg BASE=$(CONTAINER_BASE) --build-arg TORCH_INDEX=$(TORCH_INDEX)
 
 chinese-encoder: $(VENV)/serve.done  ## pre-train the Chinese encoder and put it into the store (half an hour on two cores)
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/vitrine pretrain chinese-encoder
