@@ -10,7 +10,13 @@ LOAD_USERS ?= 8
 LOAD_OPTIONS ?=
 LOAD_REPORT := load-reports/$(SCENARIO)
 SOAK_MINUTES ?= 60
+<<<<<<< HEAD
 CONTRACT_EXAMPLES ?= 100
+=======
+CONTAINER_BASE ?= debian:12-slim
+TORCH_INDEX ?=
+WORK ?= $(VITRINE_HOME)/by-hand
+>>>>>>> root
 TEST_PROCESSES ?= 2
 export VITRINE_HOME
 
@@ -21,6 +27,7 @@ PAGE_SOURCES := service/ui/build.mjs $(shell find service/ui/src service/ui/publ
 NPM := sh service/ui/npm.sh $(BIN)/python
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
+<<<<<<< HEAD
 <<<<<<< HEAD
 <<<<<<< HEAD
 .PHONY: serve test check check-gpu format load bento setup clean chaos docs docs-serve chinese-encoder bench-finetune bench-inference \
@@ -34,6 +41,10 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 .PHONY: serve test check check-gpu format load bento setup clean chaos chinese-encoder bench-finetune bench-inference \
   bench-http bench-adapters bench-overload bench-explain bench-render bench-traces soak
 >>>>>>> otel
+=======
+.PHONY: serve test check check-gpu format load bento setup clean chaos chinese-encoder bench-finetune bench-inference \
+  bench-http bench-adapters bench-overload bench-explain bench-render soak container-by-hand
+>>>>>>> root
 
 serve: $(VENV)/serve.done $(PAGE)  ## install, fetch the base model, start at http://localhost:3000
 	@$(BIN)/vitrine setup
@@ -78,6 +89,9 @@ contract: $(VENV)/test.done  ## schemathesis over every operation, long and with
 check-gpu: $(VENV)/test.done  ## what only a GPU can show: the sums of a CPU, memory, jobs and answers on the card
 	$(BIN)/vitrine setup
 	$(BIN)/python -m pytest --noconftest -s tests/gpu_checks.py
+
+container-by-hand: $(VENV)/test.done  ## each step of the Dockerfile without an engine, then the image as it runs; as root, in WORK
+	$(BIN)/python -m tests.by_hand --work $(WORK) --build-arg BASE=$(CONTAINER_BASE) --build-arg TORCH_INDEX=$(TORCH_INDEX)
 
 chinese-encoder: $(VENV)/serve.done  ## pre-train the Chinese encoder and put it into the store (half an hour on two cores)
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/vitrine pretrain chinese-encoder

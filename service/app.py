@@ -114,6 +114,8 @@ def build_parts(settings: Settings) -> Parts:
     device = serving_device(settings.device, server_context.worker_index or 1, gpu_count())
     formats = Formats.of(settings, device)
     store = ModelStore.of(settings)
+    if settings.bento_models is not None:
+        store.take_from(settings.bento_models)
     registry = Registry(store, metrics, device, formats, settings.max_resident_models, settings.max_resident_bytes)
     engine = Engine(
         metrics,

@@ -127,6 +127,17 @@ class ModelStore:
         for card in old:
             self._remove(card.tag)
 
+    def take_from(self, models: Path) -> None:
+        """Brings in what another store of BentoML's has and this one lacks: the models that lie in a bento."""
+        for brought in (file.parent for file in models.glob(f"*/*/{MODEL_FILE}")):
+            target = self._folder / brought.parent.name / brought.name
+            if (target / MODEL_FILE).is_file():
+                continue
+            with self._aside() as aside:
+                shutil.copytree(brought, aside / brought.name)
+                self._bring_in(aside / brought.name, target)
+            self._share(f"{target.parent.name}:{target.name}")
+
     def share_all(self) -> None:
         """Gives to all hosts what is here: models from before there were artefacts, and those of a process that was
         killed while it published."""

@@ -130,6 +130,12 @@ class Settings(BaseSettings):
         return Path(os.environ.get("BENTOML_HOME") or self.home.absolute() / "bentoml")
 
     @property
+    def bento_models(self) -> Path | None:
+        """Of the bento whose image this process runs in: BentoML says where that lies."""
+        bento = os.environ.get("BENTO_PATH")
+        return Path(bento) / "models" if bento else None
+
+    @property
     def database_url(self) -> str:
         return self.database or f"sqlite:///{self.home.absolute() / 'vitrine.sqlite'}"
 
