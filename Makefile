@@ -10,13 +10,10 @@ LOAD_USERS ?= 8
 LOAD_OPTIONS ?=
 LOAD_REPORT := load-reports/$(SCENARIO)
 SOAK_MINUTES ?= 60
-<<<<<<< HEAD
 CONTRACT_EXAMPLES ?= 100
-=======
 CONTAINER_BASE ?= debian:12-slim
 TORCH_INDEX ?=
 WORK ?= $(VITRINE_HOME)/by-hand
->>>>>>> root
 TEST_PROCESSES ?= 2
 export VITRINE_HOME
 
@@ -27,24 +24,9 @@ PAGE_SOURCES := service/ui/build.mjs $(shell find service/ui/src service/ui/publ
 NPM := sh service/ui/npm.sh $(BIN)/python
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-<<<<<<< HEAD
-<<<<<<< HEAD
-<<<<<<< HEAD
-.PHONY: serve test check check-gpu format load bento setup clean chaos docs docs-serve chinese-encoder bench-finetune bench-inference \
-  bench-http bench-adapters bench-overload bench-capacity bench-explain bench-render soak
-=======
-.PHONY: serve test check check-gpu format load bento setup clean chaos contract chinese-encoder bench-finetune \
-  bench-inference \
-  bench-http bench-adapters bench-overload bench-explain bench-render soak
->>>>>>> contract
-=======
-.PHONY: serve test check check-gpu format load bento setup clean chaos chinese-encoder bench-finetune bench-inference \
-  bench-http bench-adapters bench-overload bench-explain bench-render bench-traces soak
->>>>>>> otel
-=======
-.PHONY: serve test check check-gpu format load bento setup clean chaos chinese-encoder bench-finetune bench-inference \
-  bench-http bench-adapters bench-overload bench-explain bench-render soak container-by-hand
->>>>>>> root
+.PHONY: serve test check check-gpu format load bento setup clean chaos contract docs docs-serve chinese-encoder \
+  bench-finetune bench-inference bench-http bench-adapters bench-overload bench-capacity bench-explain bench-render \
+  bench-traces soak container-by-hand
 
 serve: $(VENV)/serve.done $(PAGE)  ## install, fetch the base model, start at http://localhost:3000
 	@$(BIN)/vitrine setup
@@ -102,11 +84,7 @@ bench-finetune: $(VENV)/serve.done  ## against the Trainer of transformers, with
 bench-explain: $(VENV)/serve.done  ## every attribution beside attention and chance; needs the Chinese encoder
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.bench_explain --home $(VITRINE_HOME)
 
-<<<<<<< HEAD
-bench-inference bench-http bench-adapters bench-overload bench-capacity bench-render: $(VENV)/serve.done  ## the served forward pass: alone, over HTTP, with adapters, overloaded, within a bound on one core and two; pictures
-=======
-bench-inference bench-http bench-adapters bench-overload bench-render bench-traces: $(VENV)/serve.done  ## the served forward pass: alone, over HTTP, with adapters, overloaded; pictures
->>>>>>> otel
+bench-inference bench-http bench-adapters bench-overload bench-capacity bench-render bench-traces: $(VENV)/serve.done  ## the served forward pass: alone, over HTTP, with adapters, overloaded, within a bound on one core and two; pictures; traces
 	@$(BIN)/vitrine setup
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.$(subst -,_,$@) --home $(VITRINE_HOME)
 

@@ -33,21 +33,12 @@ from service.schemas.base import TRUNCATE
 
 router = APIRouter(prefix="/v1", tags=["explain"])
 ANSWER = AttentionResponse | AttentionList
-<<<<<<< HEAD
-RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {
-        "content": {"image/png": {}, "image/svg+xml": {}, MEDIA_TYPE: {}},
-        "description": "JSON; by Accept a picture, or the binary form of docs/en/attention-format.md",
-    }
-}
-=======
 RESPONSES = forms(
-    "JSON; by Accept a picture, or the binary form of docs/attention-format.md",
+    "JSON; by Accept a picture, or the binary form of docs/en/attention-format.md",
     "image/png",
     "image/svg+xml",
     MEDIA_TYPE,
 )
->>>>>>> contract
 
 
 @router.post("/attention", operation_id="show_attention", response_model=ANSWER, responses=RESPONSES)

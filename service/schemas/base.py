@@ -1,13 +1,8 @@
 """What the schemas of all routes share."""
 
-<<<<<<< HEAD
-from typing import Any
-
-from pydantic import BaseModel, ConfigDict, model_validator
-=======
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 TRUNCATE = "cut texts that are longer than the model reads, instead of refusing them"
 ModelName = Annotated[str, Field(description="a model's id or an alias; `GET /v1/models` lists them")]
@@ -18,7 +13,6 @@ Time = Annotated[int, Field(description="seconds since 1970, UTC")]
 def examples(*bodies: dict[str, Any]) -> ConfigDict:
     """Bodies that the OpenAPI document shows, and that a test sends."""
     return ConfigDict(json_schema_extra={"examples": list(bodies)})
->>>>>>> contract
 
 
 class Request(BaseModel):
