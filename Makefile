@@ -16,7 +16,7 @@ PAGE_SOURCES := service/ui/build.mjs $(shell find service/ui/src service/ui/publ
 NPM := sh service/ui/npm.sh $(BIN)/python
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: serve test check check-gpu format load bento setup clean chaos chinese-encoder bench-finetune bench-inference \
+.PHONY: serve test check check-gpu format load bento setup clean chaos docs docs-serve chinese-encoder bench-finetune bench-inference \
   bench-http bench-adapters bench-overload bench-explain bench-render bench-traces soak
 
 serve: $(VENV)/serve.done $(PAGE)  ## install, fetch the base model, start at http://localhost:3000
@@ -44,6 +44,12 @@ format: $(VENV)/test.done
 load: $(VENV)/test.done  ## bounded load test against a running service
 	$(BIN)/locust --headless --locustfile tests/load/locustfile.py --host http://localhost:$(PORT) \
 	  --users $(LOAD_USERS) --spawn-rate 4 --run-time $(LOAD_SECONDS)s --only-summary
+
+docs: $(VENV)/docs.done  ## the documents as a static site, English and Chinese, in build/site
+	$(BIN)/python docs/site/build.py --output build/site
+
+docs-serve: docs  ## the same, shown at http://localhost:8000
+	$(BIN)/python -m http.server 8000 --bind 127.0.0.1 --directory build/site
 
 chaos: $(VENV)/test.done  ## 200 random kills of service and workers; nothing may be lost (half an hour)
 	$(BIN)/python -m tests.chaos
@@ -96,9 +102,13 @@ $(VENV)/serve.done: pyproject.toml constraints.txt
 	$(INSTALL) --no-build-isolation --editable .
 	touch $@
 
+$(VENV)/docs.done: $(VENV)/serve.done
+	$(INSTALL) --no-build-isolation --editable '.[docs]'
+	touch $@
+
 $(VENV)/test.done: $(VENV)/serve.done service/ui/package-lock.json
-	$(INSTALL) --no-build-isolation --editable '.[test,check]'
+	$(INSTALL) --no-build-isolation --editable '.[test,check,docs]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(VENV)/openai-2 -r tests/openai-2.txt
 	sh tests/install_tools.sh
 	$(NPM) ci
-	touch $(VENV)/page.done $@
+	touch $(VENV)/page.done $(VENV)/docs.done $@

@@ -24,7 +24,7 @@ def written(folder: Path) -> list[Path]:
 
 def test_every_setting_that_a_deployed_file_names_exists() -> None:
     known = {f"VITRINE_{name.upper()}" for name in Settings.model_fields}
-    files = [*written(DEPLOY), ROOT / "Dockerfile", ROOT / "docs/runbook.md"]
+    files = [*written(DEPLOY), ROOT / "Dockerfile", ROOT / "docs/en/runbook.md"]
     named = {(path.name, name) for path in files for name in re.findall(r"VITRINE_[A-Z_]+\b", path.read_text("utf-8"))}
     assert {path for path, _ in named} >= {"compose.yaml", "settings.env", "service.yaml", "Dockerfile", "runbook.md"}
     assert [pair for pair in named if pair[1] not in known] == []

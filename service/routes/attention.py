@@ -34,7 +34,7 @@ ANSWER = AttentionResponse | AttentionList
 RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
         "content": {"image/png": {}, "image/svg+xml": {}, MEDIA_TYPE: {}},
-        "description": "JSON; by Accept a picture, or the binary form of docs/attention-format.md",
+        "description": "JSON; by Accept a picture, or the binary form of docs/en/attention-format.md",
     }
 }
 
