@@ -2,7 +2,7 @@
 # user without rights, on a root file system that may be read-only when /tmp is writable; uploads pass through /state/tmp, so
 # that /tmp may be memory.
 #   docker build -t vitrine .                                                               for GPU hosts
-#   docker build -t vitrine:cpu --build-arg BASE=ubuntu:24.04 --build-arg TORCH_INDEX=YOUR_CPU_INDEX .   without GPUs
+#   docker build -t vitrine:cpu --build-arg BASE=debian:12-slim --build-arg TORCH_INDEX=YOUR_CPU_INDEX .  without GPUs
 #   docker run --gpus all --read-only --tmpfs /tmp -p 127.0.0.1:3000:3000 -v vitrine-state:/state vitrine
 # Images are pinned by tag; pin them by digest where you build (a digest must be read from a registry).
 

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from model.explain.attention import AttentionMethod
 from model.explain.two_texts import DecoderPart
 from model.tokenizer import Encoding, Tokenizer
+from service.engine.line import MAX_RETRY_SECONDS
 from service.engine.looking import Interrupted, Looker
 from service.engine.queue import Item, QueueFull, TokenQueue
 from service.engine.reading import Reader, Text
@@ -34,7 +35,6 @@ from service.metrics import Metrics
 
 CHARACTERS_PER_TOKEN = 16  # at most, of texts that wait to be tokenized beside the tokens that wait
 SURELY = 0.7  # of the tokens that a text's characters suggest, it has at least
-MAX_RETRY_SECONDS = 60
 RATE_WEIGHT = 0.1  # of the last batch in the running mean of the device's speed
 BULK_BATCH_TOKENS = 512  # of one forward pass: a live request waits for no more than that
 Result = TypeVar("Result")
