@@ -22,7 +22,7 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 SPAN_OUTCOMES = ("sent", "failed", "dropped")
-STATUSES = ("200", "429", "500")  # that a rate must see from the first one on
+STATUSES = ("200", "400", "404", "429", "500", "503", "504")  # that a rate must see from the first one on
 
 
 class Metrics:

@@ -228,10 +228,10 @@ def by_id(house: House) -> dict[tuple[str, str], tuple[str, dict[str, Any]]]:
         ("POST", f"{jobs}/cancel"): (job, {}),
         ("POST", f"{jobs}/pause"): (job, {}),
         ("POST", f"{jobs}/resume"): (job, {}),
-        ("GET", "/v1/models/{model_id:path}"): (model, {}),
-        ("GET", "/v1/models/{model_id:path}/diagram"): (model, {}),
-        ("DELETE", "/v1/models/{model_id:path}"): (model, {}),
-        ("POST", "/v1/models/{model_id:path}/promote"): (model, {"json": {"alias": "mine"}}),
+        ("GET", "/v1/models/{model_id:model}"): (model, {}),
+        ("GET", "/v1/models/{model_id:model}/diagram"): (model, {}),
+        ("DELETE", "/v1/models/{model_id:model}"): (model, {}),
+        ("POST", "/v1/models/{model_id:model}/promote"): (model, {"json": {"alias": "mine"}}),
         ("POST", "/v1/models/{alias}/rollback"): ("moods", {}),
         ("DELETE", "/v1/aliases/{alias}"): ("moods", {}),
         ("GET", "/v1/webhook_endpoints/{endpoint_id}"): (hook, {}),
@@ -242,7 +242,7 @@ def by_id(house: House) -> dict[tuple[str, str], tuple[str, dict[str, Any]]]:
             hook,
             {"json": {"event_type": "fine_tuning.job.failed"}},
         ),
-        ("GET", "/v1/models/{model_id:path}/card"): (model, {}),
+        ("GET", "/v1/models/{model_id:model}/card"): (model, {}),
         ("GET", "/v1/batches/{batch_id}"): (house.batch, {}),
         ("POST", "/v1/batches/{batch_id}/cancel"): (house.batch, {}),
         ("POST", "/v1/classify"): (model, {"json": text}),
@@ -298,7 +298,7 @@ def test_on_every_route_the_things_of_others_are_as_if_they_were_not_there(house
     for (method, path), (own, options) in table.items():
         answers = []
         for name in (own, strangers[own]):
-            filled = re.sub(r"\{\w+(:path)?\}", name, path)
+            filled = re.sub(r"\{\w+(:model)?\}", name, path)
             given = json.loads(json.dumps(options).replace(own, name))
             answers.append(house.ask(method, filled, house.bob, **given))
         theirs, none = answers

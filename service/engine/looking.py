@@ -3,12 +3,13 @@ leave time, so that what answers requests is not kept waiting. Owned by `engine.
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from service.engine.line import Call, Line
+from service.engine.line import MAX_RETRY_SECONDS, Call, Line
 from service.engine.replies import deliver
 from service.engine.spans import current_trace
 from service.engine.timings import add_time
@@ -37,6 +38,7 @@ class Looker:
         self._metrics = metrics
         self._max_waiting = max_waiting
         self._timeout_seconds = timeout_seconds
+        self._seconds_a_look = 0.0  # of late
         self._line = Line("vitrine-looker", self._serve, at_once=1, niceness=NICENESS)
         self.start, self.stop = self._line.start, self._line.stop
 
@@ -65,7 +67,7 @@ class Looker:
         if len(waiting) >= self._max_waiting:
             raise Busy(
                 f"{len(waiting)} requests wait to look inside a model, which is the limit; try again later",
-                retry_after_seconds=1,
+                retry_after_seconds=min(MAX_RETRY_SECONDS, max(1, math.ceil(len(waiting) * self._seconds_a_look))),
             )
 
     def _serve(self, taken: list[_Wanted]) -> None:
@@ -81,7 +83,9 @@ class Looker:
         except Exception as error:
             return error
         wanted.ended = time.monotonic()
-        self._metrics.batch(wanted.operation, 1, wanted.tokens, wanted.ended - wanted.began)
+        seconds = wanted.ended - wanted.began
+        self._seconds_a_look = 0.8 * self._seconds_a_look + 0.2 * seconds if self._seconds_a_look else seconds
+        self._metrics.batch(wanted.operation, 1, wanted.tokens, seconds)
         return result
 
     def _note_depth(self) -> None:
