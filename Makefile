@@ -10,6 +10,10 @@ LOAD_USERS ?= 8
 LOAD_OPTIONS ?=
 LOAD_REPORT := load-reports/$(SCENARIO)
 SOAK_MINUTES ?= 60
+CONTRACT_EXAMPLES ?= 100
+CONTAINER_BASE ?= debian:12-slim
+TORCH_INDEX ?=
+WORK ?= $(VITRINE_HOME)/by-hand
 TEST_PROCESSES ?= 2
 export VITRINE_HOME
 
@@ -20,8 +24,9 @@ PAGE_SOURCES := service/ui/build.mjs $(shell find service/ui/src service/ui/publ
 NPM := sh service/ui/npm.sh $(BIN)/python
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: serve test check check-gpu format load bento setup clean chaos docs docs-serve chinese-encoder bench-finetune bench-inference \
-  bench-http bench-adapters bench-overload bench-capacity bench-explain bench-render soak
+.PHONY: serve test check check-gpu format load bento setup clean chaos contract docs docs-serve chinese-encoder \
+  bench-finetune bench-inference bench-http bench-adapters bench-overload bench-capacity bench-explain bench-render \
+  bench-traces soak container-by-hand
 
 serve: $(VENV)/serve.done $(PAGE)  ## install, fetch the base model, start at http://localhost:3000
 	@$(BIN)/vitrine setup
@@ -60,9 +65,15 @@ docs-serve: docs  ## the same, shown at http://localhost:8000
 chaos: $(VENV)/test.done  ## 200 random kills of service and workers; nothing may be lost (half an hour)
 	$(BIN)/python -m tests.chaos
 
+contract: $(VENV)/test.done  ## schemathesis over every operation, long and with other requests each time (half an hour)
+	VITRINE_CONTRACT_EXAMPLES=$(CONTRACT_EXAMPLES) $(BIN)/python -m pytest tests/e2e/test_openapi.py -k document
+
 check-gpu: $(VENV)/test.done  ## what only a GPU can show: the sums of a CPU, memory, jobs and answers on the card
 	$(BIN)/vitrine setup
 	$(BIN)/python -m pytest --noconftest -s tests/gpu_checks.py
+
+container-by-hand: $(VENV)/test.done  ## each step of the Dockerfile without an engine, then the image as it runs; as root, in WORK
+	$(BIN)/python -m tests.by_hand --work $(WORK) --build-arg BASE=$(CONTAINER_BASE) --build-arg TORCH_INDEX=$(TORCH_INDEX)
 
 chinese-encoder: $(VENV)/serve.done  ## pre-train the Chinese encoder and put it into the store (half an hour on two cores)
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/vitrine pretrain chinese-encoder
@@ -73,7 +84,7 @@ bench-finetune: $(VENV)/serve.done  ## against the Trainer of transformers, with
 bench-explain: $(VENV)/serve.done  ## every attribution beside attention and chance; needs the Chinese encoder
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.bench_explain --home $(VITRINE_HOME)
 
-bench-inference bench-http bench-adapters bench-overload bench-capacity bench-render: $(VENV)/serve.done  ## the served forward pass: alone, over HTTP, with adapters, overloaded, within a bound on one core and two; pictures
+bench-inference bench-http bench-adapters bench-overload bench-capacity bench-render bench-traces: $(VENV)/serve.done  ## the served forward pass: alone, over HTTP, with adapters, overloaded, within a bound on one core and two; pictures; traces
 	@$(BIN)/vitrine setup
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.$(subst -,_,$@) --home $(VITRINE_HOME)
 
@@ -115,6 +126,7 @@ $(VENV)/docs.done: $(VENV)/serve.done
 $(VENV)/test.done: $(VENV)/serve.done service/ui/package-lock.json
 	$(INSTALL) --no-build-isolation --editable '.[test,check,docs]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(VENV)/openai-2 -r tests/openai-2.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(VENV)/openapi-client -r tests/openapi-client.txt
 	sh tests/install_tools.sh
 	$(NPM) ci
 	touch $(VENV)/page.done $(VENV)/docs.done $@

@@ -11,7 +11,7 @@ from service.database import Database
 from service.drain import Drain
 from service.engine.engine import Engine
 from service.engine.runner import LoadedModel
-from service.engine.spans import current_trace, step
+from service.engine.spans import Part, current_trace
 from service.errors import NotFound
 from service.files import FileStorage
 from service.jobs.store import JobStore
@@ -46,7 +46,7 @@ class Parts:
 
     async def model(self, name: str, owner: str) -> LoadedModel:
         """The model that an id or an alias means, loaded. Raises NotFound."""
-        with step("model", at_least=NOTEWORTHY_SECONDS) as known:
+        with Part("model", at_least=NOTEWORTHY_SECONDS) as known:
             loaded = await self._model(name, owner)
             known["model"] = loaded.id
         if (trace := current_trace()) is not None:

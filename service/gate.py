@@ -155,6 +155,8 @@ class Gate:
         allowed = self.settings.allowed_host_names
         if "*" in allowed:
             return
+        if len(headers.getlist("host")) > 1:
+            raise InvalidRequest("the request has several Host headers, of which others may take another; send one")
         host = headers.get("host", "")
         origin = headers.get("origin")
         for header, name in (("Host", _hostname(f"//{host}")), ("Origin", _hostname(origin) if origin else None)):

@@ -127,6 +127,17 @@ class ModelStore:
         for card in old:
             self._remove(card.tag)
 
+    def take_from(self, models: Path) -> None:
+        """Brings in what another store of BentoML's has and this one lacks: the models that lie in a bento."""
+        for brought in (file.parent for file in models.glob(f"*/*/{MODEL_FILE}")):
+            target = self._folder / brought.parent.name / brought.name
+            if (target / MODEL_FILE).is_file():
+                continue
+            with self._aside() as aside:
+                shutil.copytree(brought, aside / brought.name)
+                self._bring_in(aside / brought.name, target)
+            self._share(f"{target.parent.name}:{target.name}")
+
     def share_all(self) -> None:
         """Gives to all hosts what is here: models from before there were artefacts, and those of a process that was
         killed while it published."""
@@ -164,7 +175,9 @@ class ModelStore:
                 if card.id == model_id:
                     return card
         known = ", ".join(card.id for card in cards[:10]) or "none yet"
-        raise NotFound(f"model {model_id!r} does not exist; this service has: {known}", "model", "model_not_found")
+        raise NotFound(
+            f"model {model_id[:200]!r} does not exist; this service has: {known}", "model", "model_not_found"
+        )
 
     def delete(self, model_id: str) -> None:
         """Raises NotFound, and Conflict while adapters need the model."""

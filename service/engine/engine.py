@@ -26,7 +26,7 @@ from service.engine.reading import Reader, Text
 from service.engine.replies import deliver, settle
 from service.engine.runner import Array, LoadedModel, Operation, attend, run
 from service.engine.shared import Pass, Shared
-from service.engine.spans import Trace, current_trace, step
+from service.engine.spans import Part, Trace, current_trace
 from service.engine.timings import add_time, current_timings
 from service.engine.writer import Order, Told, Writer, Written
 from service.errors import Busy, TimedOut, Unavailable
@@ -135,7 +135,7 @@ class Engine:
         about = int(SURELY * self._reader.guess_tokens(tokenizer, texts))
         if not _bulk.get() and self._queue.tokens + about > self._queue.max_tokens and self._queue.tokens:
             raise self._full(self._queue, f"about {about}")
-        with step("tokenize", texts=len(texts)) as known:
+        with Part("tokenize", texts=len(texts)) as known:
             encodings = await self._reader.encode(tokenizer, texts, max_length, masks)
             known["tokens"] = sum(len(encoding.ids) for encoding in encodings)
         return encodings
@@ -356,9 +356,8 @@ def _tell(asked: _Asked, loaded: LoadedModel) -> None:
     """The spans of a traced call that has ended, by an answer or without."""
     if asked.trace is None:
         return
-    computed = bool(asked.batches)
-    ended = asked.began if computed else time.monotonic()
-    asked.trace.add("queue", asked.since, ended, {"lane": "fast"}, None if computed else "not_computed")
+    waited = None if asked.began else "not_computed"
+    asked.trace.add("queue", asked.since, asked.began or time.monotonic(), {"lane": "fast"}, waited)
     for shared, own_rows in list(asked.batches):
         shared.tell(asked.trace, own_rows, loaded.id, loaded.dtype)
 

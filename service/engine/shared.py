@@ -2,8 +2,8 @@
 answer. Used by `engine.py`.
 
 A batch serves many requests, and each shows it among its own spans, so that its time is explained without a look at
-another trace. The first of them links to the others, and these to the first: from any request all are two steps away, and
-a batch of N requests has no N * N links.
+another trace. The first of them links to the others, and these to the first: from any request all are two steps away,
+and a batch of N requests has no N * N links.
 """
 
 from collections.abc import Sequence

@@ -107,20 +107,26 @@ def in_trace(trace: Trace | None) -> Iterator[None]:
         _trace.reset(token)
 
 
-@contextmanager
-def step(name: str, at_least: float = 0.0, **attributes: Any) -> Iterator[dict[str, Any]]:
-    """What is done within is a span, if it took so many seconds -> its attributes, which may grow."""
-    trace = _trace.get()
-    if trace is None:
-        yield attributes
-        return
-    began, error = time.monotonic(), None
-    try:
-        yield attributes
-    except BaseException as failure:
-        error = type(failure).__name__
-        raise
-    finally:
+class Part:
+    """What is done within is a span, if it took so many seconds -> its attributes, which may grow. A plain class, not a
+    generator: every request passes two of them."""
+
+    __slots__ = ("_at_least", "_attributes", "_began", "_name", "_trace")
+
+    def __init__(self, name: str, at_least: float = 0.0, **attributes: Any) -> None:
+        self._trace = _trace.get()
+        self._name = name
+        self._at_least = at_least
+        self._attributes = attributes
+
+    def __enter__(self) -> dict[str, Any]:
+        if self._trace is not None:
+            self._began = time.monotonic()
+        return self._attributes
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._trace is None:
+            return
         ended = time.monotonic()
-        if ended - began >= at_least:
-            trace.add(name, began, ended, attributes, error)
+        if ended - self._began >= self._at_least:
+            self._trace.add(self._name, self._began, ended, self._attributes, kind.__name__ if kind else None)

@@ -25,7 +25,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from service.aliases import AliasStore
 from service.artefacts import RETRY_SECONDS, Artefacts
 from service.database import Database
-from service.engine.spans import in_trace, step
+from service.engine.spans import Part, in_trace
 from service.errors import ArtefactsUnavailable, Conflict, InvalidRequest, NotFound, ServiceError
 from service.files import FileStorage
 from service.ids import new_id
@@ -143,8 +143,12 @@ class Worker:
         """Within, what is done for the job is a trace, linked to the request that made it."""
         trace = None
         if self.traces is not None:
-            known = {"job": job.id, "model": job.model, "attempt": job.attempts, "owner": job.owner}
-            trace = self.traces.job(ids, known, self.store.created_by(job.id))
+            created_by = None
+            with contextlib.suppress(SQLAlchemyError):  # the job is claimed: it is worked on with or without
+                created_by = self.store.created_by(job.id)
+            trace = self.traces.job(ids, created_by)
+            if trace is not None:
+                trace.tell(job=job.id, model=job.model, attempt=job.attempts, owner=job.owner)
         try:
             with in_trace(trace):
                 yield
@@ -249,13 +253,13 @@ class Worker:
         refuse_unfit(training, validation, task)
         wanted, multiplier = wishes_of(job)
         validation_path = self.files.path(validation.id) if validation else None
-        with step("check data") as known:
+        with Part("check data") as known:
             data = load_data(self.files.path(training.id), validation_path, Recipe(seed=job.seed), task)
             known |= {"rows": len(data.train.rows), "task": data.task}
         if not world.from_leader(lambda: self.store.start_running(job.id, self.name)):
             return
         base = self.models.find(job.model)
-        with step("choose recipe"):
+        with Part("choose recipe"):
             chosen = world.from_leader(lambda: choose_recipe(wanted, data, base.folder, multiplier))
         if world.leads:
             self._tell_choices(job, data, chosen, multiplier)
@@ -268,7 +272,7 @@ class Worker:
             if world.size == 1 or int(os.environ["LOCAL_RANK"]) == 0:  # one process a machine
                 shared.fetch()
             world.wait()
-            with step("train", device=str(self.place.device)) as known:
+            with Part("train", device=str(self.place.device)) as known:
                 for event in finetune(
                     base.folder, data, chosen.recipe, output, self.place.device, job.model, self.models.bases(), world,
                     interrupted=lease.over if lease else lambda: False, snapshots=self.settings.keep_checkpoints > 0,
@@ -280,11 +284,11 @@ class Worker:
                     if world.leads:
                         self._report(job, event)
                     if world.leads and isinstance(event, Evaluated):
-                        with step("publish checkpoint", step=event.step):
+                        with Part("publish checkpoint", step=event.step):
                             self._publish_snapshot(job, event, output)
         if world.leads:
             held_out = validation.filename if validation else f"the held-out part of {training.filename}"
-            with step("publish"):
+            with Part("publish"):
                 published = self._publish(job, output, training.filename, held_out, tokens)
             if published:
                 shared.drop()

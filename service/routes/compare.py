@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +16,7 @@ from service.keys import Caller
 from service.pictures.comparison import StripsPicture, difference_of, strips_png, strips_svg
 from service.pictures.heatmap import Picture, attention_png, attention_svg
 from service.pictures.views import MAX_ROWS
+from service.routes.answers import forms
 from service.routes.explain import explained, saliency_of
 from service.routes.forms import JSON, MAX_JSON_NUMBERS, chosen_form, formed, nested_json
 from service.routes.seeing import Asked, Seen, resolve
@@ -37,9 +37,7 @@ router = APIRouter(prefix="/v1", tags=["explain"])
 NUM_LARGEST = 12
 DIGITS = 4
 Matched = list[tuple[int, int]]
-RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"image/png": {}, "image/svg+xml": {}}, "description": "JSON; by Accept a picture"}
-}
+RESPONSES = forms("JSON; by Accept a picture", "image/png", "image/svg+xml")
 
 
 @router.post("/attention/compare", response_model=AttentionComparison, responses=RESPONSES)

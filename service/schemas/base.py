@@ -1,6 +1,18 @@
 """What the schemas of all routes share."""
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+TRUNCATE = "cut texts that are longer than the model reads, instead of refusing them"
+ModelName = Annotated[str, Field(description="a model's id or an alias; `GET /v1/models` lists them")]
+Truncate = Annotated[bool, Field(description=TRUNCATE)]
+Time = Annotated[int, Field(description="seconds since 1970, UTC")]
+
+
+def examples(*bodies: dict[str, Any]) -> ConfigDict:
+    """Bodies that the OpenAPI document shows, and that a test sends."""
+    return ConfigDict(json_schema_extra={"examples": list(bodies)})
 
 
 class Request(BaseModel):
@@ -8,9 +20,33 @@ class Request(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _whole_characters(cls, fields: Any) -> Any:
+        """JSON can name half of a surrogate pair, which no text has and neither tokenizers nor databases take."""
+        if isinstance(fields, dict):
+            for name, value in fields.items():
+                if _has_half(value) or _has_half(name):
+                    raise ValueError(f"{name!r:.80} has half of a surrogate pair, which is no character; remove it")
+        return fields
+
+
+def _has_half(value: Any) -> bool:
+    if isinstance(value, str):
+        if value.isascii():
+            return False
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return True
+        return False
+    if isinstance(value, list | tuple):
+        return any(map(_has_half, value))
+    return isinstance(value, dict) and any(_has_half(key) or _has_half(inner) for key, inner in value.items())
+
 
 class Usage(BaseModel):
-    prompt_tokens: int
+    prompt_tokens: int = Field(description="that were read, special ones included")
     total_tokens: int
 
 
@@ -21,10 +57,10 @@ class Deleted(BaseModel):
 
 
 class ErrorDetail(BaseModel):
-    message: str
-    type: str
-    param: str | None
-    code: str | None
+    message: str = Field(description="what was wrong, the limit, the remedy")
+    type: str = Field(description="OpenAI's kind of error")
+    param: str | None = Field(description="the field at fault")
+    code: str | None = Field(description="for programs, such as `context_length_exceeded` or `model_not_found`")
 
 
 class ErrorBody(BaseModel):

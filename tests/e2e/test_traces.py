@@ -98,6 +98,13 @@ def test_processes_send_their_own_spans_jobs_are_linked_and_no_collector_holds_u
     assert told.count('"logger": "opentelemetry') <= 2, "one record a minute"
 
 
+def spans_of(service: Service) -> dict[str, int]:
+    """What became of them, by their outcome."""
+    lines = httpx.get(f"{service.url}/metrics", timeout=60).text.splitlines()
+    found = [line for line in lines if line.startswith("vitrine_spans_total{")]
+    return {line.split('"')[1]: int(float(line.split()[-1])) for line in found}
+
+
 def begin_job(service: Service, collector: Collector) -> tuple[Told, str]:
     """-> the span of the request that made it, its id."""
     rows = "".join(json.dumps({"text": f"red cat {n}", "label": "x" if n % 2 else "y"}) + "\n" for n in range(24))
