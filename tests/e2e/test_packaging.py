@@ -111,14 +111,3 @@ def test_finetune_command_reports_every_fault_without_a_traceback(cache: Path, t
     assert "line 1: 'text' is empty" in done.stderr
     assert "line 2: not JSON" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def test_load_test_runs_without_a_failed_request(service: Service) -> None:
-    command = [sys.executable, "-m", "locust", "--headless", "--locustfile", "tests/load/locustfile.py"]
-    shown = run(
-        *command, "--host", service.url, "--users", "4", "--spawn-rate", "4", "--run-time", "5s", "--only-summary"
-    )
-    aggregated = next(line for line in shown.splitlines() if "Aggregated" in line)
-    requests, failures = re.search(r"Aggregated\s+(\d+)\s+(\d+)", aggregated).groups()  # type: ignore[union-attr]
-    assert int(requests) > 20
-    assert failures == "0"
