@@ -38,7 +38,7 @@ from service.errors import (
     headers_of,
     status_of,
 )
-from service.faults import told_of_values
+from service.faults import told_of_body, told_of_values
 from service.files import FileStorage
 from service.formats import Formats
 from service.gate import Gate
@@ -65,6 +65,7 @@ from service.routes import (
     webhooks,
 )
 from service.settings import Settings
+from service.traces import Traces
 from service.webhooks import WebhookStore
 
 API = (inference, completions, attention, explain, compare, trace, drift, files, jobs, models, batches, webhooks)
@@ -104,7 +105,7 @@ def create_app(settings: Settings) -> tuple[FastAPI, ASGIApp]:
                 parts.metrics.preset_route(route.path, method)
     auth = Auth(parts.keys, settings.requests_per_minute / settings.api_workers)
     app.state.auth = auth
-    return app, Gate(app, settings, parts.metrics, auth, AuditLog(settings.audit_log), parts.drain)
+    return app, Gate(app, parts, auth, AuditLog(settings.audit_log))
 
 
 def build_parts(settings: Settings) -> Parts:
@@ -113,6 +114,8 @@ def build_parts(settings: Settings) -> Parts:
     device = serving_device(settings.device, server_context.worker_index or 1, gpu_count())
     formats = Formats.of(settings, device)
     store = ModelStore.of(settings)
+    if settings.bento_models is not None:
+        store.take_from(settings.bento_models)
     registry = Registry(store, metrics, device, formats, settings.max_resident_models, settings.max_resident_bytes)
     engine = Engine(
         metrics,
@@ -126,6 +129,7 @@ def build_parts(settings: Settings) -> Parts:
     return Parts(
         settings, metrics, registry, engine, database, JobStore(database), FileStorage.of(settings),
         KeyStore(database), Names(AliasStore(database)), WebhookStore(database), BatchStore(database), Drain(),
+        Traces.of(settings, "api", metrics),
     )  # fmt: skip
 
 
@@ -136,6 +140,8 @@ async def _lifespan(parts: Parts) -> AsyncIterator[None]:
         if key is not None:
             print(f"\n  API key of {parts.settings.first_key_owner}, shown this once: {key}\n", flush=True)
     parts.engine.start()
+    if parts.traces is not None:
+        parts.traces.start()
     settings = parts.settings
     supervisor = Supervisor(settings.home.absolute(), settings.grace_seconds) if settings.run_worker else None
     if supervisor is not None:
@@ -149,6 +155,10 @@ async def _lifespan(parts: Parts) -> AsyncIterator[None]:
         if supervisor is not None:
             await asyncio.to_thread(supervisor.stop)
 
+    async def flush() -> None:
+        if parts.traces is not None:
+            await asyncio.to_thread(parts.traces.stop)
+
     async def drain(end: Callable[[], None]) -> None:
         parts.drain.begun = True
         work = [asyncio.create_task(stop_beside()), asyncio.create_task(parts.drain.answered())]
@@ -157,6 +167,7 @@ async def _lifespan(parts: Parts) -> AsyncIterator[None]:
             stopped = asyncio.create_task(asyncio.to_thread(parts.engine.stop))  # which answers who waits in it
             await parts.drain.cut()
             await stopped
+            await flush()
         finally:
             end()
 
@@ -167,6 +178,7 @@ async def _lifespan(parts: Parts) -> AsyncIterator[None]:
     finally:
         await stop_beside()
         await asyncio.to_thread(parts.engine.stop)
+        await flush()
         parts.database.close()
 
 
@@ -220,6 +232,8 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
     cause = error.__cause__ or error.__context__
     if isinstance(cause, ServiceError):
         return await _service_error(request, cause)
+    if isinstance(cause, RecursionError | ValueError):
+        return await _service_error(request, told_of_body(cause))
     known: dict[int, ServiceError] = {
         404: NotFound(f"{request.method} {request.url.path} does not exist; see /docs for the routes"),
         405: MethodNotAllowed(f"{request.method} is not allowed on {request.url.path}; see /docs for the methods"),

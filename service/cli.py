@@ -19,6 +19,7 @@ from service.keys import KeyStore
 from service.registry import ModelStore
 from service.settings import Settings
 from service.tables import Job
+from service.traces import Traces
 from training.catalogue import MINILM_SHA256, fetch_minilm, sha256_of, write_splits
 from training.cli import Store, add_commands
 
@@ -81,6 +82,8 @@ def queue_demo(settings: Settings) -> None:
     """One epoch of movie sentiment at the lowest priority, once, and only while no other job was ever made."""
     with opened(settings.database_url) as database:
         jobs = JobStore(database)
+        if settings.first_key_owner:  # else it would belong to nobody who can ask
+            jobs = jobs.of(settings.first_key_owner)
         if jobs.has_jobs():
             return
         print("fetching the movie sentences for the demonstration job (2 MB) ...", flush=True)
@@ -120,6 +123,7 @@ def check_exposure(settings: Settings, host: str) -> None:
 def run_serve(settings: Settings, host: str, port: int) -> None:
     """Becomes `bentoml serve`, with BentoML's state inside our home folder."""
     check_exposure(settings, host)
+    Traces.of(settings, "api")  # told here, in a line, if they can't be sent
     root = Path(__file__).parents[1]
     os.environ.setdefault("BENTOML_HOME", str(settings.bentoml_home))
     os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")

@@ -49,6 +49,14 @@ class TooLarge(ServiceError):
     """A body or file over its limit."""
 
 
+class HeadTooLarge(ServiceError):
+    """A request line and headers over their limit."""
+
+
+class TooSlow(ServiceError):
+    """A request that does not come to an end."""
+
+
 class WrongContentType(ServiceError):
     """A body of a kind that the route does not read."""
 
@@ -83,6 +91,8 @@ STATUS: dict[type[ServiceError], tuple[int, str, str]] = {
     MethodNotAllowed: (405, "invalid_request_error", "method_not_allowed"),
     Conflict: (409, "invalid_request_error", "conflict"),
     TooLarge: (413, "invalid_request_error", "too_large"),
+    HeadTooLarge: (431, "invalid_request_error", "head_too_large"),
+    TooSlow: (408, "invalid_request_error", "request_timeout"),
     WrongContentType: (415, "invalid_request_error", "unsupported_content_type"),
     Busy: (429, "rate_limit_error", "queue_full"),
     Unreachable: (424, "invalid_request_error", "endpoint_unreachable"),

@@ -28,5 +28,16 @@ def told_of_values(found: Sequence[Any]) -> InvalidRequest:
     return InvalidRequest("; ".join(messages), param, _code(str(found[0]["type"])))
 
 
+def told_of_body(error: RecursionError | ValueError) -> InvalidRequest:
+    """A body that is no JSON for another reason than its grammar."""
+    if isinstance(error, RecursionError):
+        reason = "is nested too deeply"
+    elif isinstance(error, UnicodeDecodeError):
+        reason = f"is not UTF-8 (byte {error.object[error.start]:#04x} at {error.start})"
+    else:
+        reason = "has a number of too many digits"
+    return InvalidRequest(f"the body {reason}; send one JSON object in UTF-8")
+
+
 def _code(kind: str) -> str | None:
     return "invalid_type" if kind.endswith("_type") else CODES.get(kind)

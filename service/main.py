@@ -8,8 +8,10 @@ from typing import Any
 
 from bentoml import Service, on_startup
 from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.config import HTTP_PROTOCOLS
 
 from service.app import create_app
+from service.connections import Connections, Limits
 from service.logs import configure_logs
 from service.settings import Settings
 
@@ -19,6 +21,8 @@ SHUTDOWN_SECONDS = 10.0
 settings = Settings()
 configure_logs(settings.log_format)
 application, gate = create_app(settings)
+# BentoML makes the server's configuration by itself and leaves the protocol at "auto"; the table takes a factory, too.
+HTTP_PROTOCOLS["auto"] = Connections(Limits.of(settings)).protocol  # type: ignore[assignment]
 
 
 class Front:

@@ -48,6 +48,15 @@ class Settings(BaseSettings):
     max_batch_tokens: int = Field(default=2_048, ge=128, description="tokens of one forward pass")
     max_inputs: int = Field(default=2_048, ge=1, description="texts in one request")
     max_body_bytes: int = Field(default=8 * 2**20, ge=1024, description="size of a JSON body")
+    max_connections: int = Field(
+        default=0, ge=0, description="connections of an API process; 0: as many as it may have open files, less 512"
+    )
+    stall_seconds: float = Field(
+        default=30.0,
+        ge=1,
+        description="a client that is so long over a request's head, or takes nothing of an answer, is cut off, and "
+        "one that sends less than 1 kB of a body a second",
+    )
     max_file_bytes: int = Field(default=512 * 2**20, ge=1024, description="size of an uploaded file")
     max_attention_tokens: int = Field(
         default=512, ge=8, le=512, description="tokens of a text in /v1/attention, /v1/explain and /v1/trace"
@@ -94,6 +103,9 @@ class Settings(BaseSettings):
     log_format: Literal["text", "json"] = Field(
         default="text", description="json: a line of JSON for each request and each record of the log"
     )
+    traces: Literal["off", "otlp"] = Field(
+        default="off", description="otlp: send traces of requests and jobs to where OTEL_EXPORTER_OTLP_ENDPOINT says"
+    )
     demo_job: bool = Field(default=True, description="queue a demonstration job at the first start")
     training_threads: int = Field(default=0, ge=0, description="threads of a training job; 0 takes all cores")
 
@@ -116,6 +128,12 @@ class Settings(BaseSettings):
     def bentoml_home(self) -> Path:
         """BentoML's folder with the model store: its own variable when set, else inside `home`."""
         return Path(os.environ.get("BENTOML_HOME") or self.home.absolute() / "bentoml")
+
+    @property
+    def bento_models(self) -> Path | None:
+        """Of the bento whose image this process runs in: BentoML says where that lies."""
+        bento = os.environ.get("BENTO_PATH")
+        return Path(bento) / "models" if bento else None
 
     @property
     def database_url(self) -> str:

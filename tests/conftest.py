@@ -25,8 +25,11 @@ from model.tokenizer import train_byte_bpe
 from model.weights import save_model
 from service.database import sqlite_url
 from service.registry import ModelStore
+from tests.faults import faults, pytest_sessionfinish, pytest_terminal_summary, pytest_testnodedown
 from tests.zoo import TEXTS, Zoo, make_zoo, random_adapter
 from training.catalogue import fetch_minilm, movie_sentiment
+
+__all__ = ["faults", "pytest_sessionfinish", "pytest_terminal_summary", "pytest_testnodedown"]
 
 ROOT = Path(__file__).parents[1]
 START_SECONDS = 90

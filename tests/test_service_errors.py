@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from tests.conftest import Service, wait_for
+from tests.faults import Faults
 
 M = "minilm-l6"
 LONG = "word " * 2_000
@@ -85,10 +86,11 @@ TABLE: list[tuple[str, tuple[str, str, dict[str, Any]], int, str]] = [
 
 @pytest.mark.parametrize(("name", "request_", "status", "words"), TABLE, ids=[row[0] for row in TABLE])
 def test_bad_input(
-    service: Service, name: str, request_: tuple[str, str, dict[str, Any]], status: int, words: str
+    service: Service, faults: Faults, name: str, request_: tuple[str, str, dict[str, Any]], status: int, words: str
 ) -> None:
     method, path, options = request_
     answer = httpx.request(method, service.url + path, timeout=30, **options)
+    faults.saw(name, answer)
     assert answer.status_code == status, answer.text[:500]
     check_envelope(answer)
     assert re.search(words, answer.json()["error"]["message"]), answer.json()["error"]["message"]
@@ -102,7 +104,7 @@ def check_envelope(answer: httpx.Response) -> None:
     assert answer.status_code != 409 or answer.headers["x-should-retry"] == "false"
 
 
-def test_chunked_body_over_the_limit_is_cut_short(service: Service) -> None:
+def test_chunked_body_over_the_limit_is_cut_short(service: Service, faults: Faults) -> None:
     def chunks() -> Any:
         for _ in range(10):
             yield b"x" * 1_000_000
@@ -110,6 +112,7 @@ def test_chunked_body_over_the_limit_is_cut_short(service: Service) -> None:
     answer = httpx.post(f"{service.url}/v1/embeddings", content=chunks(), timeout=30)
     assert answer.status_code == 413
     check_envelope(answer)
+    faults.saw("a chunked body of 10 MB", answer)
 
 
 def upload(service: Service, content: bytes) -> str:
@@ -134,12 +137,13 @@ BAD_FILES = [
 
 @pytest.mark.parametrize(("name", "content", "words"), BAD_FILES, ids=[row[0] for row in BAD_FILES])
 def test_bad_files_are_refused_when_known_and_fail_the_job_when_not(
-    service: Service, name: str, content: bytes, words: str
+    service: Service, faults: Faults, name: str, content: bytes, words: str
 ) -> None:
     file_id = upload(service, content)
     early = httpx.post(f"{service.url}{JOBS}", json={"model": M, "training_file": file_id})
     wait_for(lambda: file_status(service, file_id) != "uploaded", 30)
     late = httpx.post(f"{service.url}{JOBS}", json={"model": M, "training_file": file_id})
+    faults.saw(f"a job on a file with {name}", late)
     assert late.status_code == 400
     assert re.search(words, late.json()["error"]["message"])
     assert late.json()["error"]["code"] == "invalid_training_data"

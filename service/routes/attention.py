@@ -34,7 +34,7 @@ from service.schemas.base import TRUNCATE
 router = APIRouter(prefix="/v1", tags=["explain"])
 ANSWER = AttentionResponse | AttentionList
 RESPONSES = forms(
-    "JSON; by Accept a picture, or the binary form of docs/attention-format.md",
+    "JSON; by Accept a picture, or the binary form of docs/en/attention-format.md",
     "image/png",
     "image/svg+xml",
     MEDIA_TYPE,

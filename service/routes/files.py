@@ -72,7 +72,7 @@ async def upload(request: Request, parts: PartsOf, jobs: JobsOf) -> FileObject:
         if size == 0:
             await asyncio.to_thread(parts.files.delete, file_id)
             raise InvalidRequest("the file has 0 bytes; upload at least two labelled rows", "file")
-        name = (file.filename or "upload")[:255]
+        name = plain_name(file.filename or "")
     most_bytes = parts.settings.max_owner_bytes
     try:
         row = await asyncio.to_thread(jobs.add_file, file_id, name, size, purpose, lives_seconds, most_bytes)
@@ -80,6 +80,13 @@ async def upload(request: Request, parts: PartsOf, jobs: JobsOf) -> FileObject:
         await asyncio.to_thread(parts.files.delete, file_id)
         raise
     return shape(row)
+
+
+def plain_name(given: str) -> str:
+    """A client's file name without folders and without what cannot be seen: others may save the file under it."""
+    last = re.split(r"[/\\]", given)[-1]
+    shown = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in last)[:255]
+    return "upload" if shown in ("", ".", "..") else shown
 
 
 def _lives_seconds(form: FormData) -> float | None:

@@ -11,6 +11,7 @@ from fastapi.responses import StreamingResponse
 
 from service.context import CallerOf, JobsOf, PartsOf
 from service.drain import Drain
+from service.engine.spans import current_trace
 from service.errors import InvalidRequest
 from service.ids import new_id
 from service.jobs.room import check_room, machine_memory
@@ -78,8 +79,12 @@ async def create_job(
     )
     is_retry = request.headers.get("x-stainless-retry-count", "0") not in ("0", "")
     window = RETRY_WINDOW_SECONDS if is_retry else None
-    job = await asyncio.to_thread(jobs.create_job, job, parts.settings.max_queued_jobs, window)
+    trace = current_trace()
+    traceparent = trace.traceparent if trace is not None else None
+    job = await asyncio.to_thread(jobs.create_job, job, parts.settings.max_queued_jobs, window, traceparent)
     now_about(job=job.id)
+    if trace is not None:
+        trace.tell(job=job.id)
     return await asyncio.to_thread(_shape_one, job, jobs)
 
 

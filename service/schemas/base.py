@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 TRUNCATE = "cut texts that are longer than the model reads, instead of refusing them"
 ModelName = Annotated[str, Field(description="a model's id or an alias; `GET /v1/models` lists them")]
@@ -19,6 +19,30 @@ class Request(BaseModel):
     """A request body. Unknown fields are refused, so that a misspelt option is seen."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _whole_characters(cls, fields: Any) -> Any:
+        """JSON can name half of a surrogate pair, which no text has and neither tokenizers nor databases take."""
+        if isinstance(fields, dict):
+            for name, value in fields.items():
+                if _has_half(value) or _has_half(name):
+                    raise ValueError(f"{name!r:.80} has half of a surrogate pair, which is no character; remove it")
+        return fields
+
+
+def _has_half(value: Any) -> bool:
+    if isinstance(value, str):
+        if value.isascii():
+            return False
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return True
+        return False
+    if isinstance(value, list | tuple):
+        return any(map(_has_half, value))
+    return isinstance(value, dict) and any(_has_half(key) or _has_half(inner) for key, inner in value.items())
 
 
 class Usage(BaseModel):

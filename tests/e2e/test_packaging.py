@@ -62,7 +62,9 @@ def test_the_built_bento_serves_itself_not_the_source_tree(tmp_path: Path, cache
 def test_bentofile_lists_the_dependencies_of_the_project() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     names = [re.split(r"[<>=]", dependency)[0] for dependency in project["dependencies"]]
-    assert yaml.safe_load((ROOT / "bentofile.yaml").read_text())["python"]["packages"] == names
+    constraint, *packages = yaml.safe_load((ROOT / "bentofile.yaml").read_text())["python"]["packages"]
+    assert constraint == "--constraint ../../src/constraints.txt", "as seen from the bento's env/python"
+    assert packages == names
 
 
 def test_every_dependency_is_pinned() -> None:
