@@ -82,6 +82,8 @@ def queue_demo(settings: Settings) -> None:
     """One epoch of movie sentiment at the lowest priority, once, and only while no other job was ever made."""
     with opened(settings.database_url) as database:
         jobs = JobStore(database)
+        if settings.first_key_owner:  # else it would belong to nobody who can ask
+            jobs = jobs.of(settings.first_key_owner)
         if jobs.has_jobs():
             return
         print("fetching the movie sentences for the demonstration job (2 MB) ...", flush=True)

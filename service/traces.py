@@ -98,7 +98,7 @@ class Traces:
         known = {**attributes, "vitrine.request": ids["request"]}
         return self._begin(str(attributes["http.request.method"]), SpanKind.SERVER, known, parent, (), ids)
 
-    def job(self, ids: dict[str, str], attributes: Mapping[str, Any], created_by: str | None) -> Trace | None:
+    def job(self, ids: dict[str, str], created_by: str | None) -> Trace | None:
         """A trace of its own, linked to the request that made the job (its traceparent): that was over long ago."""
         if self._tracer is None:
             return None
@@ -107,7 +107,7 @@ class Traces:
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
         before = TraceContextTextMapPropagator().extract({"traceparent": created_by or ""}, Context())
-        return self._begin("job", SpanKind.INTERNAL, attributes, Context(), (before,), ids)
+        return self._begin("job", SpanKind.INTERNAL, {}, Context(), (before,), ids)
 
     def _begin(
         self, name: str, kind: "SpanKind", attributes: Mapping[str, Any], parent: "Context",

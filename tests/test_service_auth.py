@@ -13,6 +13,7 @@ from fastapi.testclient import TestClient
 
 from service.app import create_app
 from service.audit import AuditLog
+from service.cli import queue_demo
 from service.database import Database, sqlite_url
 from service.errors import Conflict, InvalidRequest, NotFound
 from service.jobs.store import JobStore, new_id
@@ -49,6 +50,28 @@ def test_a_key_is_known_by_its_hash_alone(keys: KeyStore) -> None:
     assert keys.caller(key[:-1]) is None
     assert keys.caller("") is None
     assert keys.caller(row.hash) is None, "who reads the database has no key"
+
+
+@pytest.mark.parametrize("owner", ["", "ann"])
+def test_the_demonstration_belongs_to_who_can_ask_for_it(
+    owner: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    paths = [tmp_path / f"{name}.jsonl" for name in ("train", "validation", "test")]
+    for path in paths:
+        path.write_text('{"text": "good", "label": "positive"}\n')
+    monkeypatch.setattr("service.cli.write_splits", lambda *_: paths)
+    settings = Settings(home=tmp_path / "home", first_key_owner=owner)
+    settings.home.mkdir()
+    for _ in range(2):
+        queue_demo(settings)
+    store = JobStore(Database(settings.database_url))
+    mine, _ = store.of(owner or "local").list_jobs(None, 10)
+    every, _ = store.list_jobs(None, 10)
+    assert [job.id for job in mine] == [job.id for job in every]
+    assert len(mine) == 1, "once"
+    assert store.of(owner or "local").file(mine[0].training_file).filename == "train.jsonl"
+    store._database.close()
 
 
 def test_a_key_ends_by_time_or_by_being_revoked_and_its_sessions_with_it(keys: KeyStore) -> None:

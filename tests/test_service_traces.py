@@ -1,5 +1,6 @@
 """Traces of requests through the whole application, as a real collector on loopback gets them."""
 
+import contextlib
 import json
 import logging
 import os
@@ -16,6 +17,7 @@ import pytest
 from model.tokenizer import train_byte_bpe
 from model.weights import save_model
 from service.engine import engine
+from service.engine.spans import Part, in_trace
 from service.logs import JsonLines
 from service.metrics import Metrics
 from service.registry import ModelStore
@@ -345,6 +347,33 @@ def test_what_waits_is_sent_when_the_process_ends(monkeypatch: pytest.MonkeyPatc
         assert (traces.sent, traces.lost) == (1000, 0)
         assert traces.request({}, {"request": "late"}, {"http.request.method": "GET"}) is None
         traces.stop()
+
+
+def test_a_job_is_a_trace_of_its_own_linked_to_the_request_that_made_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    with collecting() as good:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", good.url)
+        traces = Traces.of(Settings(traces="otlp"), "worker")
+        assert traces is not None
+        traces.start()
+        for created_by in (traceparent(sampled=True)["traceparent"], None, "broken"):
+            ids = {"job": "ftjob-1"}
+            trace = traces.job(ids, created_by)
+            assert trace is not None
+            trace.tell(job="ftjob-1", status="failed")
+            with in_trace(trace), contextlib.suppress(ValueError), Part("train", device="cpu") as known:
+                known["step"] = 3
+                raise ValueError("of a text that nobody may read")
+            trace.end("job", "failed")
+        monkeypatch.setattr("service.traces.FLUSH_SECONDS", 60)
+        traces.stop()
+        made, alone, _ = jobs = good.named("job")
+        assert [job.links for job in jobs] == [((CALLERS_TRACE, CALLERS_SPAN),), (), ()]
+        assert CALLERS_TRACE not in {job.trace for job in jobs}
+        assert made.known == {"vitrine.job": "ftjob-1", "vitrine.status": "failed", "error.type": "failed"}
+        assert (alone.parent, alone.failed, alone.resource["vitrine.role"]) == ("", True, "worker")
+        (train,) = good.below(made)
+        assert train.known == {"vitrine.device": "cpu", "vitrine.step": 3, "error.type": "ValueError"}
+        assert "nobody may read" not in repr(good.spans)
 
 
 def test_a_setting_of_the_queue_that_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

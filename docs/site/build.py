@@ -21,6 +21,7 @@ LANGUAGES = {"en": "English", "zh": "中文"}
 PICTURES = ("diagrams", "page", "pictures")
 # Pages name a picture by its place in the repository; within the site of one language it lies one folder nearer.
 PICTURE_LINK = re.compile(rf"\.\./((?:\.\./)*(?:{'|'.join(PICTURES)})/)")
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 LINK = re.compile(r'<(?:a|img|script|link)\b[^>]*?\s(?:href|src)="?([^"\s>]+)')
 START = """<!doctype html><meta charset="utf-8"><title>Vitrine</title>
 <script>location.replace(navigator.language.startsWith("zh") ? "zh/" : "en/")</script>
@@ -83,7 +84,8 @@ def build(output: Path, languages: list[str]) -> None:
         command = [sys.executable, "-m", "zensical", "build", "--strict", "--clean"]
         done = subprocess.run(command, cwd=stage, env=environment, capture_output=True, text=True, timeout=120)
         if done.returncode:
-            raise SystemExit(f"docs/{language}:\n{done.stdout}{done.stderr}")
+            said = COLOUR.sub("", done.stdout + done.stderr.partition("Traceback")[0])
+            raise SystemExit(f"docs/{language}:\n{said}")
         shutil.move(stage / "site", output / language)
     (output / "index.html").write_text(START, encoding="utf-8")
     if missing := broken_links(output):

@@ -143,11 +143,12 @@ class Worker:
         """Within, what is done for the job is a trace, linked to the request that made it."""
         trace = None
         if self.traces is not None:
-            known = {"job": job.id, "model": job.model, "attempt": job.attempts, "owner": job.owner}
             created_by = None
             with contextlib.suppress(SQLAlchemyError):  # the job is claimed: it is worked on with or without
                 created_by = self.store.created_by(job.id)
-            trace = self.traces.job(ids, known, created_by)
+            trace = self.traces.job(ids, created_by)
+            if trace is not None:
+                trace.tell(job=job.id, model=job.model, attempt=job.attempts, owner=job.owner)
         try:
             with in_trace(trace):
                 yield

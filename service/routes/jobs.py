@@ -83,6 +83,8 @@ async def create_job(
     traceparent = trace.traceparent if trace is not None else None
     job = await asyncio.to_thread(jobs.create_job, job, parts.settings.max_queued_jobs, window, traceparent)
     now_about(job=job.id)
+    if trace is not None:
+        trace.tell(job=job.id)
     return await asyncio.to_thread(_shape_one, job, jobs)
 
 

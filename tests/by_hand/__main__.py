@@ -31,6 +31,7 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--only-build", action="store_true", help="do not start it")
     parser.add_argument("--resume", action="store_true", help="take the layers of a run that was cut off or kept")
+    parser.add_argument("--job-minutes", type=float, default=20, help="wait so long for the demonstration job")
     parser.add_argument("--keep", action="store_true", help="keep the layers")
     return parser.parse_args()
 
@@ -112,7 +113,7 @@ def main() -> None:
         right = True
         if not options.only_build:
             print("| what | found | as it should |\n|---|---|---|", flush=True)
-            right = Checks(builder, built, work / "containers", tell_row).run()
+            right = Checks(builder, built, work / "containers", tell_row, options.job_minutes * 60).run()
     if not options.keep:
         builder.clear()
     sys.exit(0 if right else 1)

@@ -15,7 +15,6 @@ TOOLS = ("gcc", "g++", "cc", "make", "git", "node", "npm", "curl")
 LEFT_OVER = ("/root/.cache", "/root/.npm", "/var/cache/apt/pkgcache.bin", "/opt/vitrine/source", "/wheel")
 MAY_WRITE = ("/tmp", "/state")
 START_SECONDS = 600.0  # with neighbours that take the processors
-JOB_SECONDS = 1200.0
 PAGES = ("/livez", "/readyz", "/", "/docs", "/metrics")
 
 
@@ -31,8 +30,11 @@ def in_mib(size_bytes: float) -> str:
 
 
 class Checks:
-    def __init__(self, builder: Builder, image: Image, folder: Path, tell: Callable[[Row], None]) -> None:
+    def __init__(
+        self, builder: Builder, image: Image, folder: Path, tell: Callable[[Row], None], job_seconds: float
+    ) -> None:
         self.builder, self.image, self.folder, self.tell = builder, image, folder, tell
+        self.job_seconds = job_seconds
         self.rows: list[Row] = []
 
     def note(self, what: str, found: object, right: bool = True) -> None:
@@ -112,10 +114,12 @@ class Checks:
             str(Path(__file__).with_name("visit.py")),
             port,
             key[1] if key else "",
-            str(JOB_SECONDS),
+            str(self.job_seconds),
         ]
         enter = ["nsenter", "--target", str(container.process), "--net"]
-        done = subprocess.run([*enter, *visit], capture_output=True, text=True, timeout=JOB_SECONDS + 300, check=False)
+        done = subprocess.run(
+            [*enter, *visit], capture_output=True, text=True, timeout=self.job_seconds + 300, check=False
+        )
         if done.returncode:
             raise RuntimeError(done.stderr[-3000:])
         seen = json.loads(done.stdout)

@@ -33,6 +33,8 @@ class Passed:
             if word.startswith(("/", "file:///")) and path.exists():
                 target = str(path) if path.is_dir() else f"{LENT}/{path.name}"
                 self.bind(path, target)
+                if path.name == "simple":  # an index, whose links may lead to folders beside it
+                    self.bind(path.parent, str(path.parent))
                 word = word.replace(str(path), target)
             words.append(word)
         return " ".join(words)

@@ -168,17 +168,24 @@ def copy(plan: Plan) -> None:
     found = [path for pattern in plan.copied for path in sorted(view.glob(pattern)) or [view / pattern]]
     into = plan.copy_to.endswith("/") or len(found) > 1 or target.is_dir()
     for source in found:
+        folder = target if source.is_dir() or into else target.parent
+        folder.mkdir(parents=True, exist_ok=True)
+        place = target if source.is_dir() or not into else target / source.name
+        _copy_as(plan.owner, source, place, aside)
+
+
+def _copy_as(owner: str, source: Path, place: Path, aside: Path) -> None:
+    """Of nobody's but the new owner: of root at once, of another by a copy that is given away first."""
+    keep = ["cp", "-dR", "--preserve=mode,timestamps,links"]
+    given = source
+    if owner != "0:0":
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir()
-        subprocess.run(["cp", "-a", f"{source}/." if source.is_dir() else str(source), str(aside)], check=True)
-        subprocess.run(["chown", "--recursive", "--no-dereference", plan.owner, str(aside)], check=True)
-        if source.is_dir() or into:
-            target.mkdir(parents=True, exist_ok=True)
-            for entry in aside.iterdir():
-                subprocess.run(["cp", "-a", str(entry), f"{target}/"], check=True)
-        else:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.move(aside / source.name, target)
+        given = aside / "given"
+        subprocess.run([*keep, str(source), str(given)], check=True)
+        subprocess.run(["chown", "--recursive", "--no-dereference", owner, str(given)], check=True)
+        keep = ["cp", "-a"]
+    subprocess.run([*keep, f"{given}/." if given.is_dir() else str(given), str(place)], check=True)
     shutil.rmtree(aside, ignore_errors=True)
 
 

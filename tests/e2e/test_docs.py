@@ -15,11 +15,15 @@ from tests.conftest import ROOT, Service, new_home
 from tests.snippets import RUN, Block, blocks, differences, faults, has_own_texts, run_page, skeleton, unlike
 
 DOCS = ROOT / "docs"
-TWINS = {
+TWINS = {"README.md": "README.zh.md"} | {
     path.relative_to(ROOT).as_posix(): f"docs/zh/{path.relative_to(DOCS / 'en').as_posix()}"
     for path in sorted((DOCS / "en").rglob("*.md"))
 }
 OWN_SERVICE = "<!-- own service -->"
+AFTER = re.compile(r"<!-- after: (\S+) -->")
+
+
+DONE = set[str]()  # pages whose models the service of all has by now
 
 
 def read(page: str) -> list[Block]:
@@ -68,14 +72,19 @@ def served(page: str, shared: pytest.FixtureRequest, folder: Path) -> Iterator[S
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("page", [page for page in PAGES if wants_running(page)])
 def test_every_block_of_the_page_runs(page: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     with served(page, request, tmp_path) as service:
         environment = service.environment | {
             "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
         }
+        before = AFTER.search((ROOT / page).read_text(encoding="utf-8"))
+        if before and before[1] not in DONE:
+            (tmp_path / "before").mkdir()
+            assert run_page(PAGES[before[1]], tmp_path / "before", service.port, environment) == []
         assert run_page(PAGES[page], tmp_path, service.port, environment) == []
+        DONE.add(page)
 
 
 def test_how_many_blocks_are_run_and_how_many_not(capsys: pytest.CaptureFixture[str]) -> None:
