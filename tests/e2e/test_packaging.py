@@ -26,7 +26,6 @@ def run(*command: str, **environment: str) -> str:
 def test_the_built_bento_serves_itself_not_the_source_tree(tmp_path: Path, cache: Path) -> None:
     home = new_home(tmp_path, cache)
     store = {"VITRINE_HOME": str(home), "BENTOML_HOME": str(home / "bentoml"), "VITRINE_DEMO_JOB": "false"}
-    run(sys.executable, "-m", "service.cli", "setup", **store)
     run(sys.executable, "-m", "bentoml", "build", **store)
     (bento,) = (home / "bentos" if (home / "bentos").is_dir() else home / "bentoml" / "bentos").glob(
         "vitrine/*/bento.yaml"
