@@ -108,7 +108,18 @@ def _complete(document: dict[str, Any]) -> dict[str, Any]:
         for method in METHODS:
             if method in operations:
                 _complete_operation(path, operations[method])
+    _unions_by_enum(document)
     return document
+
+
+def _unions_by_enum(part: Any) -> None:
+    """A member of a union that is one value, as an enumeration of one: it means the same, and openapi-python-client
+    takes the first `const` that does not fit for a fault of the whole answer."""
+    for inner in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
+        _unions_by_enum(inner)
+    for member in part.get("anyOf", ()) if isinstance(part, dict) else ():
+        if "const" in member:
+            member["enum"] = [member.pop("const")]
 
 
 def _refusal(status: int, _: str, text: str) -> dict[str, Any]:
