@@ -35,7 +35,7 @@ serve: $(VENV)/serve.done $(PAGE)  ## install, fetch the base model, start at ht
 setup: $(VENV)/serve.done $(PAGE)
 
 test: $(VENV)/test.done $(PAGE)  ## the whole suite
-	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/test.done  ## format, lint, types, imports, Dockerfile, the page
 	$(BIN)/ruff format --check .

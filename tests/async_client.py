@@ -40,7 +40,7 @@ async def completions(client: openai.AsyncOpenAI) -> None:
 async def models(client: openai.AsyncOpenAI) -> None:
     names = {model.id async for model in client.models.list()}
     assert {"minilm-l6", "movies-1"} <= names
-    assert (await client.models.retrieve("movie-sentiment")).id == "movies-2"
+    assert (await client.models.retrieve("named")).id == "movies-2"
 
 
 async def files_and_jobs(client: openai.AsyncOpenAI, rows: Path) -> None:

@@ -13,12 +13,13 @@ from fastapi.testclient import TestClient
 
 from service.app import create_app
 from service.audit import AuditLog
-from service.cli import check_exposure, queue_demo
+from service.cli import queue_demo
 from service.database import Database, sqlite_url
 from service.errors import Conflict, InvalidRequest, NotFound
 from service.jobs.store import JobStore, new_id
 from service.jobs.turns import Waiting, in_turn
 from service.keys import KeyStore
+from service.serve_cli import check_exposure
 from service.settings import Settings
 from service.tables import Job
 from tests.house import House, house

@@ -24,4 +24,4 @@ if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
     for name, draw in PICTURES.items():
         for language in LANGUAGES:
-            draw(language).write(FOLDER / f"{name}.{language}.svg")
+            (FOLDER / f"{name}.{language}.svg").write_text(draw(language).svg(), encoding="utf-8")

@@ -5,7 +5,6 @@ A picture has a ground of its own, and its colours follow the reader's system, s
 
 from collections.abc import Sequence
 from html import escape
-from pathlib import Path
 from typing import Literal
 
 Language = Literal["en", "zh"]
@@ -83,7 +82,7 @@ class Canvas:
         self.text(x + len(rows[0]) * width / 2, y - 14, name, 14, kind="bold")
         return x + len(rows[0]) * width, y + len(rows) * tall / 2
 
-    def write(self, path: Path) -> None:
+    def svg(self) -> str:
         head = (
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {self.width} {self.height}" width="{self.width}" '
             f'height="{self.height}" role="img"><title>{escape(self.title)}</title><style>{STYLE}</style>'
@@ -91,4 +90,4 @@ class Canvas:
             'orient="auto"><path d="M0 0L10 5L0 10z" fill="var(--faint)"/></marker></defs>'
             f'<rect width="{self.width}" height="{self.height}" rx="10" fill="var(--ground)"/>'
         )
-        path.write_text("\n".join([head, *self._shapes, "</svg>"]) + "\n", encoding="utf-8")
+        return "\n".join([head, *self._shapes, "</svg>"]) + "\n"

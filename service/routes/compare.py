@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from fastapi import APIRouter, Request, Response
-from scipy.stats import spearmanr
 
 from model.explain.alignment import matched
 from service.context import CallerOf, Parts, PartsOf
@@ -180,7 +179,14 @@ def _compared(left: ExplainResponse, right: ExplainResponse) -> ExplainCompariso
 def _agreement(before: Sequence[float], after: Sequence[float]) -> float | None:
     if len(before) < 3 or len(set(before)) < 2 or len(set(after)) < 2:
         return None
-    return round(float(spearmanr(before, after).statistic), DIGITS)
+    return round(float(np.corrcoef(_ranks(before), _ranks(after))[0, 1]), DIGITS)  # Spearman's
+
+
+def _ranks(values: Sequence[float]) -> npt.NDArray[np.float64]:
+    """Equal values share the mean of their places. Written out: scipy's takes half as long to load as torch."""
+    _, which, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks: npt.NDArray[np.float64] = (np.cumsum(counts) - (counts - 1) / 2)[which]
+    return ranks
 
 
 def _names(body: CompareRequest) -> tuple[str, str]:

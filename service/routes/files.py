@@ -27,6 +27,7 @@ LIVES_SECONDS = range(3_600, 2_592_001)  # an hour to thirty days
 REPORT_RESPONSE = forms(
     "JSON; a page or a picture by `format`, or when Accept asks for text/html or image/png", "text/html", "image/png"
 )
+FIELDS = ("file", "purpose", "expires_after[anchor]", "expires_after[seconds]")
 UPLOAD_BODY = {
     "requestBody": {
         "required": True,
@@ -36,6 +37,7 @@ UPLOAD_BODY = {
                 "schema": {
                     "type": "object",
                     "required": ["file", "purpose"],
+                    "additionalProperties": False,
                     "properties": {
                         "file": {"type": "string", "format": "binary"},
                         "purpose": {"type": "string", "enum": ["fine-tune", "batch"]},
@@ -57,6 +59,8 @@ async def upload(request: Request, parts: PartsOf, jobs: JobsOf) -> FileObject:
     if not content_type.startswith("multipart/form-data"):
         raise WrongContentType(f"content type is {content_type[:80]!r}; upload as multipart/form-data", "file")
     async with _limited(request, parts).form(max_files=1, max_fields=8) as form:
+        if unknown := sorted(form.keys() - FIELDS):
+            raise InvalidRequest(f"the form has a field {unknown[0][:80]!r}; known are {', '.join(FIELDS)}", "file")
         file, purpose = form.get("file"), form.get("purpose")
         if not isinstance(file, UploadFile):
             raise InvalidRequest("the form has no part 'file' with a file name; send one", "file")

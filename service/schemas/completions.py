@@ -38,8 +38,8 @@ class CompletionRequest(Request):
     model: ModelName
     prompt: Annotated[StrictStr | list[StrictStr] | list[StrictInt] | list[list[StrictInt]], BeforeValidator(_prompts)]
     max_tokens: int = Field(default=16, ge=1)
-    temperature: Annotated[float, Field(ge=0, le=2, strict=False)] = 1.0
-    top_p: Annotated[float, Field(gt=0, le=1, strict=False)] = 1.0
+    temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     top_k: int = Field(default=0, ge=0, description="only the k likeliest tokens; 0 takes all")
     n: int = Field(default=1, ge=1, le=32)
     best_of: int | None = Field(default=None, ge=1, le=1, description="only 1; use num_beams for a wider search")

@@ -12,7 +12,7 @@ Metadata = dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_l
 class Hyperparameters(Request):
     n_epochs: Annotated[int, Field(ge=1, le=50)] | Literal["auto"] = "auto"
     batch_size: Annotated[int, Field(ge=1, le=256)] | Literal["auto"] = "auto"
-    learning_rate_multiplier: Annotated[float, Field(gt=0, le=1000, strict=False)] | Literal["auto"] = "auto"
+    learning_rate_multiplier: Annotated[float, Field(gt=0, le=1000)] | Literal["auto"] = "auto"
 
 
 class Supervised(Request):
@@ -45,9 +45,9 @@ class CreateJobRequest(Request):
     metadata: Metadata | None = Field(default=None, max_length=16)
     priority: Annotated[int, Field(ge=-100, le=100)] = 0
     adapter: Literal["lora", "full", "auto"] = "auto"
-    class_weights: (
-        Literal["auto", "none", "balanced"] | dict[str, Annotated[float, Field(gt=0, le=1000, strict=False)]] | None
-    ) = Field(default=None, description="weight of each label in the loss; 'balanced' gives every class the same say")
+    class_weights: Literal["auto", "none", "balanced"] | dict[str, Annotated[float, Field(gt=0, le=1000)]] | None = (
+        Field(default=None, description="weight of each label in the loss; 'balanced' gives every class the same say")
+    )
     training_method: Literal["auto", "fine_tune", "few_shot"] = Field(
         default="auto", description="few_shot: for up to 64 rows a label, from the base's own text vectors"
     )

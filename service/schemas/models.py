@@ -6,6 +6,8 @@ from pydantic import BaseModel, Field
 
 from service.schemas.base import Request, Time, examples
 
+ALIAS = "^[a-z0-9]([-._a-z0-9]{0,61}[a-z0-9])?$"  # `service/aliases.py` refuses others, and says why
+
 
 class ModelObject(BaseModel):
     id: str
@@ -40,9 +42,9 @@ class PromoteRequest(Request):
         {"alias": "movie-sentiment", "metric": "accuracy", "at_least": 0.8},
     )
 
-    alias: Annotated[str, Field(min_length=1, max_length=63)]
+    alias: Annotated[str, Field(min_length=1, max_length=63, json_schema_extra={"pattern": ALIAS})]
     metric: str | None = Field(default=None, description="a held-out figure of the model, for the gate")
-    at_least: Annotated[float, Field(strict=False)] | None = Field(default=None, description="refuse a figure below")
+    at_least: float | None = Field(default=None, description="refuse a figure below")
     beats_current: bool = Field(default=False, description="refuse a figure not above that of the model now promoted")
 
 

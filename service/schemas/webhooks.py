@@ -13,7 +13,7 @@ WebhookEventType = Literal[
 
 WebhookName = Annotated[str, Field(min_length=1, max_length=100)]
 
-WebhookUrl = Annotated[str, Field(min_length=1, max_length=2_000)]
+WebhookUrl = Annotated[str, Field(min_length=1, max_length=2_000, json_schema_extra={"format": "uri"})]
 
 WebhookEventTypes = Annotated[list[WebhookEventType], Field(min_length=1, max_length=10)]
 

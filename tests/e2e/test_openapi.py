@@ -116,7 +116,7 @@ def with_examples(standing: Prepared) -> dict[str, Any]:
     }
     bodies: dict[str, dict[str, Any]] = {
         "create_job": {"training_file": ids["rows"]}, "create_batch": {"input_file_id": ids["batch file"]},
-        "create_webhook_endpoint": {"url": standing.receiver}, "log_in": {"key": standing.key},
+        "promote_model": {"alias": "promoted"}, "create_webhook_endpoint": {"url": standing.receiver}, "log_in": {"key": standing.key},
     }  # fmt: skip
     for operation in operations(document):
         name = operation["operationId"]
