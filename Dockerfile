@@ -19,7 +19,7 @@ FROM ${BASE} AS packages
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install -y --no-install-recommends python3 python3-venv \
-    && rm -rf /var/lib/apt/lists/*
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin
 RUN python3 -m venv /opt/vitrine/venv
 ENV PATH=/opt/vitrine/venv/bin:$PATH
 WORKDIR /opt/vitrine/source
@@ -44,7 +44,7 @@ FROM ${BASE}
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install -y --no-install-recommends libfribidi0 python3 \
-    && rm -rf /var/lib/apt/lists/* \
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin \
     && groupadd --system --gid 10001 vitrine \
     && useradd --system --create-home --uid 10001 --gid vitrine vitrine \
     && install -d -o vitrine -g vitrine /state /state/tmp

@@ -33,6 +33,7 @@ FROM $BASE
 COPY --from=first /srv/app/said /kept/
 RUN --mount=type=bind,from=first,source=/srv,target=/lent cat /lent/app/owners > /kept/owners && mkdir /state && chown 7001 /state
 COPY passwd /etc/passwd
+COPY . /all
 USER keeper
 WORKDIR /state
 VOLUME /state
@@ -182,11 +183,12 @@ def test_a_small_image_is_built_started_asked_and_stopped(small_root: Path, cont
     steps: list[Step] = []
     builder = Builder(tmp_path / "work", context, {"small": [small_root]}, arguments, steps.append, lent_nothing)
     image = builder.build(read_stages(SMALL, arguments))
-    assert [len(one.layers) for one in builder.images.values()] == [5, 5], "a layer each: RUN, COPY, WORKDIR"
+    assert [len(one.layers) for one in builder.images.values()] == [5, 6], "a layer each: RUN, COPY, WORKDIR"
     first = builder.images["first"]
     assert content(first, "srv/app/said") == content(image, "kept/said") == "hello, good day\n"
     assert content(first, "srv/app/plain.txt") == "plain"
     assert content(first, "srv/app/inner.txt") == "inner", "of a folder what lies in it"
+    assert content(image, "all/folder/inner.txt") == "inner"
     assert " 71 72 " in content(image, "kept/owners")
     assert not any((layer / "secret.txt").exists() for one in builder.images.values() for layer in one.layers)
     assert not any((layer / "lent").exists() for layer in image.layers), "what was lent left no trace"

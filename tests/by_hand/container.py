@@ -30,6 +30,10 @@ class Container:
         (folder / "upper").mkdir(parents=True, exist_ok=True)
         (folder / "root").mkdir(exist_ok=True)
         self.log = folder / "log"
+        hosts = folder / "hosts"  # as an engine gives to each container
+        hosts.write_text("127.0.0.1 localhost\n::1 localhost\n")
+        if own_network:
+            binds = [*binds, (str(hosts), "/etc/hosts", True)]
         plan = room.Plan(
             [str(layer) for layer in image.layers],
             str(folder / "upper"),
@@ -91,7 +95,7 @@ class Container:
                 raise RuntimeError(f"ended with {self.outer.returncode}:\n{self.log.read_text()[-4000:]}")
             if Path(f"/proc/{self.outer.pid}").exists() and self._started() and self.healthy():
                 return time.monotonic() - self.began
-            time.sleep(0.5)
+            time.sleep(2)
         raise TimeoutError(f"not healthy within {seconds} s:\n{self.log.read_text()[-4000:]}")
 
     def _started(self) -> bool:

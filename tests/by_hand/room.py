@@ -165,7 +165,8 @@ def copy(plan: Plan) -> None:
     target = Path(plan.root, plan.copy_to.lstrip("/"))
     if not target.parent.resolve().is_relative_to(Path(plan.root).resolve()):
         raise ValueError(f"{plan.copy_to} leads out of the root")
-    found = [path for pattern in plan.copied for path in sorted(view.glob(pattern)) or [view / pattern]]
+    listed = [[view] if pattern == "." else sorted(view.glob(pattern)) or [view / pattern] for pattern in plan.copied]
+    found = [path for paths in listed for path in paths]
     into = plan.copy_to.endswith("/") or len(found) > 1 or target.is_dir()
     for source in found:
         folder = target if source.is_dir() or into else target.parent

@@ -25,6 +25,9 @@ def debian(release: str, folder: Path) -> Path:
         shutil.rmtree(folder / "var/cache/apt/archives", ignore_errors=True)
         for index in (folder / "var/lib/apt/lists").glob("*_dists_*"):
             index.unlink()
+        (folder / "etc/apt/apt.conf.d/docker-clean").write_text(
+            'Dir::Cache::pkgcache "";\nDir::Cache::srcpkgcache "";\n'
+        )
     return folder
 
 
