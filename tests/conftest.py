@@ -90,7 +90,11 @@ class Service:
             self.process = subprocess.Popen(
                 self.command, env=self.environment, cwd=ROOT, stdout=log, stderr=log, start_new_session=True
             )
-        wait_for(self.is_ready, START_SECONDS, lambda: (self.home / "service.log").read_text()[-3000:])
+        try:
+            wait_for(self.is_ready, START_SECONDS, lambda: (self.home / "service.log").read_text()[-3000:])
+        except BaseException:
+            self.kill()  # nobody else would: fixtures end what they were given
+            raise
         return self
 
     def is_ready(self) -> bool:
