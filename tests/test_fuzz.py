@@ -164,8 +164,8 @@ def test_any_file_of_requests_is_counted_or_told_its_faults(tmp_path: Path, faul
         assert all(WORDS.search(fault["message"]) for fault in found)
         json.dumps(found, ensure_ascii=False).encode()
         if not found:
-            for line in raw.splitlines():
-                json.dumps(json.loads(line or b"0"), ensure_ascii=False).encode()
+            for line in raw.split(b"\n"):
+                json.dumps(json.loads(line.strip() or b"0"), ensure_ascii=False).encode()
 
     holds()
     assert min(counts.values()) > 0
