@@ -2,7 +2,7 @@
 # user without rights, on a root file system that may be read-only when /tmp is writable; uploads pass through /state/tmp, so
 # that /tmp may be memory.
 #   docker build -t vitrine .                                                               for GPU hosts
-#   docker build -t vitrine:cpu --build-arg BASE=ubuntu:24.04 --build-arg TORCH_INDEX=YOUR_CPU_INDEX .   without GPUs
+#   docker build -t vitrine:cpu --build-arg BASE=debian:12-slim --build-arg TORCH_INDEX=YOUR_CPU_INDEX .  without GPUs
 #   docker run --gpus all --read-only --tmpfs /tmp -p 127.0.0.1:3000:3000 -v vitrine-state:/state vitrine
 # Images are pinned by tag; pin them by digest where you build (a digest must be read from a registry).
 
@@ -29,8 +29,8 @@ ARG TORCH_INDEX=
 RUN if [ -n "$TORCH_INDEX" ]; then \
         pip install --no-cache-dir --no-deps --constraint constraints.txt --index-url "$TORCH_INDEX" torch; \
     fi
-# What several hosts need; add ray to train on a cluster. Without its code our package is what it depends on.
-ARG EXTRAS=postgresql,s3
+# What several hosts need, and who traces; add ray to train on a cluster. Without its code our package is what it depends on.
+ARG EXTRAS=postgresql,s3,traces
 RUN pip install --no-cache-dir --constraint constraints.txt ".[$EXTRAS]" && pip uninstall -y vitrine
 
 FROM packages AS wheel

@@ -3,9 +3,17 @@ PORT ?= 3000
 HOST ?= 127.0.0.1
 VITRINE_HOME ?= $(CURDIR)/.vitrine
 PYTHON ?= python3
-LOAD_SECONDS ?= 30
+SCENARIO ?= steady
+LOAD_URL ?= http://127.0.0.1:$(PORT)
+LOAD_SECONDS ?= $(if $(filter soak,$(SCENARIO)),3600,30)
 LOAD_USERS ?= 8
+LOAD_OPTIONS ?=
+LOAD_REPORT := load-reports/$(SCENARIO)
 SOAK_MINUTES ?= 60
+CONTRACT_EXAMPLES ?= 100
+CONTAINER_BASE ?= debian:12-slim
+TORCH_INDEX ?=
+WORK ?= $(VITRINE_HOME)/by-hand
 TEST_PROCESSES ?= 2
 export VITRINE_HOME
 
@@ -16,8 +24,9 @@ PAGE_SOURCES := service/ui/build.mjs $(shell find service/ui/src service/ui/publ
 NPM := sh service/ui/npm.sh $(BIN)/python
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: audit faults flood sbom serve test check check-gpu format load bento setup clean chaos chinese-encoder bench-finetune bench-inference \
-  bench-http bench-adapters bench-overload bench-explain bench-render soak
+.PHONY: audit faults flood sbom serve test check check-gpu format load bento setup clean chaos contract docs docs-serve chinese-encoder \
+  bench-finetune bench-inference bench-http bench-adapters bench-overload bench-capacity bench-explain bench-render \
+  bench-traces soak container-by-hand
 
 serve: $(VENV)/serve.done $(PAGE)  ## install, fetch the base model, start at http://localhost:3000
 	@$(BIN)/vitrine setup
@@ -26,7 +35,7 @@ serve: $(VENV)/serve.done $(PAGE)  ## install, fetch the base model, start at ht
 setup: $(VENV)/serve.done $(PAGE)
 
 test: $(VENV)/test.done $(PAGE)  ## the whole suite
-	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/test.done audit  ## format, lint, types, imports, Dockerfile, the page, known vulnerabilities
 	$(BIN)/ruff format --check .
@@ -58,16 +67,30 @@ format: $(VENV)/test.done
 	$(BIN)/ruff check --fix .
 	$(NPM) run --silent format
 
-load: $(VENV)/test.done  ## bounded load test against a running service
-	$(BIN)/locust --headless --locustfile tests/load/locustfile.py --host http://localhost:$(PORT) \
-	  --users $(LOAD_USERS) --spawn-rate 4 --run-time $(LOAD_SECONDS)s --only-summary
+load: $(VENV)/test.done  ## against a running service: SCENARIO=steady, ramp, spike, soak or mixed; a report as HTML
+	@$(BIN)/python -m locust --headless --locustfile tests/load/locustfile.py --host $(LOAD_URL) --scenario $(SCENARIO) \
+	  --users $(LOAD_USERS) --run-time $(LOAD_SECONDS)s --only-summary $(LOAD_OPTIONS) \
+	  --html $(LOAD_REPORT)/report.html --csv $(LOAD_REPORT)/figures; \
+	  status=$$?; echo "the report: $(CURDIR)/$(LOAD_REPORT)/report.html"; exit $$status
+
+docs: $(VENV)/docs.done  ## the documents as a static site, English and Chinese, in build/site
+	$(BIN)/python docs/site/build.py --output build/site
+
+docs-serve: docs  ## the same, shown at http://localhost:8000
+	$(BIN)/python -m http.server 8000 --bind 127.0.0.1 --directory build/site
 
 chaos: $(VENV)/test.done  ## 200 random kills of service and workers; nothing may be lost (half an hour)
 	$(BIN)/python -m tests.chaos
 
+contract: $(VENV)/test.done  ## schemathesis over every operation, long and with other requests each time (half an hour)
+	VITRINE_CONTRACT_EXAMPLES=$(CONTRACT_EXAMPLES) $(BIN)/python -m pytest tests/e2e/test_openapi.py -k document
+
 check-gpu: $(VENV)/test.done  ## what only a GPU can show: the sums of a CPU, memory, jobs and answers on the card
 	$(BIN)/vitrine setup
 	$(BIN)/python -m pytest --noconftest -s tests/gpu_checks.py
+
+container-by-hand: $(VENV)/test.done  ## each step of the Dockerfile without an engine, then the image as it runs; as root, in WORK
+	$(BIN)/python -m tests.by_hand --work $(WORK) --build-arg BASE=$(CONTAINER_BASE) --build-arg TORCH_INDEX=$(TORCH_INDEX)
 
 chinese-encoder: $(VENV)/serve.done  ## pre-train the Chinese encoder and put it into the store (half an hour on two cores)
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/vitrine pretrain chinese-encoder
@@ -78,7 +101,7 @@ bench-finetune: $(VENV)/serve.done  ## against the Trainer of transformers, with
 bench-explain: $(VENV)/serve.done  ## every attribution beside attention and chance; needs the Chinese encoder
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.bench_explain --home $(VITRINE_HOME)
 
-bench-inference bench-http bench-adapters bench-overload bench-render: $(VENV)/serve.done  ## the served forward pass: alone, over HTTP, with adapters, overloaded; pictures
+bench-inference bench-http bench-adapters bench-overload bench-capacity bench-render bench-traces: $(VENV)/serve.done  ## the served forward pass: alone, over HTTP, with adapters, overloaded, within a bound on one core and two; pictures; traces
 	@$(BIN)/vitrine setup
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.$(subst -,_,$@) --home $(VITRINE_HOME)
 
@@ -113,12 +136,17 @@ $(VENV)/serve.done: pyproject.toml constraints.txt
 	$(INSTALL) --no-build-isolation --editable .
 	touch $@
 
+$(VENV)/docs.done: $(VENV)/serve.done
+	$(INSTALL) --no-build-isolation --editable '.[docs]'
+	touch $@
+
 $(VENV)/test.done: $(VENV)/serve.done service/ui/package-lock.json
-	$(INSTALL) --no-build-isolation --editable '.[test,check]'
+	$(INSTALL) --no-build-isolation --editable '.[test,check,docs]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(VENV)/openai-2 -r tests/openai-2.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(VENV)/openapi-client -r tests/openapi-client.txt
 	sh tests/install_tools.sh
 	$(NPM) ci
-	touch $(VENV)/page.done $@
+	touch $(VENV)/page.done $(VENV)/docs.done $@
 
 # In an environment of its own: what audits and lists the dependencies is none of them.
 $(VENV)/audit.done: tests/audit-tools.txt | $(VENV)/serve.done

@@ -28,7 +28,7 @@ from model.weights import load_tokenizer
 from service.registry import ModelStore
 from training.catalogue import fetch_minilm, movie_sentiment, write_splits
 
-MODEL, MANY = "minilm-l6", 64
+MODEL, MANY, BODIES = "minilm-l6", 64, 50
 OVER, ROUNDS = 10, 3  # times the capacity
 QUEUE_TOKENS = 32_768  # of the service while it is overloaded: some seconds of work
 
@@ -49,7 +49,12 @@ class Seen:
     @property
     def goodput(self) -> float:
         """Sentences answered a second."""
-        return self.statuses[200] * MANY / self.seconds
+        return self.rate * MANY
+
+    @property
+    def rate(self) -> float:
+        """Requests answered a second."""
+        return self.statuses[200] / self.seconds
 
     def quantile(self, share: float) -> float:
         ordered = sorted(self.accepted_seconds)
@@ -57,15 +62,10 @@ class Seen:
 
 
 class Client:
-    """Asks for vectors of 64 sentences at a time."""
+    """Asks for vectors with these bodies, in turn."""
 
-    def __init__(self, url: str, sentences: Sequence[str], tokens_a_sentence: float) -> None:
-        self.tokens_a_sentence = tokens_a_sentence
-        chance = random.Random(SEED)
-        self._bodies = [
-            json.dumps({"model": MODEL, "input": chance.sample(list(sentences), MANY), "encoding_format": "base64"})
-            for _ in range(50)
-        ]
+    def __init__(self, url: str, bodies: Sequence[str]) -> None:
+        self._bodies = bodies
         self._count = 0
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=100)
         self._http = httpx.AsyncClient(base_url=url, limits=limits, timeout=120)
@@ -114,6 +114,15 @@ class Client:
         return seen
 
 
+def bodies_of(sentences: Sequence[str], texts: int, count: int) -> list[str]:
+    """Requests for vectors of so many sentences each."""
+    chance = random.Random(SEED)
+    return [
+        json.dumps({"model": MODEL, "input": chance.sample(list(sentences), texts), "encoding_format": "base64"})
+        for _ in range(count)
+    ]
+
+
 def _cpu() -> float:
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
@@ -141,14 +150,15 @@ def resident(url: str) -> int:
 
 
 async def overload(url: str, sentences: Sentences, seconds: float) -> list[str]:
-    client = Client(url, *sentences)
+    texts, tokens_a_sentence = sentences
+    client = Client(url, bodies_of(texts, MANY, BODIES))
     await client.closed(4, seconds / 3)  # warm-up
     peak = await client.closed(4, seconds)
     before = resident(url)
     calm, over = [], []
     for _ in range(ROUNDS):
         calm.append(await client.closed(4, seconds))
-        over.append(await client.open(OVER * peak.goodput / MANY, seconds))
+        over.append(await client.open(OVER * peak.rate, seconds))
     after = resident(url)
     rows = [
         [
@@ -160,7 +170,7 @@ async def overload(url: str, sentences: Sentences, seconds: float) -> list[str]:
         ]
         for name, ones in (("four clients", calm), (f"{OVER} times the capacity", over))
     ]
-    bound = QUEUE_TOKENS / (statistics.median(one.goodput for one in over) * client.tokens_a_sentence)
+    bound = QUEUE_TOKENS / (statistics.median(one.goodput for one in over) * tokens_a_sentence)
     shares = sorted(much.goodput / little.goodput for little, much in zip(calm, over, strict=True))
     lines = [
         f"- Goodput under overload: {statistics.median(shares):.2f} of the peak ({shares[0]:.2f} to {shares[-1]:.2f}).",
@@ -176,10 +186,10 @@ async def overload(url: str, sentences: Sentences, seconds: float) -> list[str]:
 
 async def beside_training(url: str, sentences: Sentences, data: Path, seconds: float) -> list[str]:
     """Half the load it can take, alone and while it trains."""
-    client = Client(url, *sentences)
+    client = Client(url, bodies_of(sentences[0], MANY, BODIES))
     await client.closed(4, seconds / 3)
     peak = await client.closed(4, seconds)
-    half = 0.5 * peak.goodput / MANY
+    half = 0.5 * peak.rate
     pairs = []
     async with httpx.AsyncClient(base_url=url, timeout=60) as http:
         for _ in range(ROUNDS):

@@ -69,10 +69,13 @@ def _wait(started: "subprocess.Popen[bytes]", url: str, log: object) -> None:
     raise SystemExit(f"{url} gave no answer within {START_SECONDS} s:\n{tail}")
 
 
-def bento(home: Path, target: str, **environment: str) -> contextlib.AbstractContextManager[str]:
-    """A BentoML service with our state folder, quiet."""
+def bento(
+    home: Path, target: str, cores: Sequence[int] = (), **environment: str
+) -> contextlib.AbstractContextManager[str]:
+    """A BentoML service with our state folder, quiet; on these cores, or on all."""
     port = free_port()
-    command = [sys.executable, "-m", "bentoml", "serve", target, "--host", "127.0.0.1", "--port", str(port)]
+    pinned = ["taskset", "--cpu-list", ",".join(map(str, cores))] if cores else []
+    command = [*pinned, sys.executable, "-m", "bentoml", "serve", target, "--host", "127.0.0.1", "--port", str(port)]
     own = {"VITRINE_HOME": str(home.absolute()), "BENTOML_HOME": str(home.absolute() / "bentoml")}
     return server(command, port, "/readyz", {**QUIET, **own, **environment})
 

@@ -6,8 +6,8 @@ Shapes: B batch, T tokens that ask, S tokens that are asked (S = T in self-atten
 K head width (D = H * K), N tokens of unpadded documents.
 """
 
-import contextlib
 import math
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -19,9 +19,15 @@ from model.batch import Unpadded
 from model.cache import LayerCache
 from model.dropout import drop
 
-varlen: Any = None  # attention over documents end to end; torch has it since 2.10
-with contextlib.suppress(ImportError):
-    varlen = import_module("torch.nn.attention.varlen")
+
+@cache
+def varlen() -> Any:
+    """Attention over documents end to end; None where torch has none (before 2.10). Loaded when a GPU first needs it,
+    for it brings torch's compiler, which takes as long to load as torch itself."""
+    try:
+        return import_module("torch.nn.attention.varlen")
+    except ImportError:
+        return None
 
 
 def scaled_dot_product_attention(
@@ -122,11 +128,11 @@ class MultiHeadAttention(nn.Module):
         """Self-attention of each document by itself, for inference: hidden [N, D] -> [N, D], the numbers of `forward`
         without its padding and its mask."""
         qkv = self.qkv(hidden)  # [N, 3D]
-        if varlen is not None and qkv.is_cuda and qkv.element_size() == 2:  # FlashAttention knows no wider numbers
+        if qkv.is_cuda and qkv.element_size() == 2 and varlen() is not None:  # FlashAttention knows no wider numbers
             query, key, value = qkv.unflatten(-1, (3, self.num_heads, -1)).unbind(1)  # [N, H, K] each
             starts, longest = documents.starts, documents.max_length
             window = (-1, 0) if causal else (-1, -1)
-            mixed = varlen.varlen_attn(query, key, value, starts, starts, longest, longest, window_size=window)
+            mixed = varlen().varlen_attn(query, key, value, starts, starts, longest, longest, window_size=window)
             return self._output(mixed.flatten(1))
         mixed = torch.empty_like(hidden)
         for stretch in documents.stretches:

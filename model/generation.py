@@ -19,6 +19,7 @@ from model.heads import TextModel
 from model.transformer import Decoder, EncoderDecoder
 
 FinishReason = Literal["stop", "length"]
+COLD = 1e-5  # below this temperature the likeliest token is certain, and a division by it leaves float32
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,7 @@ def _batch(model: TextModel, rows: Sequence[Sequence[int]]) -> Batch:
 
 def choose(logprobs: Tensor, sampling: Sampling, generator: torch.Generator) -> int:
     """One token from log-probabilities [V], after temperature, top-k and top-p, in this order."""
-    if sampling.temperature == 0.0:
+    if sampling.temperature < COLD:
         return int(logprobs.argmax())
     allowed = filtered(logprobs / sampling.temperature, sampling.top_k, sampling.top_p)
     weights = torch.softmax(allowed, dim=-1).cpu()
@@ -185,7 +186,9 @@ def filtered(scores: Tensor, top_k: int, top_p: float) -> Tensor:
     if top_p < 1.0:
         ordered, order = scores.sort(descending=True)
         before = torch.softmax(ordered, dim=-1).cumsum(dim=-1) - torch.softmax(ordered, dim=-1)  # mass of likelier ones
-        refused = torch.zeros_like(scores, dtype=torch.bool).scatter(0, order, before >= top_p)
+        over = before >= top_p
+        over[0] = False  # where rounding leaves it more mass before it than a tiny top_p
+        refused = torch.zeros_like(scores, dtype=torch.bool).scatter(0, order, over)
         scores = scores.masked_fill(refused, -math.inf)
     return scores
 

@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 from starlette.types import ASGIApp
 
 from service import VERSION
@@ -22,6 +23,7 @@ from service.batches import BatchStore
 from service.bulk import BulkWorker
 from service.context import Parts
 from service.database import Database
+from service.document import openapi_of, operation_id
 from service.drain import Drain, before_exit
 from service.engine.engine import Engine
 from service.errors import (
@@ -31,6 +33,7 @@ from service.errors import (
     NotFound,
     ServiceError,
     TooLarge,
+    WrongContentType,
     body_of,
     headers_of,
     status_of,
@@ -61,12 +64,12 @@ from service.routes import (
     trace,
     webhooks,
 )
-from service.schemas.base import ErrorBody
 from service.settings import Settings
+from service.traces import Traces
 from service.webhooks import WebhookStore
 
-ERROR_RESPONSES: dict[int | str, dict[str, object]] = {"default": {"model": ErrorBody, "description": "Error envelope"}}
 API = (inference, completions, attention, explain, compare, trace, drift, files, jobs, models, batches, webhooks)
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 PREWARM_SECONDS = 1.0
 log = logging.getLogger("vitrine.app")
 
@@ -80,12 +83,14 @@ def create_app(settings: Settings) -> tuple[FastAPI, ASGIApp]:
         summary="Run, tune and look inside Transformers",
         docs_url=None,
         redoc_url=None,
+        generate_unique_id_function=operation_id,
         lifespan=lambda _: _lifespan(parts),
     )
+    app.openapi = lambda: openapi_of(app)  # type: ignore[method-assign] # FastAPI's own way
     app.state.parts = parts
     for module in API:
-        app.include_router(module.router, responses=ERROR_RESPONSES)
-    app.include_router(models.aliases_router, responses=ERROR_RESPONSES)
+        app.include_router(module.router)
+    app.include_router(models.aliases_router)
     app.include_router(session.router)
     app.include_router(system.router)
     system.mount_assets(app)
@@ -100,7 +105,7 @@ def create_app(settings: Settings) -> tuple[FastAPI, ASGIApp]:
                 parts.metrics.preset_route(route.path, method)
     auth = Auth(parts.keys, settings.requests_per_minute / settings.api_workers)
     app.state.auth = auth
-    return app, Gate(app, settings, parts.metrics, auth, AuditLog(settings.audit_log), parts.drain)
+    return app, Gate(app, parts, auth, AuditLog(settings.audit_log))
 
 
 def build_parts(settings: Settings) -> Parts:
@@ -109,6 +114,8 @@ def build_parts(settings: Settings) -> Parts:
     device = serving_device(settings.device, server_context.worker_index or 1, gpu_count())
     formats = Formats.of(settings, device)
     store = ModelStore.of(settings)
+    if settings.bento_models is not None:
+        store.take_from(settings.bento_models)
     registry = Registry(store, metrics, device, formats, settings.max_resident_models, settings.max_resident_bytes)
     engine = Engine(
         metrics,
@@ -122,6 +129,7 @@ def build_parts(settings: Settings) -> Parts:
     return Parts(
         settings, metrics, registry, engine, database, JobStore(database), FileStorage.of(settings),
         KeyStore(database), Names(AliasStore(database)), WebhookStore(database), BatchStore(database), Drain(),
+        Traces.of(settings, "api", metrics),
     )  # fmt: skip
 
 
@@ -132,6 +140,8 @@ async def _lifespan(parts: Parts) -> AsyncIterator[None]:
         if key is not None:
             print(f"\n  API key of {parts.settings.first_key_owner}, shown this once: {key}\n", flush=True)
     parts.engine.start()
+    if parts.traces is not None:
+        parts.traces.start()
     settings = parts.settings
     supervisor = Supervisor(settings.home.absolute(), settings.grace_seconds) if settings.run_worker else None
     if supervisor is not None:
@@ -145,6 +155,10 @@ async def _lifespan(parts: Parts) -> AsyncIterator[None]:
         if supervisor is not None:
             await asyncio.to_thread(supervisor.stop)
 
+    async def flush() -> None:
+        if parts.traces is not None:
+            await asyncio.to_thread(parts.traces.stop)
+
     async def drain(end: Callable[[], None]) -> None:
         parts.drain.begun = True
         work = [asyncio.create_task(stop_beside()), asyncio.create_task(parts.drain.answered())]
@@ -153,6 +167,7 @@ async def _lifespan(parts: Parts) -> AsyncIterator[None]:
             stopped = asyncio.create_task(asyncio.to_thread(parts.engine.stop))  # which answers who waits in it
             await parts.drain.cut()
             await stopped
+            await flush()
         finally:
             end()
 
@@ -163,6 +178,7 @@ async def _lifespan(parts: Parts) -> AsyncIterator[None]:
     finally:
         await stop_beside()
         await asyncio.to_thread(parts.engine.stop)
+        await flush()
         parts.database.close()
 
 
@@ -198,10 +214,16 @@ async def _internal_error(_: Request, error: Exception) -> JSONResponse:  # noqa
     return JSONResponse(INTERNAL_BODY, 500)
 
 
-async def _validation_error(_: Request, error: Exception) -> JSONResponse:
+async def _validation_error(request: Request, error: Exception) -> JSONResponse:
     """Pydantic's findings as one 400."""
     assert isinstance(error, RequestValidationError | ValidationError)
-    return await _service_error(_, told_of_values(error.errors()))
+    kind = request.headers.get("content-type", "")
+    unread = any(item["loc"] == ("body",) and isinstance(item.get("input"), bytes) for item in error.errors())
+    if unread:  # FastAPI reads no other body than JSON
+        return await _service_error(
+            request, WrongContentType(f"content type is {kind[:80]!r}; send JSON as application/json")
+        )
+    return await _service_error(request, told_of_values(error.errors()))
 
 
 async def _http_error(request: Request, error: Exception) -> JSONResponse:
@@ -217,4 +239,18 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
         405: MethodNotAllowed(f"{request.method} is not allowed on {request.url.path}; see /docs for the methods"),
         413: TooLarge(str(error.detail)),
     }
-    return await _service_error(request, known.get(error.status_code, InvalidRequest(str(error.detail))))
+    answer = await _service_error(request, known.get(error.status_code, InvalidRequest(str(error.detail))))
+    if error.status_code == 405:
+        answer.headers["allow"] = _allowed(request)
+    return answer
+
+
+def _allowed(request: Request) -> str:
+    """The methods of every route at this path; Starlette names those of the first."""
+    routes = request.app.routes
+    found = [
+        method
+        for method in METHODS
+        if any(route.matches({**request.scope, "method": method})[0] == Match.FULL for route in routes)
+    ]
+    return ", ".join(found)

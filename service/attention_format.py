@@ -1,4 +1,4 @@
-"""Attention as bytes, `application/vnd.vitrine.attention`: docs/attention-format.md is its description, with readers.
+"""Attention as bytes, `application/vnd.vitrine.attention`: described, with readers, in docs/en/attention-format.md.
 
 A row w is written as whole numbers c with a step s: w is about s * c. Codes are differences of the rounded running sum
 of w / s, so that a row's codes add up to a whole number N and s = sum(w) / N keeps the row's sum exact, whatever its

@@ -1,21 +1,27 @@
-"""The `vitrine` command: set up, serve, run a worker, and the commands of training."""
+"""The `vitrine` command: set up, run a worker, and the commands of training; beside those that load no torch."""
 
 import argparse
-import os
-import sys
 from functools import partial
 from pathlib import Path
 
 from model.weights import WEIGHTS_FILE
-from service import backup_cli, data_cli, diagram_cli, evaluate_cli, explain_cli, keys_cli, models_cli, remote_cli
+from service import (
+    backup_cli,
+    data_cli,
+    diagram_cli,
+    evaluate_cli,
+    explain_cli,
+    keys_cli,
+    models_cli,
+    remote_cli,
+    serve_cli,
+)
 from service.command import obey
 from service.database import opened
-from service.errors import InvalidRequest
 from service.files import FileStorage
 from service.ids import new_id
 from service.jobs import on_ray, worker
 from service.jobs.store import DEMO_PRIORITY, JobStore
-from service.keys import KeyStore
 from service.registry import ModelStore
 from service.settings import Settings
 from service.tables import Job
@@ -23,8 +29,6 @@ from training.catalogue import MINILM_SHA256, fetch_minilm, sha256_of, write_spl
 from training.cli import Store, add_commands
 
 DEMO_DATA = "movie-sentiment"
-UNREAD_SECONDS = 3  # after a drain, for clients that do not take their answers
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def main() -> None:
@@ -34,10 +38,7 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     setup = commands.add_parser("setup", help="put the base model into the model store and queue the demonstration job")
     setup.set_defaults(run=lambda _: run_setup(settings))
-    serve = commands.add_parser("serve", help="start the service (and its job worker)")
-    serve.add_argument("--host", default="127.0.0.1")
-    serve.add_argument("--port", type=int, default=3000)
-    serve.set_defaults(run=lambda arguments: run_serve(settings, arguments.host, arguments.port))
+    serve_cli.add_command(commands, settings)
     alone = commands.add_parser("worker", help="run a job worker alone, on a host that shares the state folder")
     alone.set_defaults(run=lambda _: worker.main())
     store = Store(
@@ -81,6 +82,8 @@ def queue_demo(settings: Settings) -> None:
     """One epoch of movie sentiment at the lowest priority, once, and only while no other job was ever made."""
     with opened(settings.database_url) as database:
         jobs = JobStore(database)
+        if settings.first_key_owner:  # else it would belong to nobody who can ask
+            jobs = jobs.of(settings.first_key_owner)
         if jobs.has_jobs():
             return
         print("fetching the movie sentences for the demonstration job (2 MB) ...", flush=True)
@@ -99,37 +102,6 @@ def queue_demo(settings: Settings) -> None:
             meta={"demo": "true"}, priority=DEMO_PRIORITY, request_key=None,
         )  # fmt: skip
         jobs.create_job(job, settings.max_queued_jobs, None)
-
-
-def check_exposure(settings: Settings, host: str) -> None:
-    """Without keys everyone who reaches the port may do everything, so it must not be reached from outside. Raises
-    InvalidRequest when it would be, unless a first key is to be made at start."""
-    with opened(settings.database_url) as database:
-        closed = KeyStore(database).exist()
-    if closed or settings.first_key_owner:
-        return
-    if host in LOOPBACK:
-        print("  no API keys: the service answers this machine alone; `vitrine keys create` makes one", flush=True)
-        return
-    raise InvalidRequest(
-        f"--host {host} would let everyone in: there are no API keys; make one by `vitrine keys create --owner NAME`, "
-        "set VITRINE_FIRST_KEY_OWNER=NAME to have one made and shown at the start, or serve 127.0.0.1"
-    )
-
-
-def run_serve(settings: Settings, host: str, port: int) -> None:
-    """Becomes `bentoml serve`, with BentoML's state inside our home folder."""
-    check_exposure(settings, host)
-    root = Path(__file__).parents[1]
-    os.environ.setdefault("BENTOML_HOME", str(settings.bentoml_home))
-    os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see DECISIONS.md
-    os.environ["VITRINE_HOME"] = str(settings.home.absolute())
-    print(f"\n  Vitrine: http://localhost:{port}/      API: http://localhost:{port}/docs\n", flush=True)
-    command = [sys.executable, "-m", "bentoml", "serve", "service.main:Vitrine"]
-    command += ["--working-dir", str(root), "--host", host, "--port", str(port)]
-    command += ["--timeout-graceful-shutdown", str(UNREAD_SECONDS)]
-    os.execv(sys.executable, command)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""The `vitrine` command's first step. What talks to a running service, and what needs the database alone, starts at
-once: it never meets torch, which takes seconds to load. Everything else is `cli.py`'s.
+"""The `vitrine` command's first step. What starts a service, what talks to a running one and what needs the database
+alone begins at once: it never meets torch, which takes seconds to load. Everything else is `cli.py`'s.
 """
 
 import argparse
 import sys
 from collections.abc import Sequence
 
-from service import backup_cli, keys_cli, remote_cli
+from service import backup_cli, keys_cli, remote_cli, serve_cli
 from service.errors import ServiceError
 from service.settings import Settings
 
@@ -16,6 +16,7 @@ def main() -> None:
     if is_light(sys.argv[1:]):
         parser = argparse.ArgumentParser(prog="vitrine")
         commands = parser.add_subparsers(dest="command", required=True)
+        serve_cli.add_command(commands, Settings())
         keys_cli.add_commands(commands, Settings())
         backup_cli.add_commands(commands, Settings())
         remote_cli.add_commands(commands)
@@ -30,7 +31,7 @@ def main() -> None:
 def is_light(words: Sequence[str]) -> bool:
     """Whether this module knows the command, and not only its first word."""
     command, action = [*words[:2], "", ""][:2]
-    return command in ("files", "jobs", "keys", "backup", "restore") or (
+    return command in ("serve", "files", "jobs", "keys", "backup", "restore") or (
         command == "models" and action in remote_cli.MODEL_COMMANDS
     )
 

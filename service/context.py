@@ -11,6 +11,7 @@ from service.database import Database
 from service.drain import Drain
 from service.engine.engine import Engine
 from service.engine.runner import LoadedModel
+from service.engine.spans import Part, current_trace
 from service.errors import NotFound
 from service.files import FileStorage
 from service.jobs.store import JobStore
@@ -18,8 +19,10 @@ from service.keys import OPEN, Caller, KeyStore
 from service.metrics import Metrics
 from service.registry import Registry
 from service.settings import Settings
+from service.traces import Traces
 from service.webhooks import WebhookStore
 
+NOTEWORTHY_SECONDS = 0.001  # a model that is in memory is found in less
 CALLER = "vitrine.caller"  # where the gate puts the Caller in a request's scope
 
 
@@ -39,9 +42,18 @@ class Parts:
     webhooks: WebhookStore
     batches: BatchStore
     drain: Drain
+    traces: Traces | None
 
     async def model(self, name: str, owner: str) -> LoadedModel:
         """The model that an id or an alias means, loaded. Raises NotFound."""
+        with Part("model", at_least=NOTEWORTHY_SECONDS) as known:
+            loaded = await self._model(name, owner)
+            known["model"] = loaded.id
+        if (trace := current_trace()) is not None:
+            trace.tell(model=loaded.id)
+        return loaded
+
+    async def _model(self, name: str, owner: str) -> LoadedModel:
         model_id = await self.names.model(name, owner)
         try:
             return await self.registry.get(model_id, owner)

@@ -57,6 +57,10 @@ class TooSlow(ServiceError):
     """A request that does not come to an end."""
 
 
+class WrongContentType(ServiceError):
+    """A body of a kind that the route does not read."""
+
+
 class Busy(ServiceError):
     """A queue is full; the client may come again."""
 
@@ -89,6 +93,7 @@ STATUS: dict[type[ServiceError], tuple[int, str, str]] = {
     TooLarge: (413, "invalid_request_error", "too_large"),
     HeadTooLarge: (431, "invalid_request_error", "head_too_large"),
     TooSlow: (408, "invalid_request_error", "request_timeout"),
+    WrongContentType: (415, "invalid_request_error", "unsupported_content_type"),
     Busy: (429, "rate_limit_error", "queue_full"),
     Unreachable: (424, "invalid_request_error", "endpoint_unreachable"),
     Unavailable: (503, "server_error", "unavailable"),

@@ -6,6 +6,11 @@ from typing import Any
 from service.errors import InvalidRequest
 
 SHOWN = 10
+CODES = {  # pydantic's kind of finding -> OpenAI's code; what ends in _type is an invalid_type
+    "missing": "missing_required_parameter",
+    "extra_forbidden": "unknown_parameter",
+    "json_invalid": "invalid_json",
+}
 PLACES = ("body", "query", "path")  # where FastAPI says a field stands
 
 
@@ -20,7 +25,7 @@ def told_of_values(found: Sequence[Any]) -> InvalidRequest:
         messages.append(f"{path}: {message}{given}" if path else f"the body: {message}{given}")
     location = [str(part) for part in found[0]["loc"] if part not in PLACES]
     param = location[0] if location and found[0]["type"] != "json_invalid" else None
-    return InvalidRequest("; ".join(messages), param)
+    return InvalidRequest("; ".join(messages), param, _code(str(found[0]["type"])))
 
 
 def told_of_body(error: RecursionError | ValueError) -> InvalidRequest:
@@ -32,3 +37,7 @@ def told_of_body(error: RecursionError | ValueError) -> InvalidRequest:
     else:
         reason = "has a number of too many digits"
     return InvalidRequest(f"the body {reason}; send one JSON object in UTF-8")
+
+
+def _code(kind: str) -> str | None:
+    return "invalid_type" if kind.endswith("_type") else CODES.get(kind)

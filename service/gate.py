@@ -19,8 +19,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.audit import AuditLog
 from service.auth import SAFE_METHODS, Auth
-from service.context import CALLER
-from service.drain import Drain, stopping
+from service.context import CALLER, Parts
+from service.drain import stopping
+from service.engine.spans import Trace, current_trace, in_trace
 from service.engine.timings import Timings, timed
 from service.errors import (
     INTERNAL_BODY,
@@ -34,9 +35,7 @@ from service.errors import (
 )
 from service.ids import new_id
 from service.keys import Caller
-from service.logs import about, log_request
-from service.metrics import Metrics
-from service.settings import Settings
+from service.logs import QUIET, about, log_request
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
@@ -61,6 +60,7 @@ COMPUTING_PATHS = (
     "/v1/trace", "/v1/drift", "/v1/attention/compare", "/v1/explain/compare",
 )  # fmt: skip
 JOB_ID = re.compile(r"ftjob-\w+")  # what else stands in its place may be anything
+UNMATCHED = "unmatched"  # the route of what has none
 PATIENCE_SECONDS = 0.1  # after which it is worth looking whether the client still waits
 CLIENT_LEFT = 499  # for the metrics and logs, as nginx has it; nobody receives it
 log = logging.getLogger("vitrine.gate")
@@ -69,22 +69,30 @@ log = logging.getLogger("vitrine.gate")
 class Gate:
     """ASGI middleware; `app` is the FastAPI application."""
 
-    def __init__(
-        self, app: ASGIApp, settings: Settings, metrics: Metrics, auth: Auth, audit: AuditLog, drain: Drain
-    ) -> None:
+    def __init__(self, app: ASGIApp, parts: Parts, auth: Auth, audit: AuditLog) -> None:
         self.app = app
-        self.settings = settings
-        self.metrics = metrics
+        self.settings = parts.settings
+        self.metrics = parts.metrics
+        self.drain = parts.drain
+        self.traces = parts.traces
         self.auth = auth
         self.audit = audit
-        self.drain = drain
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        with about(request=new_id("req")) as ids, timed() as timings:
+        with about(request=new_id("req")) as ids, timed() as timings, in_trace(self._trace(scope, ids)):
             await self._handle(scope, receive, send, ids["request"], timings)
+
+    def _trace(self, scope: Scope, ids: dict[str, str]) -> Trace | None:
+        """Of what is worth a line in the log; `ids` is told its place."""
+        if self.traces is None or scope["path"].startswith(QUIET):
+            return None
+        known = {"http.request.method": _standard_method(scope), "url.scheme": scope["scheme"]}
+        return self.traces.request(
+            Headers(scope=scope), ids, {**known, "network.protocol.version": scope["http_version"]}
+        )
 
     async def _handle(self, scope: Scope, receive: Receive, send: Send, request_id: str, timings: Timings) -> None:
         started = time.perf_counter()
@@ -129,7 +137,10 @@ class Gate:
                 self.audit.write(request_id, scope, status)
             seconds = time.perf_counter() - started
             self.metrics.request(_route(scope), _method(scope), status, seconds)
-            log_request(scope["path"], _route(scope), _method(scope), status, seconds, **_known_of(scope, timings))
+            known = _known_of(scope, timings)
+            log_request(scope["path"], _route(scope), _method(scope), status, seconds, **known)
+            if (trace := current_trace()) is not None:
+                _end(trace, scope, status, known)
 
     async def _answered(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
         self._check_host(headers)
@@ -270,6 +281,15 @@ def _known_of(scope: Scope, timings: Timings) -> dict[str, Any]:
     }
 
 
+def _end(trace: Trace, scope: Scope, status: int, known: dict[str, Any]) -> None:
+    """By OpenTelemetry's names for HTTP. The path is left out, as in the log: a client may write anything there."""
+    route = None if _route(scope) == UNMATCHED else _route(scope)
+    left = status in (0, CLIENT_LEFT)
+    trace.tell(**{name: known[name] for name in ("owner", "key", "job")}, client_left=True if left else None)
+    http = {"http.route": route, "http.response.status_code": None if left else status}
+    trace.end(" ".join(filter(None, (_standard_method(scope), route))), str(status) if status >= 500 else None, http)
+
+
 def _server(scope: Scope) -> str:
     return str((scope.get("server") or ("", None))[0])
 
@@ -277,7 +297,7 @@ def _server(scope: Scope) -> str:
 def _route(scope: Scope) -> str:
     """The route's template, so that ids do not become labels."""
     route = scope.get("route")
-    return str(getattr(route, "path", "")) or "unmatched"
+    return str(getattr(route, "path", "")) or UNMATCHED
 
 
 def _method(scope: Scope) -> str:
@@ -286,3 +306,9 @@ def _method(scope: Scope) -> str:
         if scope["method"] in ("GET", "POST", "DELETE", "HEAD", "PUT", "PATCH", "OPTIONS")
         else "other"
     )
+
+
+def _standard_method(scope: Scope) -> str:
+    """By OpenTelemetry's names."""
+    method = _method(scope)
+    return "_OTHER" if method == "other" else method

@@ -6,12 +6,11 @@ import threading
 import time
 from typing import Any
 
-from bentoml import Service, on_startup
+from bentoml import Service, on_startup, server_context
+from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.config import HTTP_PROTOCOLS
 
-from service.app import create_app
-from service.connections import Connections, Limits
 from service.logs import configure_logs
 from service.settings import Settings
 
@@ -20,9 +19,23 @@ SHUTDOWN_SECONDS = 10.0
 
 settings = Settings()
 configure_logs(settings.log_format)
-application, gate = create_app(settings)
-# BentoML makes the server's configuration by itself and leaves the protocol at "auto"; the table takes a factory, too.
-HTTP_PROTOCOLS["auto"] = Connections(Limits.of(settings)).protocol  # type: ignore[assignment]
+
+
+def build() -> tuple[FastAPI, ASGIApp]:
+    """The application and its gate, in an API process. BentoML's own process imports this module too, to start those;
+    it answers nothing, and would hold 300 MB of torch."""
+    if server_context.worker_index is None:
+        empty = FastAPI()
+        return empty, empty
+    from service.app import create_app
+    from service.connections import Connections, Limits
+
+    # BentoML makes the server's configuration by itself, with the protocol "auto"; the table takes a factory, too.
+    HTTP_PROTOCOLS["auto"] = Connections(Limits.of(settings)).protocol  # type: ignore[assignment]
+    return create_app(settings)
+
+
+application, gate = build()
 
 
 class Front:

@@ -21,7 +21,8 @@ LANES = ("fast", "look", "write", "bulk")
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
-STATUSES = ("200", "429", "500")  # that a rate must see from the first one on
+SPAN_OUTCOMES = ("sent", "failed", "dropped")
+STATUSES = ("200", "400", "404", "429", "500", "503", "504")  # that a rate must see from the first one on
 
 
 class Metrics:
@@ -68,6 +69,9 @@ class Metrics:
             registry=self.registry,
         )
         self._model_loads = Counter("vitrine_model_loads", "Models loaded", ["outcome"], registry=self.registry)
+        self._spans = Counter(
+            "vitrine_spans", "Spans of traces, by what became of them", ["outcome"], registry=self.registry
+        )
         for operation in OPERATIONS:
             for metric in (
                 self._tokens,
@@ -80,6 +84,8 @@ class Metrics:
             self.queue(lane, 0, 0.0)
         for outcome in ("success", "failure"):
             self._model_loads.labels(outcome)
+        for outcome in SPAN_OUTCOMES:
+            self._spans.labels(outcome)
 
     def preset_route(self, route: str, method: str) -> None:
         """Called for each route at start: a series that never appeared can't be told from one that broke."""
@@ -106,6 +112,9 @@ class Metrics:
 
     def model_load(self, outcome: str) -> None:
         self._model_loads.labels(outcome).inc()
+
+    def spans(self, outcome: str, count: int) -> None:
+        self._spans.labels(outcome).inc(count)
 
     def render(self, job_figures: Callable[[], JobFigures], home: Path) -> bytes:
         """The text a scrape gets, all processes added up; `home` is the folder whose disk is watched."""

@@ -33,6 +33,7 @@ from service.artefacts import Artefacts
 from service.engine.runner import LoadedModel, Operation, run
 from service.errors import ArtefactsUnavailable, Conflict, NotFound
 from service.formats import Formats, convert
+from service.heap import give_back
 from service.metrics import Metrics
 from service.settings import Settings
 from service.tables import LOCAL_OWNER
@@ -125,6 +126,17 @@ class ModelStore:
         self.publish(folder, model_id, tag, None, None)
         for card in old:
             self._remove(card.tag)
+
+    def take_from(self, models: Path) -> None:
+        """Brings in what another store of BentoML's has and this one lacks: the models that lie in a bento."""
+        for brought in (file.parent for file in models.glob(f"*/*/{MODEL_FILE}")):
+            target = self._folder / brought.parent.name / brought.name
+            if (target / MODEL_FILE).is_file():
+                continue
+            with self._aside() as aside:
+                shutil.copytree(brought, aside / brought.name)
+                self._bring_in(aside / brought.name, target)
+            self._share(f"{target.parent.name}:{target.name}")
 
     def share_all(self) -> None:
         """Gives to all hosts what is here: models from before there were artefacts, and those of a process that was
@@ -354,9 +366,16 @@ class Registry:
         before = list(self._resident.values())
         cards = await asyncio.to_thread(self.store.cards)
         current = {card.id: card.tag for card in reversed(cards)}  # of several with one name, the newest
-        for loaded in before:
-            if current.get(loaded.id) != loaded.tag or loaded.base_tag not in current.values():
-                self.drop(loaded.id)
+        gone = [
+            loaded.id
+            for loaded in before
+            if current.get(loaded.id) != loaded.tag or loaded.base_tag not in current.values()
+        ]
+        for model_id in gone:
+            self.drop(model_id)
+        if gone:
+            del before
+            await asyncio.to_thread(give_back)
 
     async def _load(self, model_id: str) -> LoadedModel:
         card = await asyncio.to_thread(self.store.find, model_id)
@@ -370,17 +389,21 @@ class Registry:
         self._known.add(model_id)
         self._resident[model_id], self._owners[model_id] = loaded, card.owner
         self._bytes[model_id] = await asyncio.to_thread(lambda: card.weights_bytes)
-        self._make_room(loaded)
+        if self._make_room(loaded):
+            await asyncio.to_thread(give_back)
         return loaded
 
-    def _make_room(self, newest: LoadedModel) -> None:
-        """Drops the least recently used models; a base stays as long as an adapter over it does."""
+    def _make_room(self, newest: LoadedModel) -> bool:
+        """Drops the least recently used models; a base stays as long as an adapter over it does -> whether any was."""
+        dropped = False
         while len(self._resident) > self._max_resident or 0 < self._max_bytes < sum(self._bytes.values()):
             needed = {newest.tag} | {loaded.base_tag for loaded in self._resident.values() if loaded.slot}
             spare = next((loaded.id for loaded in self._resident.values() if loaded.tag not in needed), None)
             if spare is None:  # an adapter and its base, where the limit is one
-                return
+                break
             self.drop(spare)
+            dropped = True
+        return dropped
 
     def _read(self, card: ModelCard, base: LoadedModel | None) -> LoadedModel:
         if base is None:

@@ -103,6 +103,9 @@ class Settings(BaseSettings):
     log_format: Literal["text", "json"] = Field(
         default="text", description="json: a line of JSON for each request and each record of the log"
     )
+    traces: Literal["off", "otlp"] = Field(
+        default="off", description="otlp: send traces of requests and jobs to where OTEL_EXPORTER_OTLP_ENDPOINT says"
+    )
     demo_job: bool = Field(default=True, description="queue a demonstration job at the first start")
     training_threads: int = Field(default=0, ge=0, description="threads of a training job; 0 takes all cores")
 
@@ -125,6 +128,12 @@ class Settings(BaseSettings):
     def bentoml_home(self) -> Path:
         """BentoML's folder with the model store: its own variable when set, else inside `home`."""
         return Path(os.environ.get("BENTOML_HOME") or self.home.absolute() / "bentoml")
+
+    @property
+    def bento_models(self) -> Path | None:
+        """Of the bento whose image this process runs in: BentoML says where that lies."""
+        bento = os.environ.get("BENTO_PATH")
+        return Path(bento) / "models" if bento else None
 
     @property
     def database_url(self) -> str:

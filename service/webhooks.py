@@ -23,7 +23,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from service.database import Store, page
-from service.errors import InvalidRequest, NotFound, Unreachable
+from service.errors import Conflict, InvalidRequest, NotFound, Unreachable
 from service.ids import new_id
 from service.tables import WebhookDelivery, WebhookEndpoint
 
@@ -55,9 +55,7 @@ class WebhookStore(Store):
         with self._database.write() as session:
             own = session.scalars(select(WebhookEndpoint.id).where(WebhookEndpoint.owner == owner)).all()
             if len(own) >= MAX_ENDPOINTS:
-                raise InvalidRequest(
-                    f"you have {len(own)} webhook endpoints, the limit is {MAX_ENDPOINTS}; delete some"
-                )
+                raise Conflict(f"you have {len(own)} webhook endpoints, the limit is {MAX_ENDPOINTS}; delete some")
             session.add(endpoint)
         return endpoint
 

@@ -1,6 +1,8 @@
 """Shared by the suite: the real base model, real movie sentences, and one real service on loopback."""
 
+import atexit
 import contextlib
+import functools
 import itertools
 import json
 import os
@@ -19,6 +21,7 @@ from pathlib import Path
 import httpx
 import pgserver
 import pytest
+import torch
 
 from model.lora import merge, save_adapter
 from model.tokenizer import train_byte_bpe
@@ -33,7 +36,23 @@ __all__ = ["faults", "pytest_sessionfinish", "pytest_terminal_summary", "pytest_
 
 ROOT = Path(__file__).parents[1]
 START_SECONDS = 90
+LONGEST = (  # files, the longest first
+    "test_readme", "test_jobs", "test_training_parallel", "test_remote_cli", "test_contract", "test_models", "test_ray",
+    "test_training_memory", "test_chaos", "test_training_kills", "test_training", "test_packaging",
+)  # fmt: skip
 Rows = list[dict[str, str]]
+
+
+def pytest_configure() -> None:
+    """The processes of the suite share the cores: twice as many threads as cores would wait for each other."""
+    if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take minutes begin first: at the end one process would wait for another that is amid one."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(LONGEST)))
 
 
 @pytest.fixture(scope="session")
@@ -79,13 +98,17 @@ class Service:
         self.url = f"http://127.0.0.1:{self.port}"
         self.environment = os.environ | {"VITRINE_HOME": str(home), "VITRINE_DEMO_JOB": "false", **settings}
         self.environment.pop("BENTOML_HOME", None)
-        self.command = command or [sys.executable, "-m", "service.cli", "serve", "--port", str(self.port)]
+        self.command = command or [sys.executable, "-m", "service.command", "serve", "--port", str(self.port)]
         self.process: subprocess.Popen[bytes] | None = None
 
+    def set_up(self) -> None:
+        """`vitrine setup`, which `make serve` runs before each start."""
+        setup = [sys.executable, "-m", "service.cli", "setup"]
+        subprocess.run(setup, env=self.environment, cwd=ROOT, check=True, capture_output=True, timeout=300)
+
     def start(self, set_up: bool = True) -> "Service":
-        if set_up:
-            setup = [sys.executable, "-m", "service.cli", "setup"]
-            subprocess.run(setup, env=self.environment, cwd=ROOT, check=True, capture_output=True, timeout=120)
+        if set_up and not (self.home / "bentoml").is_dir():
+            self.set_up()
         with open(self.home / "service.log", "ab") as log:
             self.process = subprocess.Popen(
                 self.command, env=self.environment, cwd=ROOT, stdout=log, stderr=log, start_new_session=True
@@ -93,7 +116,7 @@ class Service:
         try:
             wait_for(self.is_ready, START_SECONDS, lambda: (self.home / "service.log").read_text()[-3000:])
         except BaseException:
-            self.kill()  # nobody else would: fixtures end what they were given
+            self.kill()  # nobody else would end it
             raise
         return self
 
@@ -134,13 +157,20 @@ def wait_for(condition: Callable[[], bool], seconds: float, describe: Callable[[
         time.sleep(0.2)
 
 
-def new_home(folder: Path, cache: Path) -> Path:
-    """A home whose downloads are already there."""
+@functools.cache
+def ready_home(cache: Path) -> Path:
+    """A home as `vitrine setup` leaves it, with its downloads; made once in each process of the suite, to be copied."""
     fetch_minilm(cache)  # whichever test comes first
-    home = folder / "home"
-    home.mkdir()
+    home = Path(tempfile.mkdtemp(prefix="vitrine-home-"))
+    atexit.register(shutil.rmtree, home, ignore_errors=True)
     shutil.copytree(cache, home / "cache")
+    Service(home).set_up()
     return home
+
+
+def new_home(folder: Path, cache: Path) -> Path:
+    """A home that is set up."""
+    return Path(shutil.copytree(ready_home(cache), folder / "home"))
 
 
 @pytest.fixture(scope="session")

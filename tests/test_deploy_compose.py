@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from service.settings import Settings
+from service.traces import Traces
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
@@ -23,7 +24,7 @@ def written(folder: Path) -> list[Path]:
 
 def test_every_setting_that_a_deployed_file_names_exists() -> None:
     known = {f"VITRINE_{name.upper()}" for name in Settings.model_fields}
-    files = [*written(DEPLOY), ROOT / "Dockerfile", ROOT / "docs/runbook.md"]
+    files = [*written(DEPLOY), ROOT / "Dockerfile", ROOT / "docs/en/runbook.md"]
     named = {(path.name, name) for path in files for name in re.findall(r"VITRINE_[A-Z_]+\b", path.read_text("utf-8"))}
     assert {path for path, _ in named} >= {"compose.yaml", "settings.env", "service.yaml", "Dockerfile", "runbook.md"}
     assert [pair for pair in named if pair[1] not in known] == []
@@ -93,6 +94,22 @@ def test_the_settings_of_the_containers_are_accepted(monkeypatch: pytest.MonkeyP
     assert f"EXPOSE {port}" in DOCKERFILE
     (source,) = yaml.safe_load((DEPLOY / "grafana/provisioning/datasources/prometheus.yaml").read_text())["datasources"]
     assert source["url"] == "http://prometheus:9090"
+
+
+def test_traces_are_off_until_they_are_wanted_and_then_have_a_place_to_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    environment = SERVICES["service"]["environment"]
+    assert environment["VITRINE_TRACES"] == "${VITRINE_TRACES:-off}"
+    endpoint = re.sub(r"\$\{\w+:-(.*)\}", r"\1", environment["OTEL_EXPORTER_OTLP_ENDPOINT"])
+    host, _, port = endpoint.removeprefix("http://").partition(":")
+    assert port == "4318", "OTLP over HTTP"
+    assert SERVICES[host]["profiles"] == ["traces"]
+    assert [name for name, service in SERVICES.items() if "profiles" in service] == [host]
+    assert not [name for name, service in SERVICES.items() if host in service.get("depends_on", {})]
+    (extras,) = re.findall(r"^ARG EXTRAS=(.*)$", DOCKERFILE, re.MULTILINE)
+    assert "traces" in extras.split(",")
+    monkeypatch.setenv("VITRINE_TRACES", "otlp")
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", re.sub(r".*:-(.*)\}", r"\1", environment["OTEL_TRACES_SAMPLER"]))
+    assert Traces.of(Settings(), "api") is not None
 
 
 def test_with_gpus_service_and_worker_take_the_other_image_and_training_needs_a_choice() -> None:

@@ -50,10 +50,10 @@ def test_an_alert_that_does_not_wait_is_noticed(tmp_path: Path, name: str) -> No
 def test_an_alert_says_how_bad_it_is_and_where_to_read_on(name: str) -> None:
     assert ALERTS[name]["labels"]["severity"] in ("critical", "warning")
     assert ALERTS[name]["annotations"]["summary"]
-    assert ALERTS[name]["annotations"]["runbook"] == f"docs/runbook.md#{name.lower()}"
+    assert ALERTS[name]["annotations"]["runbook"] == f"docs/en/runbook.md#{name.lower()}"
 
 
 def test_the_runbook_has_a_paragraph_for_each_alert_in_their_order() -> None:
-    parts = re.split(r"^## (.+)$", (ROOT / "docs/runbook.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    parts = re.split(r"^## (.+)$", (ROOT / "docs/en/runbook.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
     assert parts[1::2] == list(ALERTS)
     assert min(len(paragraph.split()) for paragraph in parts[2::2]) > 20

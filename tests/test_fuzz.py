@@ -217,7 +217,7 @@ def test_a_parquet_bomb_is_refused_within_its_budget(
 
 
 def attention_reader() -> Callable[[bytes], list[Any]]:
-    found = re.search(r"```python\n(.*?)```", (ROOT / "docs/attention-format.md").read_text(), re.DOTALL)
+    found = re.search(r"```python\n(.*?)```", (ROOT / "docs/en/attention-format.md").read_text(), re.DOTALL)
     names: dict[str, Any] = {}
     exec(found[1] if found else "", names)
     made: Callable[[bytes], list[Any]] = names["read_attention"]

@@ -223,6 +223,14 @@ def test_frequencies_follow_the_distribution(fields: dict[str, float], expected:
     assert square < 16.3, f"{counts}: beyond the 99.9% quantile of chi-square with 3 degrees of freedom"
 
 
+@pytest.mark.parametrize(
+    "fields", [{"temperature": 5e-324}, {"temperature": 1e-40}, {"top_p": 5e-324}, {"top_p": 1e-9}]
+)
+def test_the_smallest_values_take_the_likeliest_token(fields: dict[str, float]) -> None:
+    logprobs = torch.randn(300, generator=torch.Generator().manual_seed(0)).mul(4).log_softmax(-1)
+    assert choose(logprobs, Sampling(**fields), torch.Generator()) == int(logprobs.argmax())  # type: ignore[arg-type]
+
+
 def test_the_noted_alternatives_are_the_likeliest_tokens() -> None:
     model = long_model("decoder")
     writing = written(model, [5, 6], Sampling(max_tokens=4, seed=3, temperature=2.0, top_logprobs=3))

@@ -13,12 +13,13 @@ from fastapi.testclient import TestClient
 
 from service.app import create_app
 from service.audit import AuditLog
-from service.cli import check_exposure
+from service.cli import queue_demo
 from service.database import Database, sqlite_url
 from service.errors import Conflict, InvalidRequest, NotFound
 from service.jobs.store import JobStore, new_id
 from service.jobs.turns import Waiting, in_turn
 from service.keys import KeyStore
+from service.serve_cli import check_exposure
 from service.settings import Settings
 from service.tables import Job
 from tests.house import House, house
@@ -49,6 +50,28 @@ def test_a_key_is_known_by_its_hash_alone(keys: KeyStore) -> None:
     assert keys.caller(key[:-1]) is None
     assert keys.caller("") is None
     assert keys.caller(row.hash) is None, "who reads the database has no key"
+
+
+@pytest.mark.parametrize("owner", ["", "ann"])
+def test_the_demonstration_belongs_to_who_can_ask_for_it(
+    owner: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    paths = [tmp_path / f"{name}.jsonl" for name in ("train", "validation", "test")]
+    for path in paths:
+        path.write_text('{"text": "good", "label": "positive"}\n')
+    monkeypatch.setattr("service.cli.write_splits", lambda *_: paths)
+    settings = Settings(home=tmp_path / "home", first_key_owner=owner)
+    settings.home.mkdir()
+    for _ in range(2):
+        queue_demo(settings)
+    store = JobStore(Database(settings.database_url))
+    mine, _ = store.of(owner or "local").list_jobs(None, 10)
+    every, _ = store.list_jobs(None, 10)
+    assert [job.id for job in mine] == [job.id for job in every]
+    assert len(mine) == 1, "once"
+    assert store.of(owner or "local").file(mine[0].training_file).filename == "train.jsonl"
+    store._database.close()
 
 
 def test_a_key_ends_by_time_or_by_being_revoked_and_its_sessions_with_it(keys: KeyStore) -> None:
@@ -228,10 +251,10 @@ def by_id(house: House) -> dict[tuple[str, str], tuple[str, dict[str, Any]]]:
         ("POST", f"{jobs}/cancel"): (job, {}),
         ("POST", f"{jobs}/pause"): (job, {}),
         ("POST", f"{jobs}/resume"): (job, {}),
-        ("GET", "/v1/models/{model_id:path}"): (model, {}),
-        ("GET", "/v1/models/{model_id:path}/diagram"): (model, {}),
-        ("DELETE", "/v1/models/{model_id:path}"): (model, {}),
-        ("POST", "/v1/models/{model_id:path}/promote"): (model, {"json": {"alias": "mine"}}),
+        ("GET", "/v1/models/{model_id:model}"): (model, {}),
+        ("GET", "/v1/models/{model_id:model}/diagram"): (model, {}),
+        ("DELETE", "/v1/models/{model_id:model}"): (model, {}),
+        ("POST", "/v1/models/{model_id:model}/promote"): (model, {"json": {"alias": "mine"}}),
         ("POST", "/v1/models/{alias}/rollback"): ("moods", {}),
         ("DELETE", "/v1/aliases/{alias}"): ("moods", {}),
         ("GET", "/v1/webhook_endpoints/{endpoint_id}"): (hook, {}),
@@ -242,7 +265,7 @@ def by_id(house: House) -> dict[tuple[str, str], tuple[str, dict[str, Any]]]:
             hook,
             {"json": {"event_type": "fine_tuning.job.failed"}},
         ),
-        ("GET", "/v1/models/{model_id:path}/card"): (model, {}),
+        ("GET", "/v1/models/{model_id:model}/card"): (model, {}),
         ("GET", "/v1/batches/{batch_id}"): (house.batch, {}),
         ("POST", "/v1/batches/{batch_id}/cancel"): (house.batch, {}),
         ("POST", "/v1/classify"): (model, {"json": text}),
@@ -298,7 +321,7 @@ def test_on_every_route_the_things_of_others_are_as_if_they_were_not_there(house
     for (method, path), (own, options) in table.items():
         answers = []
         for name in (own, strangers[own]):
-            filled = re.sub(r"\{\w+(:path)?\}", name, path)
+            filled = re.sub(r"\{\w+(:model)?\}", name, path)
             given = json.loads(json.dumps(options).replace(own, name))
             answers.append(house.ask(method, filled, house.bob, **given))
         theirs, none = answers

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -131,6 +132,30 @@ def test_looks_beyond_the_bound_are_429(looker: Looker, gate: Gate) -> None:
             await looker.run("attention", 5, lambda _: "refused")
         gate.open.set()
         assert [await first, await second] == [None, "seen"]
+
+    asyncio.run(scenario())
+
+
+def test_who_is_refused_is_told_how_long_the_looks_before_him_take(
+    looker: Looker, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    monkeypatch.setattr("service.engine.looking.time", SimpleNamespace(monotonic=lambda: now))
+
+    def slow(_: object) -> None:
+        nonlocal now
+        now += 2.5
+
+    async def scenario() -> None:
+        await looker.run("explain", 5, slow)
+        first = await asked(looker.run("attention", 5, lambda _: gate.pass_through()))
+        await asyncio.to_thread(gate.entered.wait, 5)
+        second = await asked(looker.run("attention", 5, lambda _: "seen"))
+        with pytest.raises(Busy) as refused:
+            await looker.run("attention", 5, lambda _: "refused")
+        assert refused.value.retry_after_seconds == 3
+        gate.open.set()
+        await asyncio.gather(first, second)
 
     asyncio.run(scenario())
 

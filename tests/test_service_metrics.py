@@ -33,7 +33,7 @@ def test_what_alerts_go_by_is_there_before_anything_has_happened(
     series = rendered(metrics, JobFigures({"failed": 0}), tmp_path)
     wanted = [
         of("vitrine_requests_total", route="/v1/classify", method="POST", status=status)
-        for status in ("200", "429", "500")
+        for status in ("200", "400", "404", "429", "500", "503", "504")
     ]
     wanted += [of("vitrine_queue_fullness_ratio", lane=lane) for lane in LANES]
     wanted += [

@@ -28,6 +28,7 @@ from service.formats import Formats
 from service.jobs.store import JobStore
 from service.metrics import Metrics
 from service.registry import ModelStore, Registry
+from service.settings import Settings
 from tests.conftest import wait_for
 from tests.house import made_house
 from tests.small import random_model, small_config
@@ -200,6 +201,31 @@ def test_the_model_just_asked_for_and_its_base_are_never_the_ones_dropped(
     asyncio.run(check())
 
 
+def test_memory_is_given_back_when_a_model_left_and_only_then(
+    store: ModelStore, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resident: list[list[str]] = []  # at each time that memory was given back
+
+    async def check() -> None:
+        models = registry(store, 2)
+        monkeypatch.setattr("service.registry.give_back", lambda: resident.append(models.resident))
+        for number, name in enumerate(("one", "two", "three")):
+            store.publish(
+                folder_of(encoder(tokenizer, number), tokenizer, tmp_path / name), name, f"{name}:1", None, None
+            )
+        await models.get("one")
+        await models.get("two")
+        await models.drop_deleted()
+        assert resident == []
+        await models.get("three")
+        assert resident == [["two", "three"]]
+        store.delete("two")
+        await models.drop_deleted()
+        assert resident == [["two", "three"], ["three"]]
+
+    asyncio.run(check())
+
+
 def test_two_versions_of_a_writer_write_side_by_side(tokenizer: Tokenizer) -> None:
     """Both have the same name; a text begun with one is not continued by the other."""
     versions = versions_of(small_config("decoder", vocab_size=tokenizer.vocab_size), tokenizer)
@@ -275,6 +301,23 @@ def test_half_a_model_is_none_and_is_made_whole(store: ModelStore, tokenizer: To
     store.delete("other")
     assert bentoml.models.get("base:latest", _model_store=bento).tag.version == "1"
     assert list((tmp_path / "bentoml" / "staging").iterdir()) == []
+
+
+def test_what_a_bento_brings_comes_into_the_store_once(
+    store: ModelStore, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = folder_of(encoder(tokenizer, 1), tokenizer, tmp_path / "base")
+    ModelStore(tmp_path / "bento").publish(folder, "base", "base:1", None, None)
+    store.publish(folder, "own", "own:1", None, None)
+    assert Settings().bento_models is None
+    monkeypatch.setenv("BENTO_PATH", str(tmp_path / "bento"))
+    brought = Settings().bento_models
+    assert brought is not None
+    for _ in range(2):
+        store.take_from(brought)
+        assert {card.tag for card in store.cards()} == {"base:1", "own:1"}
+    assert store.find("base").folder.is_relative_to(tmp_path / "bentoml"), "a copy that is the service's own"
+    assert (tmp_path / "bentoml/models/base/latest").read_text() == "1"
 
 
 def test_readers_never_meet_a_model_that_comes_or_goes(store: ModelStore, tokenizer: Tokenizer, tmp_path: Path) -> None:

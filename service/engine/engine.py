@@ -9,6 +9,7 @@ import asyncio
 import math
 import threading
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -18,19 +19,22 @@ from typing import Any, TypeVar
 from model.explain.attention import AttentionMethod
 from model.explain.two_texts import DecoderPart
 from model.tokenizer import Encoding, Tokenizer
+from service.engine.line import MAX_RETRY_SECONDS
 from service.engine.looking import Interrupted, Looker
 from service.engine.queue import Item, QueueFull, TokenQueue
 from service.engine.reading import Reader, Text
 from service.engine.replies import deliver, settle
 from service.engine.runner import Array, LoadedModel, Operation, attend, run
+from service.engine.shared import Pass, Shared
+from service.engine.spans import Part, Trace, current_trace
 from service.engine.timings import add_time, current_timings
-from service.engine.writer import Order, Writer, Written
+from service.engine.writer import Order, Told, Writer, Written
 from service.errors import Busy, TimedOut, Unavailable
+from service.ids import new_id
 from service.metrics import Metrics
 
 CHARACTERS_PER_TOKEN = 16  # at most, of texts that wait to be tokenized beside the tokens that wait
 SURELY = 0.7  # of the tokens that a text's characters suggest, it has at least
-MAX_RETRY_SECONDS = 60
 RATE_WEIGHT = 0.1  # of the last batch in the running mean of the device's speed
 BULK_BATCH_TOKENS = 512  # of one forward pass: a live request waits for no more than that
 Result = TypeVar("Result")
@@ -55,6 +59,8 @@ class _Asked:
         self.reply: asyncio.Future[list[Any]] = self.loop.create_future()
         self.since = time.monotonic()
         self.began = self.ended = 0.0  # the first forward pass, and the last; set by the device's thread
+        self.trace: Trace | None = current_trace()
+        self.batches: list[tuple[Shared, int]] = []  # of a traced call: in which so many of its texts were
         self._answers: list[Any] = [None] * count
         self._missing = count
 
@@ -129,7 +135,10 @@ class Engine:
         about = int(SURELY * self._reader.guess_tokens(tokenizer, texts))
         if not _bulk.get() and self._queue.tokens + about > self._queue.max_tokens and self._queue.tokens:
             raise self._full(self._queue, f"about {about}")
-        return await self._reader.encode(tokenizer, texts, max_length, masks)
+        with Part("tokenize", texts=len(texts)) as known:
+            encodings = await self._reader.encode(tokenizer, texts, max_length, masks)
+            known["tokens"] = sum(len(encoding.ids) for encoding in encodings)
+        return encodings
 
     async def submit(
         self, loaded: LoadedModel, operation: Operation, encodings: Sequence[Encoding], owner: str
@@ -193,6 +202,7 @@ class Engine:
             self._note_depth()
             self._wake.notify()
         left = len(orders)
+        told = Told(current_trace(), orders)
         timings = current_timings()  # here: later the stream may be read in another task
         try:
             while left:
@@ -201,6 +211,7 @@ class Engine:
                 if isinstance(written, Exception):
                     raise written
                 left -= written.finish_reason is not None
+                told.note(written)
                 if timings is not None:  # until now: a stream's headers go out with its first token
                     timings.set(orders[0].since, orders[0].began, time.monotonic())
                 yield written
@@ -211,14 +222,15 @@ class Engine:
         finally:
             for order in orders:
                 order.cancelled = True  # no effect on those already finished
+            told.end(left)
 
     def _check_running(self) -> None:
         if not self.running:
             raise Unavailable("the service is stopping; try again in a moment", retry_after_seconds=5)
 
     async def _wait(self, items: list[Item]) -> list[Any]:
+        asked: _Asked = items[0].payload.asked
         try:
-            asked: _Asked = items[0].payload.asked
             async with asyncio.timeout(None if _bulk.get() else self._timeout_seconds):
                 answers = await asked.reply
             add_time(asked.since, asked.began, asked.ended)
@@ -227,6 +239,8 @@ class Engine:
             raise TimedOut(
                 f"no answer within {self._timeout_seconds:g} s; send fewer texts a request or try again later"
             ) from None
+        finally:
+            _tell(asked, items[0].payload.loaded)
 
     def _full(self, queue: TokenQueue, wanted: str) -> Busy:
         return Busy(
@@ -280,10 +294,12 @@ class Engine:
         for item in batch:
             self._metrics.queue_wait(operation, now - item.payload.asked.since)
             item.payload.asked.began = item.payload.asked.began or now
-        for part, results in _computed(batch):
+        passes: list[Pass] = []
+        for part, results in _computed(batch, passes):
             ended = time.monotonic()
             for item in part:
                 item.payload.asked.ended = ended
+            _note(batch, part, passes, now, ended)
             _reply(part, results)
         tokens, seconds = sum(item.num_tokens for item in batch), max(time.monotonic() - now, 1e-6)
         self._metrics.batch(operation, len(batch), tokens, seconds)
@@ -300,22 +316,50 @@ def _items(loaded: LoadedModel, operation: str, encodings: Sequence[Encoding], o
     ]
 
 
-def _computed(batch: list[Item]) -> Iterator[tuple[list[Item], Sequence[Any]]]:
+def _computed(batch: list[Item], passes: list[Pass]) -> Iterator[tuple[list[Item], Sequence[Any]]]:
     """Parts of the batch with a result for each text. When it fails its halves are tried, so that a text no model can
-    read fails alone; the error is its result. The thread lives on."""
+    read fails alone; the error is its result. The thread lives on. `passes` grows by every try."""
     operation: Operation = batch[0].key[1]  # type: ignore[assignment]
     texts = [item.payload for item in batch]
+    began, tokens = time.monotonic(), sum(item.num_tokens for item in batch)
     try:
         results = run([text.loaded for text in texts], operation, [text.encoding for text in texts])
     except Exception as error:
+        passes.append(Pass(began, time.monotonic(), len(batch), tokens, type(error).__name__))
         if len(batch) == 1:
             yield batch, [error]
             return
         middle = len(batch) // 2
-        yield from _computed(batch[:middle])
-        yield from _computed(batch[middle:])
+        yield from _computed(batch[:middle], passes)
+        yield from _computed(batch[middle:], passes)
         return
+    passes.append(Pass(began, time.monotonic(), len(batch), tokens))
     yield batch, results
+
+
+def _note(batch: list[Item], part: list[Item], passes: list[Pass], began: float, ended: float) -> None:
+    """For those of the part that are traced."""
+    own_rows = Counter(item.payload.asked for item in part if item.payload.asked.trace is not None)
+    if not own_rows:
+        return
+    asked = list(dict.fromkeys(item.payload.asked for item in batch))
+    members = list(dict.fromkeys(one.trace for one in asked if one.trace is not None))
+    tokens = sum(item.num_tokens for item in batch)
+    shared = Shared(
+        new_id("batch"), batch[0].key[1], began, ended, len(batch), tokens, len(asked), tuple(passes), members
+    )  # fmt: skip
+    for one, rows in own_rows.items():
+        one.batches.append((shared, rows))
+
+
+def _tell(asked: _Asked, loaded: LoadedModel) -> None:
+    """The spans of a traced call that has ended, by an answer or without."""
+    if asked.trace is None:
+        return
+    waited = None if asked.began else "not_computed"
+    asked.trace.add("queue", asked.since, asked.began or time.monotonic(), {"lane": "fast"}, waited)
+    for shared, own_rows in list(asked.batches):
+        shared.tell(asked.trace, own_rows, loaded.id, loaded.dtype)
 
 
 def _reply(items: Sequence[Item], results: Sequence[Any]) -> None:

@@ -14,6 +14,8 @@ from typing import Any, Generic, TypeVar
 from service.engine.replies import Reply, deliver, settle
 from service.errors import Unavailable
 
+MAX_RETRY_SECONDS = 60  # that who is refused is told to wait, whatever waits before him
+
 
 @dataclass(eq=False, kw_only=True)
 class Call:

@@ -3,13 +3,15 @@ leave time, so that what answers requests is not kept waiting. Owned by `engine.
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from service.engine.line import Call, Line
+from service.engine.line import MAX_RETRY_SECONDS, Call, Line
 from service.engine.replies import deliver
+from service.engine.spans import current_trace
 from service.engine.timings import add_time
 from service.errors import Busy, TimedOut
 from service.metrics import Metrics
@@ -36,6 +38,7 @@ class Looker:
         self._metrics = metrics
         self._max_waiting = max_waiting
         self._timeout_seconds = timeout_seconds
+        self._seconds_a_look = 0.0  # of late
         self._line = Line("vitrine-looker", self._serve, at_once=1, niceness=NICENESS)
         self.start, self.stop = self._line.start, self._line.stop
 
@@ -58,12 +61,13 @@ class Looker:
         finally:
             self._line.withdraw(wanted)
             self._note_depth()
+            _tell(wanted)
 
     def _check(self, waiting: Sequence[_Wanted]) -> None:
         if len(waiting) >= self._max_waiting:
             raise Busy(
                 f"{len(waiting)} requests wait to look inside a model, which is the limit; try again later",
-                retry_after_seconds=1,
+                retry_after_seconds=min(MAX_RETRY_SECONDS, max(1, math.ceil(len(waiting) * self._seconds_a_look))),
             )
 
     def _serve(self, taken: list[_Wanted]) -> None:
@@ -79,8 +83,23 @@ class Looker:
         except Exception as error:
             return error
         wanted.ended = time.monotonic()
-        self._metrics.batch(wanted.operation, 1, wanted.tokens, wanted.ended - wanted.began)
+        seconds = wanted.ended - wanted.began
+        self._seconds_a_look = 0.8 * self._seconds_a_look + 0.2 * seconds if self._seconds_a_look else seconds
+        self._metrics.batch(wanted.operation, 1, wanted.tokens, seconds)
         return result
 
     def _note_depth(self) -> None:
         self._metrics.queue("look", len(self._line), len(self._line) / self._max_waiting)
+
+
+def _tell(wanted: _Wanted) -> None:
+    """The spans of a traced call that has ended, by an answer or without."""
+    trace, now = current_trace(), time.monotonic()
+    if trace is None:
+        return
+    waited = None if wanted.began else "not_computed"
+    trace.add("queue", wanted.since, wanted.began or now, {"lane": "look"}, waited)
+    if wanted.began:
+        known = {"operation": wanted.operation, "tokens": wanted.tokens}
+        failed = None if wanted.ended else "not_answered"
+        trace.add("look", wanted.began, wanted.ended or now, known, failed)

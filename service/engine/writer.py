@@ -13,6 +13,7 @@ from typing import Any
 from model.generation import BeamSearch, Decoding, FinishReason, Writing
 from service.engine.replies import deliver
 from service.engine.runner import LoadedModel
+from service.engine.spans import Trace
 from service.metrics import Metrics
 
 MAX_ROWS = 32  # texts of one model written side by side
@@ -173,6 +174,39 @@ class Writer:
         if order.beam.finish_reason is not None:
             self._beams.remove(order)
             order.send(Written(order.index, order.beam.ids, [], [], order.beam.finish_reason))
+
+
+class Told:
+    """The spans of one request for texts: its wait, and one for all the steps of writing, however many."""
+
+    def __init__(self, trace: Trace | None, orders: Sequence[Order]) -> None:
+        """Without a trace it does nothing."""
+        self._trace = trace
+        self._orders = orders
+        self._first_at = 0.0
+        self._tokens = 0
+
+    def note(self, written: Written) -> None:
+        if self._trace is not None:
+            self._first_at = self._first_at or time.monotonic()
+            self._tokens += len(written.ids)
+
+    def end(self, left: int) -> None:
+        """So many texts are unfinished: the request failed, or its client left or has enough."""
+        if self._trace is None:
+            return
+        orders, now = self._orders, time.monotonic()
+        began = min((order.began for order in orders if order.began), default=0.0)
+        waited = None if began else "not_computed"
+        self._trace.add("queue", orders[0].since, began or now, {"lane": "write"}, waited)
+        if not began:
+            return
+        known: dict[str, Any] = {"model": orders[0].loaded.id, "dtype": orders[0].loaded.dtype, "texts": len(orders)}
+        known |= {"prompt_tokens": sum(len(order.writing.prompt) for order in orders), "tokens": self._tokens}
+        known |= {"steps": max(len(order.writing.ids) for order in orders), "beams": orders[0].num_beams}
+        known["unfinished"] = left
+        moments = {"first token": self._first_at} if self._first_at else {}
+        self._trace.add("write", began, now, known, moments=moments)
 
 
 def new_orders(loaded: LoadedModel, writings: Sequence[Writing], num_beams: int, **fields: Any) -> list[Order]:

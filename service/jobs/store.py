@@ -22,6 +22,7 @@ from service.jobs.turns import Waiting, in_turn
 from service.tables import LOCAL_OWNER, Checkpoint, Event, File, Job
 
 DEMO_PRIORITY = -100
+CREATED = "created"  # the key of a job's first event
 RECENT_JOBS = 20  # whose time tells what the next ones will take
 SCAN_ROWS = 500  # jobs read at a time where their metadata is looked at
 MAX_ATTEMPTS = 5  # a job whose workers died this often without one step more is broken, not unlucky
@@ -30,8 +31,11 @@ MAX_ATTEMPTS = 5  # a job whose workers died this often without one step more is
 class JobStore(FileStore):
     """Every change is one transaction; a conditional update decides each race."""
 
-    def create_job(self, job: Job, max_queued: int, retry_window_seconds: float | None) -> Job:
-        """Adds the job, or returns the one that the same request made moments ago (a client's automatic retry).
+    def create_job(
+        self, job: Job, max_queued: int, retry_window_seconds: float | None, traceparent: str | None = None
+    ) -> Job:
+        """Adds the job, or returns the one that the same request made moments ago (a client's automatic retry). The
+        first event keeps the place of the request in its trace.
 
         Raises NotFound, InvalidRequest for files that are known to be unfit, Busy when the queue is full.
         """
@@ -49,8 +53,15 @@ class JobStore(FileStore):
             job.created_at, job.owner = self.clock(), self.owner or LOCAL_OWNER
             session.add(job)
             session.flush()
-            self._add_event(session, job.id, "created", "info", "Created fine-tuning job", "message", {})
+            data = {"traceparent": traceparent} if traceparent else {}
+            self._add_event(session, job.id, CREATED, "info", "Created fine-tuning job", "message", data)
         return job
+
+    def created_by(self, job_id: str) -> str | None:
+        """The place of the request that made the job, if that was traced."""
+        with self._database.read() as session:
+            data = session.scalar(select(Event.data).where(Event.job_id == job_id, Event.key == CREATED))
+        return str(data["traceparent"]) if data and "traceparent" in data else None
 
     def _check_files(self, session: Session, job: Job) -> bool:
         """Whether all files are known to be good. Raises InvalidRequest with every fault of a bad one."""

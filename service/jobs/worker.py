@@ -25,6 +25,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from service.aliases import AliasStore
 from service.artefacts import RETRY_SECONDS, Artefacts
 from service.database import Database
+from service.engine.spans import Part, in_trace
 from service.errors import ArtefactsUnavailable, Conflict, InvalidRequest, NotFound, ServiceError
 from service.files import FileStorage
 from service.ids import new_id
@@ -41,6 +42,7 @@ from service.placement import Place, gpu_count, training_place
 from service.registry import ModelStore
 from service.settings import Settings
 from service.tables import File, Job
+from service.traces import Traces
 from service.webhooks import WebhookStore, deliver_once
 from training.checkpoints import remove_checkpoints
 from training.choose import Chosen, choose_recipe
@@ -71,6 +73,7 @@ class Worker:
         device: torch.device | None = None,
         beside: bool = False,
         leaving: threading.Event | None = None,
+        traces: Traces | None = None,
     ) -> None:
         """`beside` a service on this host, whose GPUs it leaves alone unless the settings say otherwise. `leaving` set:
         the worker lets its job go after the step it is in, and ends."""
@@ -89,6 +92,7 @@ class Worker:
         self.place = own if device is None else Place(device)
         self.cluster = OnRay(settings, self.store, self.name) if settings.executor == "ray" else None
         self.leaving = leaving or threading.Event()
+        self.traces = traces
 
     def run(self) -> None:
         """Until it must leave; webhooks are delivered beside, whatever the jobs do."""
@@ -129,10 +133,36 @@ class Worker:
         job = self.store.claim_job(self.name, self.settings.lease_seconds)
         if job is None:
             return False
-        with about(job=job.id):
+        with about(job=job.id) as ids, self._traced(job, ids):
             log.info("job %s is taken up, attempt %d", job.id, job.attempts)
             self.run_job(job)
         return True
+
+    @contextlib.contextmanager
+    def _traced(self, job: Job, ids: dict[str, str]) -> Iterator[None]:
+        """Within, what is done for the job is a trace, linked to the request that made it."""
+        trace = None
+        if self.traces is not None:
+            created_by = None
+            with contextlib.suppress(SQLAlchemyError):  # the job is claimed: it is worked on with or without
+                created_by = self.store.created_by(job.id)
+            trace = self.traces.job(ids, created_by)
+            if trace is not None:
+                trace.tell(job=job.id, model=job.model, attempt=job.attempts, owner=job.owner)
+        try:
+            with in_trace(trace):
+                yield
+        finally:
+            if trace is not None:
+                status = self._status(job.id)
+                trace.tell(status=status)
+                trace.end("job", "failed" if status == "failed" else None)
+
+    def _status(self, job_id: str) -> str:
+        try:
+            return self.store.job(job_id).status
+        except (SQLAlchemyError, NotFound):
+            return "unknown"
 
     def run_job(self, job: Job) -> None:
         if job.attempts > MAX_ATTEMPTS:
@@ -223,11 +253,14 @@ class Worker:
         refuse_unfit(training, validation, task)
         wanted, multiplier = wishes_of(job)
         validation_path = self.files.path(validation.id) if validation else None
-        data = load_data(self.files.path(training.id), validation_path, Recipe(seed=job.seed), task)
+        with Part("check data") as known:
+            data = load_data(self.files.path(training.id), validation_path, Recipe(seed=job.seed), task)
+            known |= {"rows": len(data.train.rows), "task": data.task}
         if not world.from_leader(lambda: self.store.start_running(job.id, self.name)):
             return
         base = self.models.find(job.model)
-        chosen = world.from_leader(lambda: choose_recipe(wanted, data, base.folder, multiplier))
+        with Part("choose recipe"):
+            chosen = world.from_leader(lambda: choose_recipe(wanted, data, base.folder, multiplier))
         if world.leads:
             self._tell_choices(job, data, chosen, multiplier)
             if self.place.note:
@@ -239,19 +272,25 @@ class Worker:
             if world.size == 1 or int(os.environ["LOCAL_RANK"]) == 0:  # one process a machine
                 shared.fetch()
             world.wait()
-            for event in finetune(
-                base.folder, data, chosen.recipe, output, self.place.device, job.model, self.models.bases(), world,
-                interrupted=lease.over if lease else lambda: False, snapshots=self.settings.keep_checkpoints > 0,
-                saved=lambda: self._give(job.id, shared),
-            ):  # fmt: skip
-                tokens = event.tokens_seen if isinstance(event, Progress) else tokens
-                if world.leads:
-                    self._report(job, event)
-                if world.leads and isinstance(event, Evaluated):
-                    self._publish_snapshot(job, event, output)
+            with Part("train", device=str(self.place.device)) as known:
+                for event in finetune(
+                    base.folder, data, chosen.recipe, output, self.place.device, job.model, self.models.bases(), world,
+                    interrupted=lease.over if lease else lambda: False, snapshots=self.settings.keep_checkpoints > 0,
+                    saved=lambda: self._give(job.id, shared),
+                ):  # fmt: skip
+                    if isinstance(event, Progress):
+                        tokens = event.tokens_seen
+                        known |= {"step": event.step, "tokens": tokens}
+                    if world.leads:
+                        self._report(job, event)
+                    if world.leads and isinstance(event, Evaluated):
+                        with Part("publish checkpoint", step=event.step):
+                            self._publish_snapshot(job, event, output)
         if world.leads:
             held_out = validation.filename if validation else f"the held-out part of {training.filename}"
-            if self._publish(job, output, training.filename, held_out, tokens):
+            with Part("publish"):
+                published = self._publish(job, output, training.filename, held_out, tokens)
+            if published:
                 shared.drop()
 
     def _tell_choices(self, job: Job, data: Data, chosen: Chosen, multiplier: float) -> None:
@@ -378,7 +417,12 @@ def main(beside: bool = False) -> None:
     torch.set_num_threads(settings.training_threads or os.cpu_count() or 1)
     if beside:
         threading.Thread(target=_exit_with_parent, daemon=True).start()
-    Worker(settings, beside=beside, leaving=leaving).run()
+    traces = Traces.of(settings, "worker")
+    if traces is not None:
+        traces.start()
+    Worker(settings, beside=beside, leaving=leaving, traces=traces).run()
+    if traces is not None:
+        traces.stop()
 
 
 def _exit_with_parent() -> None:

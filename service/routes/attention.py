@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
@@ -15,6 +15,7 @@ from service.context import CallerOf, Parts, PartsOf
 from service.errors import InvalidRequest
 from service.keys import Caller
 from service.pictures.views import FOCUS, VIEWS, View, check_rows, check_view, view_png, view_svg
+from service.routes.answers import forms
 from service.routes.forms import JSON, MAX_JSON_NUMBERS, chosen_form, formed, nested_json
 from service.routes.inference import usage
 from service.routes.seeing import Seen, resolve
@@ -28,30 +29,31 @@ from service.schemas.attention import (
     AttentionRequest,
     AttentionResponse,
 )
+from service.schemas.base import TRUNCATE
 
 router = APIRouter(prefix="/v1", tags=["explain"])
 ANSWER = AttentionResponse | AttentionList
-RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {
-        "content": {"image/png": {}, "image/svg+xml": {}, MEDIA_TYPE: {}},
-        "description": "JSON; by Accept a picture, or the binary form of docs/attention-format.md",
-    }
-}
+RESPONSES = forms(
+    "JSON; by Accept a picture, or the binary form of docs/en/attention-format.md",
+    "image/png",
+    "image/svg+xml",
+    MEDIA_TYPE,
+)
 
 
-@router.post("/attention", response_model=ANSWER, responses=RESPONSES)
+@router.post("/attention", operation_id="show_attention", response_model=ANSWER, responses=RESPONSES)
 async def attention(body: AttentionRequest, request: Request, parts: PartsOf, caller: CallerOf) -> Response:
     """Attention [layers, heads, units, units] of a text, or of each of several."""
     return await _attention(body, request, parts, caller)
 
 
-@router.get("/attention", response_model=ANSWER, responses=RESPONSES)
+@router.get("/attention", operation_id="show_attention_by_link", response_model=ANSWER, responses=RESPONSES)
 async def attention_by_link(
     request: Request,
     parts: PartsOf,
     caller: CallerOf,
-    model: str,
-    input: Annotated[str, Query(max_length=20_000)],
+    model: Annotated[str, Query(description="a model's id or an alias", examples=["minilm-l6"])],
+    input: Annotated[str, Query(max_length=20_000, description="a text", examples=["A good film"])],
     layers: Annotated[str, Query(description=NUMBERS)] = "all",
     heads: Annotated[str, Query(description=NUMBERS)] = "all",
     method: Annotated[AttentionMethod, Query(description=METHODS)] = "raw",
@@ -60,7 +62,7 @@ async def attention_by_link(
     decoder: Annotated[DecoderPart, Query(description=DECODERS)] = "cross",
     view: Annotated[View, Query(description=VIEWS)] = "heatmap",
     focus: Annotated[int | None, Query(ge=0, description=FOCUS)] = None,
-    truncate: bool = False,
+    truncate: Annotated[bool, Query(description=TRUNCATE)] = False,
 ) -> Response:
     """The same of one text by a link, for an image tag or a bookmark."""
     body = AttentionRequest(

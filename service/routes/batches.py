@@ -1,13 +1,14 @@
 """`/v1/batches`: bulk prediction from a file of requests, in OpenAI's shape."""
 
 import asyncio
-from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 
 from service.bulk import Route
 from service.context import CallerOf, PartsOf
 from service.routes import inference
+from service.routes.answers import refusals
+from service.routes.names import After, BatchId, Limit
 from service.schemas.batches import BatchCounts, BatchErrorItem, BatchErrors, BatchList, BatchObject, CreateBatchRequest
 from service.schemas.inference import ClassifyRequest, EmbeddingsRequest, FillMaskRequest, TagRequest
 from service.tables import Batch
@@ -21,7 +22,7 @@ ROUTES = {
 }
 
 
-@router.post("")
+@router.post("", responses=refusals(404))
 async def create_batch(body: CreateBatchRequest, parts: PartsOf, caller: CallerOf) -> BatchObject:
     """Queues the requests of a file (purpose `batch`); they are asked while nobody else asks."""
     lives = float(body.output_expires_after.seconds) if body.output_expires_after else None
@@ -31,9 +32,12 @@ async def create_batch(body: CreateBatchRequest, parts: PartsOf, caller: CallerO
     return shape(batch)
 
 
-@router.get("")
+@router.get("", responses=refusals(404))
 async def list_batches(
-    parts: PartsOf, caller: CallerOf, after: str | None = None, limit: Annotated[int, Query(ge=1, le=100)] = 20
+    parts: PartsOf,
+    caller: CallerOf,
+    after: After = None,
+    limit: Limit = 20,
 ) -> BatchList:
     """Batches, newest first."""
     found, has_more = await asyncio.to_thread(parts.batches.batches, caller.owner, after, limit)
@@ -41,14 +45,14 @@ async def list_batches(
     return BatchList(data=[shape(batch) for batch in found], has_more=has_more, first_id=first, last_id=last)
 
 
-@router.get("/{batch_id}")
-async def get_batch(batch_id: str, parts: PartsOf, caller: CallerOf) -> BatchObject:
+@router.get("/{batch_id}", responses=refusals(404))
+async def get_batch(batch_id: BatchId, parts: PartsOf, caller: CallerOf) -> BatchObject:
     """One batch as it stands."""
     return shape(await asyncio.to_thread(parts.batches.get, caller.owner, batch_id))
 
 
-@router.post("/{batch_id}/cancel")
-async def cancel_batch(batch_id: str, parts: PartsOf, caller: CallerOf) -> BatchObject:
+@router.post("/{batch_id}/cancel", responses=refusals(404, 409))
+async def cancel_batch(batch_id: BatchId, parts: PartsOf, caller: CallerOf) -> BatchObject:
     """Asks no more of it; what is answered stands in its files."""
     return shape(await asyncio.to_thread(parts.batches.cancel, caller.owner, batch_id))
 

@@ -3,12 +3,10 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from fastapi import APIRouter, Request, Response
-from scipy.stats import spearmanr
 
 from model.explain.alignment import matched
 from service.context import CallerOf, Parts, PartsOf
@@ -17,6 +15,7 @@ from service.keys import Caller
 from service.pictures.comparison import StripsPicture, difference_of, strips_png, strips_svg
 from service.pictures.heatmap import Picture, attention_png, attention_svg
 from service.pictures.views import MAX_ROWS
+from service.routes.answers import forms
 from service.routes.explain import explained, saliency_of
 from service.routes.forms import JSON, MAX_JSON_NUMBERS, chosen_form, formed, nested_json
 from service.routes.seeing import Asked, Seen, resolve
@@ -37,9 +36,7 @@ router = APIRouter(prefix="/v1", tags=["explain"])
 NUM_LARGEST = 12
 DIGITS = 4
 Matched = list[tuple[int, int]]
-RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"image/png": {}, "image/svg+xml": {}}, "description": "JSON; by Accept a picture"}
-}
+RESPONSES = forms("JSON; by Accept a picture", "image/png", "image/svg+xml")
 
 
 @router.post("/attention/compare", response_model=AttentionComparison, responses=RESPONSES)
@@ -182,7 +179,14 @@ def _compared(left: ExplainResponse, right: ExplainResponse) -> ExplainCompariso
 def _agreement(before: Sequence[float], after: Sequence[float]) -> float | None:
     if len(before) < 3 or len(set(before)) < 2 or len(set(after)) < 2:
         return None
-    return round(float(spearmanr(before, after).statistic), DIGITS)
+    return round(float(np.corrcoef(_ranks(before), _ranks(after))[0, 1]), DIGITS)  # Spearman's
+
+
+def _ranks(values: Sequence[float]) -> npt.NDArray[np.float64]:
+    """Equal values share the mean of their places. Written out: scipy's takes half as long to load as torch."""
+    _, which, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks: npt.NDArray[np.float64] = (np.cumsum(counts) - (counts - 1) / 2)[which]
+    return ranks
 
 
 def _names(body: CompareRequest) -> tuple[str, str]:

@@ -16,18 +16,22 @@ from service.context import CallerOf, Parts, PartsOf
 from service.engine.runner import LoadedModel
 from service.engine.writer import Order, Written, new_orders
 from service.errors import InvalidRequest, ServiceError, TooLarge, body_of
+from service.routes.answers import forms
 from service.schemas.completions import Completion, CompletionRequest, CompletionResponse, CompletionUsage, Logprobs
 
 router = APIRouter(prefix="/v1", tags=["inference"])
 MAX_STOPS = 4  # as in OpenAI's API
 MAX_TEXTS = 128  # written for one request
 SAMPLING_FIELDS = ("temperature", "top_p", "top_k", "seed")
-STREAM_RESPONSE: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"text/event-stream": {}}, "description": "JSON, or server-sent events when stream is true"}
-}
+STREAM_RESPONSE = forms(
+    "JSON; server-sent events when stream is true, each `data:` a piece of the same shape, the last `[DONE]`",
+    "text/event-stream",
+)
 
 
-@router.post("/completions", response_model=CompletionResponse, responses=STREAM_RESPONSE)
+@router.post(
+    "/completions", operation_id="create_completion", response_model=CompletionResponse, responses=STREAM_RESPONSE
+)
 async def completions(
     body: CompletionRequest, parts: PartsOf, caller: CallerOf
 ) -> CompletionResponse | StreamingResponse:

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from fastapi import APIRouter, Request, Response
@@ -26,6 +25,7 @@ from service.pictures.animation import (
 )
 from service.pictures.fonts import shortened
 from service.pictures.heatmap import Picture
+from service.routes.answers import forms
 from service.routes.forms import JSON, chosen_form, formed
 from service.routes.inference import check_can, encode
 from service.schemas.drift import DriftAttention, DriftFrame, DriftRequest, DriftResponse
@@ -35,13 +35,11 @@ MAX_ATTENTION_TOKENS = 64  # of a matrix in every frame
 DIGITS = 4
 NAME_LETTERS = 24  # of a text beside its point
 FORMS: dict[str, Form] = {"image/gif": "gif", "image/apng": "png", "image/png": "png"}
-RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"image/gif": {}, "image/apng": {}}, "description": "JSON; by Accept a picture that moves"}
-}
+RESPONSES = forms("JSON; by Accept a picture that moves", "image/gif", "image/apng")
 Steps = list[tuple[str, int | None]]  # a model and its step of the training
 
 
-@router.post("/drift", response_model=DriftResponse, responses=RESPONSES)
+@router.post("/drift", operation_id="follow_drift", response_model=DriftResponse, responses=RESPONSES)
 async def movement(body: DriftRequest, request: Request, parts: PartsOf, caller: CallerOf, jobs: JobsOf) -> Response:
     """Text vectors turned onto each other and drawn in one plane, and the attention of one text, model after model."""
     answer = await _answer(body, parts, caller, jobs)

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 from fastapi import APIRouter, Request, Response
@@ -17,6 +16,7 @@ from service.engine.runner import LoadedModel
 from service.errors import InvalidRequest
 from service.keys import Caller
 from service.pictures.saliency import SaliencyPicture, faithfulness_note, saliency_png, saliency_svg
+from service.routes.answers import forms
 from service.routes.forms import JSON, chosen_form, formed
 from service.routes.inference import check_can, encode, parts_of, usage
 from service.schemas.explain import (
@@ -33,12 +33,10 @@ router = APIRouter(prefix="/v1", tags=["explain"])
 NUM_ANSWERS = 5  # of a vocabulary
 MAX_TOKEN_LETTERS = 200
 DRAW: dict[str, Callable[[SaliencyPicture], bytes]] = {"image/png": saliency_png, "image/svg+xml": saliency_svg}
-RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"image/png": {}, "image/svg+xml": {}}, "description": "JSON; by Accept a saliency strip"}
-}
+RESPONSES = forms("JSON; by Accept a saliency strip", "image/png", "image/svg+xml")
 
 
-@router.post("/explain", response_model=ExplainResponse, responses=RESPONSES)
+@router.post("/explain", operation_id="explain", response_model=ExplainResponse, responses=RESPONSES)
 async def explanation(body: ExplainRequest, request: Request, parts: PartsOf, caller: CallerOf) -> Response:
     """Scores of a text's units for a label: above zero they speak for it. With faithfulness against chance."""
     answer = await explained(body, parts, caller)

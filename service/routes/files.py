@@ -10,10 +10,12 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.types import Message
 
 from service.context import CallerOf, JobsOf, Parts, PartsOf
-from service.errors import Conflict, InvalidRequest, NotFound, TooLarge
+from service.errors import Conflict, InvalidRequest, NotFound, TooLarge, WrongContentType
 from service.ids import new_id
 from service.report.data.page import report_page
 from service.report.data.picture import report_png
+from service.routes.answers import forms, refusals
+from service.routes.names import After, FileId
 from service.schemas.base import Deleted
 from service.schemas.files import FileList, FileObject
 from service.tables import File
@@ -22,41 +24,43 @@ router = APIRouter(prefix="/v1/files", tags=["files"])
 ReportFormat = Literal["json", "html", "png"]
 REPORT_RETRY_SECONDS = 1
 LIVES_SECONDS = range(3_600, 2_592_001)  # an hour to thirty days
-REPORT_RESPONSE: dict[int | str, dict[str, Any]] = {
-    200: {
-        "content": {"text/html": {}, "image/png": {}},
-        "description": "JSON; a page or a picture by `format`, or when Accept asks for text/html or image/png",
-    }
-}
+REPORT_RESPONSE = forms(
+    "JSON; a page or a picture by `format`, or when Accept asks for text/html or image/png", "text/html", "image/png"
+)
+FIELDS = ("file", "purpose", "expires_after[anchor]", "expires_after[seconds]")
 UPLOAD_BODY = {
     "requestBody": {
         "required": True,
         "content": {
             "multipart/form-data": {
+                "example": {"file": '{"text": "A good film", "label": "positive"}\n', "purpose": "fine-tune"},
                 "schema": {
                     "type": "object",
                     "required": ["file", "purpose"],
+                    "additionalProperties": False,
                     "properties": {
                         "file": {"type": "string", "format": "binary"},
                         "purpose": {"type": "string", "enum": ["fine-tune", "batch"]},
                         "expires_after[anchor]": {"type": "string", "enum": ["created_at"]},
                         "expires_after[seconds]": {"type": "integer", "minimum": 3_600, "maximum": 2_592_000},
                     },
-                }
+                },
             }
         },
     }
 }
 
 
-@router.post("", openapi_extra=UPLOAD_BODY)
+@router.post("", operation_id="upload_file", openapi_extra=UPLOAD_BODY)
 async def upload(request: Request, parts: PartsOf, jobs: JobsOf) -> FileObject:
     """Multipart upload of `file`: rows to train on as JSONL, CSV or Parquet (`purpose=fine-tune`), or requests for bulk
     prediction, one JSON object a line (`purpose=batch`)."""
     content_type = request.headers.get("content-type", "")
     if not content_type.startswith("multipart/form-data"):
-        raise InvalidRequest(f"content type is {content_type[:80]!r}; upload as multipart/form-data", "file")
+        raise WrongContentType(f"content type is {content_type[:80]!r}; upload as multipart/form-data", "file")
     async with _limited(request, parts).form(max_files=1, max_fields=8) as form:
+        if unknown := sorted(form.keys() - FIELDS):
+            raise InvalidRequest(f"the form has a field {unknown[0][:80]!r}; known are {', '.join(FIELDS)}", "file")
         file, purpose = form.get("file"), form.get("purpose")
         if not isinstance(file, UploadFile):
             raise InvalidRequest("the form has no part 'file' with a file name; send one", "file")
@@ -99,13 +103,13 @@ def _lives_seconds(form: FormData) -> float | None:
     return float(seconds)
 
 
-@router.get("")
+@router.get("", responses=refusals(404))
 async def list_files(
     jobs: JobsOf,
-    purpose: str | None = None,
-    after: str | None = None,
-    limit: Annotated[int, Query(ge=1, le=10_000)] = 10_000,
-    order: Literal["asc", "desc"] = "desc",
+    purpose: Annotated[str | None, Query(description="only files of this purpose")] = None,
+    after: After = None,
+    limit: Annotated[int, Query(ge=1, le=10_000, description="files of a page")] = 10_000,
+    order: Annotated[Literal["asc", "desc"], Query(description="by the time of upload")] = "desc",
 ) -> FileList:
     """Uploaded files, newest first by default."""
     files, has_more = await asyncio.to_thread(jobs.list_files, purpose, after, limit, order == "desc")
@@ -114,14 +118,19 @@ async def list_files(
     return FileList(data=data, has_more=has_more, first_id=first, last_id=last)
 
 
-@router.get("/{file_id}")
-async def get_file(file_id: str, jobs: JobsOf) -> FileObject:
+@router.get("/{file_id}", responses=refusals(404))
+async def get_file(file_id: FileId, jobs: JobsOf) -> FileObject:
     """One file and what the check found."""
     return shape(await asyncio.to_thread(jobs.file, file_id))
 
 
-@router.get("/{file_id}/content", response_class=FileResponse)
-async def get_content(file_id: str, parts: PartsOf, jobs: JobsOf) -> FileResponse:
+@router.get(
+    "/{file_id}/content",
+    operation_id="get_file_content",
+    response_class=Response,
+    responses=forms("the bytes", "application/octet-stream") | refusals(404),
+)
+async def get_content(file_id: FileId, parts: PartsOf, jobs: JobsOf) -> FileResponse:
     """The bytes as they were uploaded, or as a job left them."""
     file = await asyncio.to_thread(jobs.file, file_id)
     try:
@@ -131,9 +140,14 @@ async def get_content(file_id: str, parts: PartsOf, jobs: JobsOf) -> FileRespons
     return FileResponse(path, media_type="application/octet-stream", filename=file.filename)
 
 
-@router.get("/{file_id}/report", response_model=dict[str, Any], responses=REPORT_RESPONSE)
+@router.get(
+    "/{file_id}/report",
+    operation_id="get_file_report",
+    response_model=dict[str, Any],
+    responses=REPORT_RESPONSE | refusals(404, 409),
+)
 async def get_report(
-    file_id: str,
+    file_id: FileId,
     request: Request,
     parts: PartsOf,
     caller: CallerOf,
@@ -177,8 +191,8 @@ def _accepted(header: str) -> ReportFormat:
     return named[0] if named else "json"
 
 
-@router.delete("/{file_id}")
-async def delete_file(file_id: str, parts: PartsOf, jobs: JobsOf) -> Deleted:
+@router.delete("/{file_id}", responses=refusals(404, 409))
+async def delete_file(file_id: FileId, parts: PartsOf, jobs: JobsOf) -> Deleted:
     """Deletes a file that no job still needs."""
     await asyncio.to_thread(jobs.delete_file, file_id)
     await asyncio.to_thread(parts.files.delete, file_id)

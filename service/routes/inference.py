@@ -68,7 +68,7 @@ async def classify(body: ClassifyRequest, parts: PartsOf, caller: CallerOf) -> C
     return ClassifyResponse(model=body.model, data=data, usage=usage(texts.encodings))
 
 
-@router.post("/embeddings")
+@router.post("/embeddings", operation_id="create_embeddings")
 async def embeddings(body: EmbeddingsRequest, parts: PartsOf, caller: CallerOf) -> EmbeddingsResponse:
     """Text vectors of unit length, pooled as the model was trained to, as OpenAI's embeddings."""
     loaded = await parts.model(body.model, caller.owner)

@@ -4,19 +4,22 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncIterator, Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from service.context import CallerOf, JobsOf, PartsOf
 from service.drain import Drain
+from service.engine.spans import current_trace
 from service.errors import InvalidRequest
 from service.ids import new_id
 from service.jobs.room import check_room, machine_memory
 from service.jobs.states import WAITING_STATES
 from service.jobs.store import JobStore, request_key
 from service.logs import now_about
+from service.routes.answers import forms, refusals
+from service.routes.names import After, JobId, Limit, LongLimit
 from service.schemas.jobs import (
     CheckpointList,
     CheckpointObject,
@@ -43,17 +46,14 @@ RETRY_WINDOW_SECONDS = 600.0  # a client's automatic retry of a create comes wit
 STREAM_POLL_SECONDS = 0.25
 STREAM_COMMENT_SECONDS = 15.0  # of silence, so that proxies keep the connection and a client that left is noticed
 STREAM_PAGE = 200
-EVENTS_RESPONSE: dict[int | str, dict[str, Any]] = {
-    200: {
-        "content": {"text/event-stream": {}},
-        "description": "a page, newest first; as a stream (`stream=true`, or Accept: text/event-stream) every event, "
-        "oldest first, until the job has ended, from the one after `Last-Event-ID`",
-    },
-    204: {"description": "a stream asked for again after its last event: a browser then stops asking"},
-}
+EVENTS_RESPONSE = forms(
+    "a page, newest first; as a stream (`stream=true`, or Accept: text/event-stream) every event, oldest first, until "
+    "the job has ended, from the one after `Last-Event-ID`",
+    "text/event-stream",
+) | {204: {"description": "a stream asked for again after its last event: a browser then stops asking"}}
 
 
-@router.post("")
+@router.post("", responses=refusals(404))
 async def create_job(
     body: CreateJobRequest, request: Request, parts: PartsOf, caller: CallerOf, jobs: JobsOf
 ) -> JobObject:
@@ -79,17 +79,21 @@ async def create_job(
     )
     is_retry = request.headers.get("x-stainless-retry-count", "0") not in ("0", "")
     window = RETRY_WINDOW_SECONDS if is_retry else None
-    job = await asyncio.to_thread(jobs.create_job, job, parts.settings.max_queued_jobs, window)
+    trace = current_trace()
+    traceparent = trace.traceparent if trace is not None else None
+    job = await asyncio.to_thread(jobs.create_job, job, parts.settings.max_queued_jobs, window, traceparent)
     now_about(job=job.id)
+    if trace is not None:
+        trace.tell(job=job.id)
     return await asyncio.to_thread(_shape_one, job, jobs)
 
 
-@router.get("")
+@router.get("", responses=refusals(404))
 async def list_jobs(
     request: Request,
     jobs: JobsOf,
-    after: str | None = None,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    after: After = None,
+    limit: Limit = 20,
     metadata: Annotated[str | None, Query(description="metadata[k]=v: jobs with this pair; null: with none")] = None,
 ) -> JobList:
     """Jobs, newest first."""
@@ -98,39 +102,44 @@ async def list_jobs(
     return JobList(data=await asyncio.to_thread(shape, found, jobs), has_more=has_more)
 
 
-@router.get("/{job_id}")
-async def get_job(job_id: str, jobs: JobsOf) -> JobObject:
+@router.get("/{job_id}", responses=refusals(404))
+async def get_job(job_id: JobId, jobs: JobsOf) -> JobObject:
     """One job as it stands."""
     return await asyncio.to_thread(lambda: _shape_one(jobs.job(job_id), jobs))
 
 
-@router.post("/{job_id}/cancel")
-async def cancel_job(job_id: str, jobs: JobsOf) -> JobObject:
+@router.post("/{job_id}/cancel", responses=refusals(404, 409))
+async def cancel_job(job_id: JobId, jobs: JobsOf) -> JobObject:
     """Cancels a job that has not ended; a running one stops after the step it is in."""
     return await asyncio.to_thread(lambda: _shape_one(jobs.cancel_job(job_id), jobs))
 
 
-@router.post("/{job_id}/pause")
-async def pause_job(job_id: str, jobs: JobsOf) -> JobObject:
+@router.post("/{job_id}/pause", responses=refusals(404, 409))
+async def pause_job(job_id: JobId, jobs: JobsOf) -> JobObject:
     """Takes a job out of the queue; a running one stops after the step it is in and keeps what it has learned."""
     return await asyncio.to_thread(lambda: _shape_one(jobs.pause_job(job_id), jobs))
 
 
-@router.post("/{job_id}/resume")
-async def resume_job(job_id: str, jobs: JobsOf) -> JobObject:
+@router.post("/{job_id}/resume", responses=refusals(404, 409))
+async def resume_job(job_id: JobId, jobs: JobsOf) -> JobObject:
     """Puts a paused job back into the queue; it goes on from the very step."""
     return await asyncio.to_thread(lambda: _shape_one(jobs.resume_job(job_id), jobs))
 
 
-@router.get("/{job_id}/events", response_model=EventList, responses=EVENTS_RESPONSE)
+@router.get(
+    "/{job_id}/events",
+    operation_id="list_job_events",
+    response_model=EventList,
+    responses=EVENTS_RESPONSE | refusals(404),
+)
 async def list_events(
-    job_id: str,
+    job_id: JobId,
     request: Request,
     parts: PartsOf,
     jobs: JobsOf,
-    after: str | None = None,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 20,
-    stream: bool = False,
+    after: After = None,
+    limit: LongLimit = 20,
+    stream: Annotated[bool, Query(description="as they happen, as server-sent events")] = False,
 ) -> EventList | Response:
     """What happened to a job; metrics events carry the learning curve."""
     if stream or "text/event-stream" in request.headers.get("accept", ""):
@@ -165,9 +174,12 @@ async def _stream(jobs: JobStore, job_id: str, seen: str | None, drain: Drain) -
             await asyncio.sleep(STREAM_POLL_SECONDS)
 
 
-@router.get("/{job_id}/checkpoints")
+@router.get("/{job_id}/checkpoints", operation_id="list_job_checkpoints", responses=refusals(404))
 async def list_checkpoints(
-    job_id: str, jobs: JobsOf, after: str | None = None, limit: Annotated[int, Query(ge=1, le=1000)] = 10
+    job_id: JobId,
+    jobs: JobsOf,
+    after: After = None,
+    limit: LongLimit = 10,
 ) -> CheckpointList:
     """The models of a job's last evaluations, newest first, each callable by its name."""
     checkpoints, has_more = await asyncio.to_thread(jobs.list_checkpoints, job_id, after, limit)

@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import PlainTextResponse
+from starlette.convertors import Convertor, register_url_convertor
 
 from model.diagram import Format, draw_config
 from service.aliases import Named
@@ -14,18 +15,34 @@ from service.errors import Conflict, InvalidRequest, NotFound
 from service.keys import Caller
 from service.model_card import CARD_FILE
 from service.registry import ModelCard, routes_of
+from service.routes.answers import forms, refusals
+from service.routes.names import Alias, ModelId
 from service.schemas.base import Deleted
 from service.schemas.models import AliasList, AliasObject, ModelList, ModelObject, PromoteRequest
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 aliases_router = APIRouter(prefix="/v1/aliases", tags=["models"])
 GATE = "gate_not_passed"
-DIAGRAM_RESPONSE: dict[int | str, dict[str, Any]] = {
-    200: {
-        "content": {"image/svg+xml": {}, "text/plain": {}},
-        "description": "SVG, or Mermaid when format=mermaid or Accept asks for text/vnd.mermaid or text/plain",
-    }
-}
+DIAGRAM_RESPONSE = forms(
+    "SVG, or Mermaid when format=mermaid or Accept asks for text/vnd.mermaid or text/plain",
+    "image/svg+xml",
+    "text/plain",
+)
+
+
+class ModelPath(Convertor[str]):
+    """A model's id in a path: it may have slashes, and does not end as the routes below it do."""
+
+    regex = r"(?:(?!/(?:card|diagram|promote|rollback)$).)+"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("model", ModelPath())
 MEDIA_TYPES: dict[Format, str] = {"svg": "image/svg+xml", "mermaid": "text/plain"}
 
 
@@ -37,9 +54,14 @@ async def list_models(parts: PartsOf, caller: CallerOf) -> ModelList:
     return ModelList(data=[shape(card, parts, aliases) for card in cards])
 
 
-@router.get("/{model_id:path}/diagram", response_class=Response, responses=DIAGRAM_RESPONSE)
+@router.get(
+    "/{model_id:model}/diagram",
+    operation_id="get_model_diagram",
+    response_class=Response,
+    responses=DIAGRAM_RESPONSE | refusals(404),
+)
 async def diagram(
-    model_id: str,
+    model_id: ModelId,
     request: Request,
     parts: PartsOf,
     caller: CallerOf,
@@ -52,8 +74,13 @@ async def diagram(
     return Response(text, media_type=MEDIA_TYPES[form], headers={"vary": "accept"})
 
 
-@router.get("/{model_id:path}/card", response_class=PlainTextResponse)
-async def card(model_id: str, parts: PartsOf, caller: CallerOf) -> PlainTextResponse:
+@router.get(
+    "/{model_id:model}/card",
+    operation_id="get_model_card",
+    response_class=Response,
+    responses=forms("Markdown", "text/markdown") | refusals(404),
+)
+async def card(model_id: ModelId, parts: PartsOf, caller: CallerOf) -> PlainTextResponse:
     """What a tuned model was made from, how good it is and where it should not be trusted, in Markdown."""
     found = await _find(model_id, parts, caller)
     path = found.folder / CARD_FILE
@@ -63,8 +90,8 @@ async def card(model_id: str, parts: PartsOf, caller: CallerOf) -> PlainTextResp
     return PlainTextResponse(text, media_type="text/markdown")
 
 
-@router.post("/{model_id:path}/promote")
-async def promote(model_id: str, body: PromoteRequest, parts: PartsOf, caller: CallerOf) -> AliasObject:
+@router.post("/{model_id:model}/promote", operation_id="promote_model", responses=refusals(404, 409))
+async def promote(model_id: ModelId, body: PromoteRequest, parts: PartsOf, caller: CallerOf) -> AliasObject:
     """From here on the alias stands for this model, once it is loaded and has passed the gate that is asked for."""
     card = await asyncio.to_thread(parts.registry.store.find, model_id, caller.owner)
     cards = {one.id: one for one in await asyncio.to_thread(parts.registry.store.cards, caller.owner)}
@@ -78,8 +105,8 @@ async def promote(model_id: str, body: PromoteRequest, parts: PartsOf, caller: C
     return shape_alias(named)
 
 
-@router.post("/{alias}/rollback")
-async def roll_back(alias: str, parts: PartsOf, caller: CallerOf) -> AliasObject:
+@router.post("/{alias}/rollback", operation_id="roll_back_alias", responses=refusals(404, 409))
+async def roll_back(alias: Alias, parts: PartsOf, caller: CallerOf) -> AliasObject:
     """The alias stands again for the model before."""
     ids = {card.id for card in await asyncio.to_thread(parts.registry.store.cards, caller.owner)}
     named = await asyncio.to_thread(parts.names.store.roll_back, caller.owner, alias, ids.__contains__)
@@ -87,15 +114,15 @@ async def roll_back(alias: str, parts: PartsOf, caller: CallerOf) -> AliasObject
     return shape_alias(named)
 
 
-@router.get("/{model_id:path}")
-async def get_model(model_id: str, parts: PartsOf, caller: CallerOf) -> ModelObject:
+@router.get("/{model_id:model}", responses=refusals(404))
+async def get_model(model_id: ModelId, parts: PartsOf, caller: CallerOf) -> ModelObject:
     """One model, by its id or by an alias."""
     card = await _find(model_id, parts, caller)
     return shape(card, parts, await asyncio.to_thread(parts.names.store.all, caller.owner))
 
 
-@router.delete("/{model_id:path}")
-async def delete_model(model_id: str, parts: PartsOf, caller: CallerOf) -> Deleted:
+@router.delete("/{model_id:model}", responses=refusals(404, 409))
+async def delete_model(model_id: ModelId, parts: PartsOf, caller: CallerOf) -> Deleted:
     """Removes a tuned model from the store and from memory."""
     card = await asyncio.to_thread(parts.registry.store.find, model_id, caller.owner)
     if card.base_model is None:
@@ -118,8 +145,8 @@ async def list_aliases(parts: PartsOf, caller: CallerOf) -> AliasList:
     return AliasList(data=[shape_alias(one) for one in await asyncio.to_thread(parts.names.store.all, caller.owner)])
 
 
-@aliases_router.delete("/{alias}")
-async def delete_alias(alias: str, parts: PartsOf, caller: CallerOf) -> Deleted:
+@aliases_router.delete("/{alias}", responses=refusals(404))
+async def delete_alias(alias: Alias, parts: PartsOf, caller: CallerOf) -> Deleted:
     """Forgets a name; the model stays."""
     await asyncio.to_thread(parts.names.store.remove, caller.owner, alias)
     parts.names.forget()

@@ -9,12 +9,13 @@ from service.auth import COOKIE, NO_GOOD_KEY, Auth, cookie_of
 from service.context import CallerOf, PartsOf
 from service.errors import Unauthorized
 from service.keys import SESSION_SECONDS
+from service.routes.answers import refusals
 from service.schemas.session import LoginRequest, WhoAmI
 
 router = APIRouter(tags=["session"])
 
 
-@router.post("/login", status_code=204)
+@router.post("/login", operation_id="log_in", status_code=204, responses=refusals(401))
 async def login(body: LoginRequest, request: Request, parts: PartsOf) -> Response:
     """Trades an API key for a cookie that scripts can't read and other sites can't send."""
     token = await asyncio.to_thread(parts.keys.begin_session, body.key)
@@ -27,7 +28,7 @@ async def login(body: LoginRequest, request: Request, parts: PartsOf) -> Respons
     return response
 
 
-@router.post("/logout", status_code=204)
+@router.post("/logout", operation_id="log_out", status_code=204)
 async def logout(request: Request, parts: PartsOf) -> Response:
     """Ends the session of this browser."""
     if token := cookie_of(request.headers):

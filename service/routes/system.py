@@ -14,8 +14,9 @@ from service.context import PartsOf
 from service.errors import Unavailable
 from service.gate import PAGE_POLICY
 from service.pictures.fonts import font_path
+from service.routes.answers import forms, refusals
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(tags=["system"])
 UI_FOLDER = Path(__file__).parents[1] / "ui" / "static"  # made at set-up from service/ui/src
 PLACES = (  # of the page; each is an address of its own, that can be shared and survives a refresh
     "/", "/data", "/data/{file_id}", "/tune", "/tune/{job_id}", "/evaluate", "/evaluate/{job_id}", "/look", "/step",
@@ -45,27 +46,27 @@ async def page() -> FileResponse:
 
 
 for place in PLACES:
-    router.get(place)(page)
+    router.get(place, include_in_schema=False)(page)
 
 
-@router.get("/docs")
+@router.get("/docs", include_in_schema=False)
 async def docs() -> HTMLResponse:
     return HTMLResponse(DOCS_PAGE)
 
 
-@router.get("/fonts/cjk.otf")
+@router.get("/fonts/cjk.otf", include_in_schema=False)
 async def cjk_font() -> FileResponse:
     """The font of our PNGs, for browsers on machines that have no CJK font."""
     return FileResponse(font_path(), media_type="font/otf", headers={"cache-control": "max-age=604800"})
 
 
-@router.get("/livez")
+@router.get("/livez", operation_id="is_alive", response_class=PlainTextResponse)
 async def livez() -> PlainTextResponse:
     """The process answers."""
     return PlainTextResponse("ok\n")
 
 
-@router.get("/readyz")
+@router.get("/readyz", operation_id="is_ready", response_class=PlainTextResponse, responses=refusals(503))
 async def readyz(parts: PartsOf) -> PlainTextResponse:
     """The default model has been loaded; one that others have since pushed out of memory comes back when asked for."""
     if not parts.engine.running:
@@ -75,7 +76,9 @@ async def readyz(parts: PartsOf) -> PlainTextResponse:
     return PlainTextResponse("ready\n")
 
 
-@router.get("/metrics")
+@router.get(
+    "/metrics", operation_id="get_metrics", response_class=Response, responses=forms("Prometheus text", "text/plain")
+)
 async def metrics(parts: PartsOf) -> Response:
     """Prometheus text, all processes added up."""
     text = await asyncio.to_thread(parts.metrics.render, parts.jobs.figures, parts.settings.home)

@@ -16,7 +16,7 @@ from service.routes.inference import check_can, encode, parts_of, usage
 from service.routes.numbers import within
 from service.schemas.attention import AttentionUnit
 from service.schemas.explain import (
-    Candidate,
+    GuessedToken,
     LayerGuess,
     Summary,
     TraceConfig,
@@ -29,7 +29,7 @@ router = APIRouter(prefix="/v1", tags=["explain"])
 DIGITS = 4
 
 
-@router.post("/trace", response_model=TraceResponse)
+@router.post("/trace", operation_id="trace", response_model=TraceResponse)
 async def forward_pass(body: TraceRequest, parts: PartsOf, caller: CallerOf) -> Response:
     """Each stage's inputs, formula, shape, summary and numbers; of a language model also its guess after each layer.
 
@@ -87,7 +87,7 @@ def _listed(norms: object) -> list[object]:
 def _guess(loaded: LoadedModel, guess: Guess) -> LayerGuess:
     tokens = [
         [
-            Candidate(text=loaded.tokenizer.decode([number]), id=number, probability=round(probability, DIGITS))
+            GuessedToken(text=loaded.tokenizer.decode([number]), id=number, probability=round(probability, DIGITS))
             for number, probability in zip(ids, probabilities, strict=True)
         ]
         for ids, probabilities in zip(guess.ids.tolist(), guess.probabilities.tolist(), strict=True)

@@ -2,13 +2,14 @@
 
 import asyncio
 import time
-from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 
 from service.context import CallerOf, PartsOf
 from service.ids import new_id
 from service.jobs.announce import event_body
+from service.routes.answers import refusals
+from service.routes.names import After, EndpointId, Limit
 from service.schemas.base import Deleted
 from service.schemas.webhooks import (
     CreateWebhookRequest,
@@ -27,16 +28,19 @@ router = APIRouter(prefix="/v1/webhook_endpoints", tags=["webhooks"])
 HINT_LETTERS = 4
 
 
-@router.post("")
+@router.post("", operation_id="create_webhook_endpoint", responses=refusals(409))
 async def create_endpoint(body: CreateWebhookRequest, parts: PartsOf, caller: CallerOf) -> WebhookObjectWithSecret:
     """From here on the address is told; the answer has its signing secret, which is shown this once."""
     create = parts.webhooks.create
     return _with_secret(await asyncio.to_thread(create, caller.owner, body.name, body.url, body.event_types))
 
 
-@router.get("")
+@router.get("", operation_id="list_webhook_endpoints", responses=refusals(404))
 async def list_endpoints(
-    parts: PartsOf, caller: CallerOf, after: str | None = None, limit: Annotated[int, Query(ge=1, le=100)] = 20
+    parts: PartsOf,
+    caller: CallerOf,
+    after: After = None,
+    limit: Limit = 20,
 ) -> WebhookList:
     """Newest first."""
     found, has_more = await asyncio.to_thread(parts.webhooks.endpoints, caller.owner, after, limit)
@@ -44,40 +48,40 @@ async def list_endpoints(
     return WebhookList(data=[_shape(one) for one in found], has_more=has_more, first_id=first, last_id=last)
 
 
-@router.get("/{endpoint_id}")
-async def get_endpoint(endpoint_id: str, parts: PartsOf, caller: CallerOf) -> WebhookObject:
+@router.get("/{endpoint_id}", operation_id="get_webhook_endpoint", responses=refusals(404))
+async def get_endpoint(endpoint_id: EndpointId, parts: PartsOf, caller: CallerOf) -> WebhookObject:
     """One endpoint, without its secret."""
     return _shape(await asyncio.to_thread(parts.webhooks.get, caller.owner, endpoint_id))
 
 
-@router.post("/{endpoint_id}")
+@router.post("/{endpoint_id}", operation_id="update_webhook_endpoint", responses=refusals(404))
 async def update_endpoint(
-    endpoint_id: str, body: UpdateWebhookRequest, parts: PartsOf, caller: CallerOf
+    endpoint_id: EndpointId, body: UpdateWebhookRequest, parts: PartsOf, caller: CallerOf
 ) -> WebhookObject:
     """Changes what is given, leaves the rest."""
     values = body.model_dump(exclude_none=True)
     return _shape(await asyncio.to_thread(lambda: parts.webhooks.update(caller.owner, endpoint_id, **values)))
 
 
-@router.delete("/{endpoint_id}")
-async def delete_endpoint(endpoint_id: str, parts: PartsOf, caller: CallerOf) -> Deleted:
+@router.delete("/{endpoint_id}", operation_id="delete_webhook_endpoint", responses=refusals(404))
+async def delete_endpoint(endpoint_id: EndpointId, parts: PartsOf, caller: CallerOf) -> Deleted:
     """The address is told no more, not even of what still waits."""
     await asyncio.to_thread(parts.webhooks.delete, caller.owner, endpoint_id)
     return Deleted(id=endpoint_id, object="webhook_endpoint.deleted")
 
 
-@router.post("/{endpoint_id}/rotate_secret")
+@router.post("/{endpoint_id}/rotate_secret", operation_id="rotate_webhook_secret", responses=refusals(404))
 async def rotate_secret(
-    endpoint_id: str, parts: PartsOf, caller: CallerOf, body: RotateSecretRequest | None = None
+    endpoint_id: EndpointId, parts: PartsOf, caller: CallerOf, body: RotateSecretRequest | None = None
 ) -> WebhookObjectWithSecret:
     """A new signing secret; the old one may go on beside it for a day."""
     keep_old = body is not None and body.keep_old_secret_active_for_24_hours
     return _with_secret(await asyncio.to_thread(parts.webhooks.rotate_secret, caller.owner, endpoint_id, keep_old))
 
 
-@router.post("/{endpoint_id}/test")
+@router.post("/{endpoint_id}/test", operation_id="test_webhook_endpoint", responses=refusals(404, 424))
 async def test_endpoint(
-    endpoint_id: str, body: TestWebhookRequest, parts: PartsOf, caller: CallerOf
+    endpoint_id: EndpointId, body: TestWebhookRequest, parts: PartsOf, caller: CallerOf
 ) -> WebhookTestResult:
     """Sends a made-up event at once and tells the answer's status; 424 when the address can't be reached."""
     endpoint = await asyncio.to_thread(parts.webhooks.get, caller.owner, endpoint_id)

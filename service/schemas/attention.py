@@ -8,7 +8,7 @@ from model.explain.attention import AttentionMethod
 from model.explain.two_texts import DecoderPart
 from model.explain.units import Merge, Special
 from service.pictures.views import FOCUS, VIEWS, View
-from service.schemas.base import Request, Usage
+from service.schemas.base import ModelName, Request, Truncate, Usage, examples
 from service.schemas.inference import Texts
 
 NUMBERS = "'all', a list of numbers, or numbers and ranges such as '0-3,5'"
@@ -45,18 +45,29 @@ class AttentionChoice(Request):
     special: Special = Field(default="keep", description=SPECIALS)
     merge: Merge = Field(default="token", description=MERGES)
     decoder: DecoderPart = Field(default="cross", description=DECODERS)
-    truncate: bool = False
+    truncate: Truncate = False
 
 
 class AttentionOptions(AttentionChoice):
     """What a link can say too."""
 
-    model: str
+    model: ModelName
     view: View = Field(default="heatmap", description=VIEWS)
     focus: int | None = Field(default=None, ge=0, description=FOCUS)
 
 
 class AttentionRequest(AttentionOptions):
+    model_config = examples(
+        {"model": "minilm-l6", "input": "A good film", "layers": "0-1", "heads": "all"},
+        {
+            "model": "minilm-l6",
+            "input": [["A good film", "It is worth seeing"]],
+            "layers": [0],
+            "heads": [0],
+            "special": "hide",
+        },
+    )
+
     input: Texts = Field(
         description="a text, a pair as a list of two strings, or a list of texts and pairs; pictures show one"
     )

@@ -1,8 +1,18 @@
 """What the schemas of all routes share."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+TRUNCATE = "cut texts that are longer than the model reads, instead of refusing them"
+ModelName = Annotated[str, Field(description="a model's id or an alias; `GET /v1/models` lists them")]
+Truncate = Annotated[bool, Field(description=TRUNCATE)]
+Time = Annotated[int, Field(description="seconds since 1970, UTC")]
+
+
+def examples(*bodies: dict[str, Any]) -> ConfigDict:
+    """Bodies that the OpenAPI document shows, and that a test sends."""
+    return ConfigDict(json_schema_extra={"examples": list(bodies)})
 
 
 class Request(BaseModel):
@@ -39,7 +49,7 @@ def has_half_character(value: Any) -> bool:
 
 
 class Usage(BaseModel):
-    prompt_tokens: int
+    prompt_tokens: int = Field(description="that were read, special ones included")
     total_tokens: int
 
 
@@ -50,10 +60,10 @@ class Deleted(BaseModel):
 
 
 class ErrorDetail(BaseModel):
-    message: str
-    type: str
-    param: str | None
-    code: str | None
+    message: str = Field(description="what was wrong, the limit, the remedy")
+    type: str = Field(description="OpenAI's kind of error")
+    param: str | None = Field(description="the field at fault")
+    code: str | None = Field(description="for programs, such as `context_length_exceeded` or `model_not_found`")
 
 
 class ErrorBody(BaseModel):

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from service.schemas.base import Request
+from service.schemas.base import Request, Time, examples
 from service.schemas.jobs import Metadata
 
 
@@ -14,6 +14,10 @@ class OutputExpiresAfter(Request):
 
 
 class CreateBatchRequest(Request):
+    model_config = examples(
+        {"input_file_id": "file-4f1c0a9b2d3e5f60718293a4", "endpoint": "/v1/classify", "completion_window": "24h"},
+    )
+
     input_file_id: str
     endpoint: Literal["/v1/classify", "/v1/embeddings", "/v1/tag", "/v1/fill-mask"]
     completion_window: Literal["24h"]
@@ -51,15 +55,15 @@ class BatchObject(BaseModel):
     ]
     output_file_id: str | None
     error_file_id: str | None
-    created_at: int
-    in_progress_at: int | None
-    expires_at: int
-    finalizing_at: int | None
-    completed_at: int | None
-    failed_at: int | None
-    expired_at: int | None
-    cancelling_at: int | None
-    cancelled_at: int | None
+    created_at: Time
+    in_progress_at: Time | None
+    expires_at: Time
+    finalizing_at: Time | None
+    completed_at: Time | None
+    failed_at: Time | None
+    expired_at: Time | None
+    cancelling_at: Time | None
+    cancelled_at: Time | None
     request_counts: BatchCounts
     metadata: dict[str, str] | None
     tokens: int = Field(description="read so far")

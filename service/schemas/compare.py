@@ -5,13 +5,13 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field, StrictStr
 
 from service.schemas.attention import AttentionChoice, AttentionHeader
-from service.schemas.base import Request
+from service.schemas.base import ModelName, Request, examples
 from service.schemas.explain import ExplainOptions, ExplainResponse
 from service.schemas.inference import Pair
 
 
 class Side(Request):
-    model: str
+    model: ModelName
     input: StrictStr | Pair = Field(description="a text, or a pair as a list of two strings")
 
 
@@ -23,9 +23,24 @@ class CompareRequest(Request):
 class CompareAttentionRequest(CompareRequest, AttentionChoice):
     """One choice for both sides."""
 
+    model_config = examples(
+        {
+            "left": {"model": "minilm-l6", "input": "A good film"},
+            "right": {"model": "minilm-l6", "input": "A bad film"},
+            "layers": [0],
+        },
+    )
+
 
 class CompareExplainRequest(CompareRequest, ExplainOptions):
     """One question for both sides: without a target, the label that the left answers."""
+
+    model_config = examples(
+        {
+            "left": {"model": "movie-sentiment", "input": "A good film"},
+            "right": {"model": "movie-sentiment", "input": "A bad film"},
+        },
+    )
 
 
 Places = Annotated[tuple[int, int], Field(description="of a unit on the left and on the right")]
@@ -48,6 +63,7 @@ class AttentionComparison(BaseModel):
     moved: list[list[float]] = Field(
         description="by layer and head: half the absolute difference of a row, mean over rows; 0 the same, 1 all of it"
     )
+
     largest: list[AttentionChange]
     difference: list[list[list[list[float]]]] = Field(description="of the matched units, rounded to 4 digits")
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field, StrictInt, StrictStr
 
-from service.schemas.base import Request
+from service.schemas.base import ModelName, Request, Time, examples
 
 
 def _prompts(value: Any) -> Any:
@@ -24,11 +24,22 @@ class StreamOptions(Request):
 
 
 class CompletionRequest(Request):
-    model: str
+    model_config = examples(
+        {"model": "chinese-writer", "prompt": "北京", "max_tokens": 8},
+        {
+            "model": "chinese-writer",
+            "prompt": "北京",
+            "max_tokens": 8,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        },
+    )
+
+    model: ModelName
     prompt: Annotated[StrictStr | list[StrictStr] | list[StrictInt] | list[list[StrictInt]], BeforeValidator(_prompts)]
     max_tokens: int = Field(default=16, ge=1)
-    temperature: Annotated[float, Field(ge=0, le=2, strict=False)] = 1.0
-    top_p: Annotated[float, Field(gt=0, le=1, strict=False)] = 1.0
+    temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     top_k: int = Field(default=0, ge=0, description="only the k likeliest tokens; 0 takes all")
     n: int = Field(default=1, ge=1, le=32)
     best_of: int | None = Field(default=None, ge=1, le=1, description="only 1; use num_beams for a wider search")
@@ -65,7 +76,7 @@ class Completion(BaseModel):
 class CompletionResponse(BaseModel):
     id: str
     object: Literal["text_completion"] = "text_completion"
-    created: int
+    created: Time
     model: str
     choices: list[Completion]
     usage: CompletionUsage | None

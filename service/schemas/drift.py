@@ -4,19 +4,26 @@ from typing import Literal
 
 from pydantic import BaseModel, Field, StrictStr
 
-from service.schemas.base import Request
+from service.schemas.base import Request, Truncate, examples
 
 MODELS = "in order, such as a base, the checkpoints of its training and the result; or leave it out and name a job"
 
 
 class DriftRequest(Request):
+    model_config = examples(
+        {
+            "models": ["minilm-l6", "movie-sentiment"],
+            "input": ["A wonderful, moving film.", "Two hours that I want back.", "A film."],
+        },
+    )
+
     models: list[StrictStr] = Field(default=[], max_length=32, description=MODELS)
     job: str | None = Field(default=None, description="its base, its checkpoints in order, and its model")
     input: list[StrictStr] = Field(min_length=3, max_length=200, description="at least 3 texts that are followed")
     attention_of: int = Field(default=0, ge=0, description="whose attention is followed too: its place in `input`")
     layer: int = Field(default=-1, description="whose attention, the mean over its heads; -1: the last")
     show: Literal["points", "attention"] = Field(default="points", description="what a moving picture shows")
-    truncate: bool = False
+    truncate: Truncate = False
 
 
 class DriftAttention(BaseModel):

@@ -8,7 +8,7 @@ from model.explain.faithfulness import Verdict
 from model.explain.units import Merge
 from service.engine.explaining import Method
 from service.schemas.attention import MERGES, NUMBERS, AttentionUnit
-from service.schemas.base import Request, Usage
+from service.schemas.base import ModelName, Request, Truncate, Usage, examples
 from service.schemas.inference import Pair
 
 WAYS = (
@@ -32,11 +32,15 @@ class ExplainOptions(Request):
     faithfulness: bool = Field(default=True, description="measure how far the scores tell what the model uses")
     num_random: int = Field(default=10, ge=2, le=100, description="random rankings that the scores are held against")
     normalise: bool = Field(default=False, description=NORMALISE)
-    truncate: bool = False
+    truncate: Truncate = False
 
 
 class ExplainRequest(ExplainOptions):
-    model: str
+    model_config = examples(
+        {"model": "movie-sentiment", "input": "A wonderful, moving film.", "method": "decomposition", "merge": "word"},
+    )
+
+    model: ModelName
     input: StrictStr | Pair = Field(description="a text, or a pair as a list of two strings")
 
 
@@ -101,13 +105,17 @@ COLUMNS = "numbers of each vector that are sent, 0: summaries alone; scores and 
 
 
 class TraceRequest(Request):
-    model: str
+    model_config = examples(
+        {"model": "minilm-l6", "input": "A good film", "layers": [0], "columns": 4},
+    )
+
+    model: ModelName
     input: StrictStr | Pair = Field(description="a text, or a pair as a list of two strings")
     layers: list[int] | StrictStr = Field(default="all", description=NUMBERS)
     stages: list[StrictStr] = Field(default=[], max_length=64, description=STAGES)
     columns: int = Field(default=16, ge=0, le=8192, description=COLUMNS)
     num_guesses: int = Field(default=5, ge=1, le=50, description="of a language model, tokens a place and layer")
-    truncate: bool = False
+    truncate: Truncate = False
 
 
 class TraceConfig(BaseModel):
@@ -149,7 +157,7 @@ class TraceStage(BaseModel):
     )
 
 
-class Candidate(BaseModel):
+class GuessedToken(BaseModel):
     text: str
     id: int
     probability: float
@@ -157,7 +165,7 @@ class Candidate(BaseModel):
 
 class LayerGuess(BaseModel):
     layer: int = Field(description="0: the embeddings, before any layer")
-    tokens: list[list[Candidate]] = Field(description="of each place, likeliest first")
+    tokens: list[list[GuessedToken]] = Field(description="of each place, likeliest first")
 
 
 class TraceResponse(BaseModel):

@@ -4,18 +4,20 @@ from typing import Literal
 
 from pydantic import BaseModel
 
+from service.schemas.base import Time
+
 
 class FileObject(BaseModel):
     id: str
     object: Literal["file"] = "file"
     bytes: int
-    created_at: int
+    created_at: Time
     filename: str
     purpose: str
     status: Literal["uploaded", "processed", "error"]
     status_details: str | None
     warnings: list[str] | None
-    expires_at: int | None = None
+    expires_at: Time | None = None
     num_rows: int | None
     labels: list[str] | None
     task: str | None

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field, StrictInt, StrictStr
 
-from service.schemas.base import Request, Usage
+from service.schemas.base import ModelName, Request, Truncate, Usage, examples
 
 
 def _one_or_many(value: Any) -> Any:
@@ -42,9 +42,9 @@ TextsOrIds = Annotated[
 
 
 class TextRequest(Request):
-    model: str
+    model: ModelName
     input: Texts
-    truncate: bool = False
+    truncate: Truncate = False
 
 
 WINDOWS = (
@@ -58,10 +58,20 @@ class LongTextRequest(TextRequest):
 
 
 class ClassifyRequest(LongTextRequest):
+    model_config = examples(
+        {"model": "movie-sentiment", "input": "A wonderful, moving film."},
+        {"model": "movie-sentiment", "input": ["A wonderful, moving film.", "Two hours that I want back."], "top_k": 1},
+    )
+
     top_k: int | None = Field(default=None, ge=1)
 
 
 class EmbeddingsRequest(LongTextRequest):
+    model_config = examples(
+        {"model": "minilm-l6", "input": ["A wonderful, moving film.", "Two hours that I want back."]},
+        {"model": "minilm-l6", "input": "A wonderful, moving film.", "encoding_format": "base64", "dimensions": 16},
+    )
+
     input: TextsOrIds  # type: ignore[assignment] # wider than the other routes'
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: int | None = Field(default=None, ge=1)
@@ -69,14 +79,26 @@ class EmbeddingsRequest(LongTextRequest):
 
 
 class TokenizeRequest(TextRequest):
+    model_config = examples(
+        {"model": "minilm-l6", "input": "A wonderful, moving film.", "normalised": True},
+    )
+
     normalised: bool = Field(default=False, description="also the text as the tokenizer cuts it")
 
 
 class TagRequest(LongTextRequest):
+    model_config = examples(
+        {"model": "places", "input": "我爱北京天安门"},
+    )
+
     aggregation: Literal["auto", "token", "word", "span"] = "auto"
 
 
 class FillMaskRequest(TextRequest):
+    model_config = examples(
+        {"model": "chinese-encoder", "input": "我爱[MASK]京天安门", "top_k": 3},
+    )
+
     top_k: int = Field(default=5, ge=1, le=100)
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.schemas.base import Request
+from service.schemas.base import ModelName, Request, Time, examples
 
 Metadata = dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]]
 
@@ -12,7 +12,7 @@ Metadata = dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_l
 class Hyperparameters(Request):
     n_epochs: Annotated[int, Field(ge=1, le=50)] | Literal["auto"] = "auto"
     batch_size: Annotated[int, Field(ge=1, le=256)] | Literal["auto"] = "auto"
-    learning_rate_multiplier: Annotated[float, Field(gt=0, le=1000, strict=False)] | Literal["auto"] = "auto"
+    learning_rate_multiplier: Annotated[float, Field(gt=0, le=1000)] | Literal["auto"] = "auto"
 
 
 class Supervised(Request):
@@ -26,7 +26,16 @@ class Method(Request):
 
 
 class CreateJobRequest(Request):
-    model: str
+    model_config = examples(
+        {
+            "model": "minilm-l6",
+            "training_file": "file-4f1c0a9b2d3e5f60718293a4",
+            "suffix": "movies",
+            "hyperparameters": {"n_epochs": 2},
+        },
+    )
+
+    model: ModelName
     training_file: str
     validation_file: str | None = None
     suffix: Annotated[str, Field(min_length=1, max_length=64)] | None = None
@@ -36,9 +45,9 @@ class CreateJobRequest(Request):
     metadata: Metadata | None = Field(default=None, max_length=16)
     priority: Annotated[int, Field(ge=-100, le=100)] = 0
     adapter: Literal["lora", "full", "auto"] = "auto"
-    class_weights: (
-        Literal["auto", "none", "balanced"] | dict[str, Annotated[float, Field(gt=0, le=1000, strict=False)]] | None
-    ) = Field(default=None, description="weight of each label in the loss; 'balanced' gives every class the same say")
+    class_weights: Literal["auto", "none", "balanced"] | dict[str, Annotated[float, Field(gt=0, le=1000)]] | None = (
+        Field(default=None, description="weight of each label in the loss; 'balanced' gives every class the same say")
+    )
     training_method: Literal["auto", "fine_tune", "few_shot"] = Field(
         default="auto", description="few_shot: for up to 64 rows a label, from the base's own text vectors"
     )
@@ -62,9 +71,9 @@ class JobError(BaseModel):
 class JobObject(BaseModel):
     id: str
     object: Literal["fine_tuning.job"] = "fine_tuning.job"
-    created_at: int
-    finished_at: int | None
-    estimated_finish: int | None
+    created_at: Time
+    finished_at: Time | None
+    estimated_finish: Time | None
     model: str
     fine_tuned_model: str | None
     user_provided_suffix: str | None
@@ -97,7 +106,7 @@ class JobList(BaseModel):
 class CheckpointObject(BaseModel):
     id: str
     object: Literal["fine_tuning.job.checkpoint"] = "fine_tuning.job.checkpoint"
-    created_at: int
+    created_at: Time
     fine_tuning_job_id: str
     fine_tuned_model_checkpoint: str
     step_number: int
@@ -115,7 +124,7 @@ class CheckpointList(BaseModel):
 class EventObject(BaseModel):
     id: str
     object: Literal["fine_tuning.job.event"] = "fine_tuning.job.event"
-    created_at: int
+    created_at: Time
     level: Literal["info", "warn", "error"]
     message: str
     type: Literal["message", "metrics"]

@@ -4,14 +4,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from service.schemas.base import Request
+from service.schemas.base import Request, Time, examples
+
+ALIAS = "^[a-z0-9]([-._a-z0-9]{0,61}[a-z0-9])?$"  # `service/aliases.py` refuses others, and says why
 
 
 class ModelObject(BaseModel):
     id: str
     aliases: list[str] = Field(description="names of the caller's that stand for it now")
     object: Literal["model"] = "model"
-    created: int
+    created: Time
     owned_by: str
     task: str
     architecture: str
@@ -35,9 +37,14 @@ class ModelList(BaseModel):
 
 
 class PromoteRequest(Request):
-    alias: Annotated[str, Field(min_length=1, max_length=63)]
+    model_config = examples(
+        {"alias": "movie-sentiment"},
+        {"alias": "movie-sentiment", "metric": "accuracy", "at_least": 0.8},
+    )
+
+    alias: Annotated[str, Field(min_length=1, max_length=63, json_schema_extra={"pattern": ALIAS})]
     metric: str | None = Field(default=None, description="a held-out figure of the model, for the gate")
-    at_least: Annotated[float, Field(strict=False)] | None = Field(default=None, description="refuse a figure below")
+    at_least: float | None = Field(default=None, description="refuse a figure below")
     beats_current: bool = Field(default=False, description="refuse a figure not above that of the model now promoted")
 
 
@@ -45,7 +52,7 @@ class AliasObject(BaseModel):
     object: Literal["alias"] = "alias"
     id: str
     model: str
-    changed_at: int
+    changed_at: Time
     previous: str | None = Field(description="the model that a roll-back would go to")
 
 

@@ -4,10 +4,14 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from service.schemas.base import Request
+from service.schemas.base import Request, examples
 
 
 class LoginRequest(Request):
+    model_config = examples(
+        {"key": "vt-0123456789abcdef"},
+    )
+
     key: Annotated[str, Field(min_length=1, max_length=200)]
 
 

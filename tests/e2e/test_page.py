@@ -1,6 +1,8 @@
 """The page in a real browser: the story from a file to the inside of the model, and that it stays on this machine."""
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,10 +11,15 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.conftest import Service, wait_for
-from tests.e2e.browser import running_browser, violations, watched_page
+from tests.e2e.browser import node, running_browser, violations, watched_page
 
 LOOK = "/look?model=minilm-l6&text=A+good+film"
 PLACES = ("/", "/data", "/tune", "/evaluate", LOOK, "/step?model=minilm-l6&text=A+good+film", "/models", "/serving")
+RUN = {  # what runs a snippet, given as its last argument
+    "curl": ["sh", "-c"],
+    "Python": [sys.executable, "-c"],
+    "JavaScript": [node(), "--input-type=module", "-e"],
+}
 
 
 @pytest.fixture(scope="module")
@@ -205,6 +212,35 @@ def test_a_name_is_promoted_and_rolled_back(page: Page, service: Service, tuned:
     (alias,) = httpx.get(f"{service.url}/v1/aliases").json()["data"]
     wait_for(lambda: "ckpt" in httpx.get(f"{service.url}/v1/models/{alias['id']}").json()["id"], 10)
     httpx.delete(f"{service.url}/v1/aliases/mood").raise_for_status()
+
+
+def test_what_is_shown_to_be_copied_runs(page: Page, service: Service, tuned: str) -> None:
+    places = {  # -> what the answers are, one for each box of code
+        f"/models/{tuned}": ["classification"],
+        f'/look?model={tuned}&text=It\'s+"sad"': ["explanation", "attention"],
+        "/tune": ["fine_tuning.job"],
+    }
+    for place, answers in places.items():
+        page.goto(service.url + place)
+        page.wait_for_load_state("networkidle")
+        for summary in page.get_by_text("The same from a program").all():
+            summary.click()
+        if place == "/tune":
+            page.locator("input[name=suffix]").fill("copied")
+        boxes = page.locator(".snippets").all()
+        assert len(boxes) == len(answers), place
+        for box, answer in zip(boxes, answers, strict=True):
+            for kind, command in RUN.items():
+                box.get_by_text(kind, exact=True).click()
+                shown = box.locator("pre").inner_text()
+                done = subprocess.run([*command, shown], capture_output=True, text=True, timeout=120)
+                assert done.returncode == 0, (shown, done.stderr)
+                assert answer in done.stdout, (shown, done.stdout)
+    jobs = f"{service.url}/v1/fine_tuning/jobs"
+    copied = [job["id"] for job in httpx.get(jobs).json()["data"] if job["user_provided_suffix"] == "copied"]
+    assert len(copied) == len(RUN)
+    for job in copied:
+        httpx.post(f"{jobs}/{job}/cancel")
 
 
 def test_serving_shows_what_is_asked_now(page: Page, service: Service) -> None:

@@ -1,54 +1,95 @@
-"""Load as users make it: mostly classify and embed, some attention, and people who watch jobs. See `make load`."""
+"""A load test of a running service: `make load SCENARIO=steady`, or ramp, spike, soak, mixed.
 
-import random
+Asks this machine alone, unless it is told `--other-host`. Ends with an error when a request failed, or none was made.
+"""
 
-from locust import HttpUser, between, task
+import ipaddress
+import logging
+import sys
+import time
+from typing import Any
+from urllib.parse import urlsplit
 
-SENTENCES = [
-    "A gorgeous, witty, seductive movie.",
-    "The plot is thin and the jokes fall flat, but the actors save it.",
-    "I have never been so bored in a cinema.",
-    "Beautifully shot, and it knows exactly when to stop.",
-    "Two hours that feel like four.",
-    "这部电影非常好看。",
-    "Good.",
-    "An uneven but always interesting film that asks more questions than it answers, and is the better for it.",
-]
-BASE = "minilm-l6"
+import httpx
+from locust import LoadTestShape, events
+
+from tests.load.scenarios import SCENARIOS, users_at
+from tests.load.users import ENDED, FILE_NAME, JOBS, SUFFIX, Asker, Reader, Tuner
+
+__all__ = ["Load", "Reader", "Tuner"]  # what locust looks for
+DEFAULT_SECONDS = 30.0
+CANCEL_SECONDS = 30.0  # for a job to keep its last step
 
 
-class Reader(HttpUser):
-    """One person or program at work."""
+class Load(LoadTestShape):
+    """The users of the scenario, from `--users` and `--run-time`."""
 
-    wait_time = between(0.0, 0.1)
+    use_common_options = True
 
-    def on_start(self) -> None:
-        """Classifies with the newest classifier; without one, embeds instead."""
-        models = self.client.get("/v1/models").json()["data"]
-        self.classifier = next((model["id"] for model in models if model["task"] == "classification"), None)
+    def tick(self) -> tuple[int, float, list[type[Asker]]] | None:
+        assert self.runner is not None
+        options = self.runner.environment.parsed_options
+        scenario = SCENARIOS[options.scenario]
+        readers = users_at(scenario, self.get_run_time() / (options.run_time or DEFAULT_SECONDS), options.num_users)
+        if readers is None:
+            return None
+        classes: list[type[Asker]] = [Reader, Tuner] if scenario.tunes else [Reader]
+        return readers + len(classes) - 1, max(4.0, readers / 2), classes
 
-    @task(6)
-    def classify(self) -> None:
-        if self.classifier is None:
-            self.embed()
-        else:
-            body = {"model": self.classifier, "input": random.choice(SENTENCES)}
-            self.client.post("/v1/classify", json=body)
 
-    @task(3)
-    def embed(self) -> None:
-        texts = random.sample(SENTENCES, random.randint(1, 4))
-        self.client.post("/v1/embeddings", json={"model": BASE, "input": texts})
+@events.init_command_line_parser.add_listener
+def add_options(parser: Any) -> None:
+    parser.add_argument("--scenario", choices=sorted(SCENARIOS), default="steady", help="how the load changes")
+    parser.add_argument("--other-host", action="store_true", help="allow a --host that is not this machine")
 
-    @task(1)
-    def attention(self) -> None:
-        link = "/v1/attention"
-        query = {"model": BASE, "input": random.choice(SENTENCES), "layers": "5"}
-        self.client.get(link, params=query, headers={"accept": "image/png"}, name=link)
 
-    @task(1)
-    def watch_jobs(self) -> None:
-        jobs = self.client.get("/v1/fine_tuning/jobs?limit=5").json()["data"]
-        if jobs:
-            job_id = jobs[0]["id"]
-            self.client.get(f"/v1/fine_tuning/jobs/{job_id}/events", name="/v1/fine_tuning/jobs/{job_id}/events")
+@events.init.add_listener
+def begin(environment: Any, **_: Any) -> None:
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    options = environment.parsed_options
+    Asker.may_be_refused = SCENARIOS[options.scenario].may_be_refused
+    if not options.other_host and not is_this_machine(environment.host or ""):
+        sys.exit(f"{environment.host!r} is not this machine; a load test of another needs --other-host and its consent")
+
+
+def is_this_machine(url: str) -> bool:
+    name = urlsplit(url).hostname or ""
+    try:
+        return name == "localhost" or ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+@events.test_start.add_listener
+def start(environment: Any, **_: Any) -> None:
+    clear(environment.host)
+
+
+@events.quitting.add_listener
+def finish(environment: Any, **_: Any) -> None:
+    if environment.stats.total.num_requests == 0:
+        print("no request was made", file=sys.stderr)
+        environment.process_exit_code = 1
+    if SCENARIOS[environment.parsed_options.scenario].tunes:
+        clear(environment.host)
+
+
+def clear(host: str) -> None:
+    """Cancels jobs and deletes models and files that load tests made, in this run or in one that was cut off."""
+    with httpx.Client(timeout=60, headers=Asker.headers()) as session:
+        for job in session.get(f"{host}{JOBS}", params={f"metadata[{SUFFIX}]": "yes", "limit": 100}).json()["data"]:
+            if job["status"] not in ENDED:
+                session.post(f"{host}{JOBS}/{job['id']}/cancel")
+                wait_for_end(session, f"{host}{JOBS}/{job['id']}")
+        for model in session.get(f"{host}/v1/models").json()["data"]:
+            if f":{SUFFIX}:" in model["id"]:
+                session.delete(f"{host}/v1/models/{model['id']}")
+        for file in session.get(f"{host}/v1/files", params={"purpose": "fine-tune"}).json()["data"]:
+            if file["filename"] == FILE_NAME:
+                session.delete(f"{host}/v1/files/{file['id']}")
+
+
+def wait_for_end(session: httpx.Client, job: str) -> None:
+    deadline = time.monotonic() + CANCEL_SECONDS
+    while session.get(job).json()["status"] not in ENDED and time.monotonic() < deadline:
+        time.sleep(0.5)

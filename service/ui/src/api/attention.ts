@@ -1,4 +1,4 @@
-// Attention in its binary form (docs/attention-format.md): a step a row, a byte a weight. Kept so, since 512 tokens of 72
+// Attention in its binary form (docs/en/attention-format.md): a step a row, a byte a weight. Kept so, since 512 tokens of 72
 // heads would take 75 MB as floats; a head becomes numbers when it is painted.
 
 import { answer } from "./client";

@@ -43,7 +43,7 @@ const en = {
   tryNote: "The same that the API answers.",
   text: "Text",
   call: "Call it",
-  callNote: "From a shell, or with the openai client as it is.",
+  callNote: "From a shell, from Python with the openai client as it is, or from JavaScript.",
   card: "Model card",
   cardNote: "What it was made from, how good it is, and where not to trust it.",
 };
@@ -91,7 +91,7 @@ const zh: typeof en = {
   tryNote: "与接口的回答相同。",
   text: "文字",
   call: "调用它",
-  callNote: "在终端里，或直接用 openai 客户端。",
+  callNote: "在终端里，在 Python 里直接用 openai 客户端，或在 JavaScript 里。",
   card: "模型卡",
   cardNote: "它由什么做成，有多好，哪里不该信它。",
 };

@@ -40,6 +40,7 @@ const en = {
   none: "none",
   copy: "Copy",
   copied: "Copied",
+  byCode: "The same from a program",
 };
 
 const zh: typeof en = {
@@ -81,6 +82,7 @@ const zh: typeof en = {
   none: "无",
   copy: "复制",
   copied: "已复制",
+  byCode: "用程序做同样的事",
 };
 
 export const shellWords: Both<typeof en> = { en, zh };

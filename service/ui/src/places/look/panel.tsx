@@ -7,6 +7,7 @@ import { useWords } from "../../base/language";
 import { useLoad } from "../../base/load";
 import { Card } from "../../parts/card";
 import { Waiting } from "../../parts/notice";
+import { SnippetsBehind } from "../../parts/snippets";
 import { lookWords } from "../../words/look";
 import { Answer } from "./answer";
 import { AttentionView } from "./attention_view";
@@ -63,6 +64,9 @@ export function Panel({ model, text, options, compared, stretch, onStretch, onPi
             </div>
           )}
         </Waiting>
+        <SnippetsBehind
+          asked={{ route: "/v1/attention", body: { model: model.id, input: text, method, merge, special } }}
+        />
       </Card>
     </div>
   );

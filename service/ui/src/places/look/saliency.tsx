@@ -10,6 +10,7 @@ import { useStore } from "../../base/store";
 import { paint } from "../../base/theme";
 import { toned } from "../../parts/palette";
 import { Waiting } from "../../parts/notice";
+import { SnippetsBehind } from "../../parts/snippets";
 import { TableBehind } from "../../parts/table";
 import { lookWords } from "../../words/look";
 import type { LookOptions } from "./options";
@@ -66,6 +67,7 @@ export function Saliency({ model, text, options }: SaliencyProps) {
         )}
       </div>
       <Waiting loaded={loaded}>{(found) => <Explained found={found} />}</Waiting>
+      <SnippetsBehind asked={{ route: "/v1/explain", body: { model: model.id, input: text, ...asked } }} />
     </div>
   );
 }

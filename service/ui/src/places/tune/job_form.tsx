@@ -9,6 +9,7 @@ import { useLoad } from "../../base/load";
 import { go, pathTo, useAddress } from "../../base/router";
 import { Field } from "../../parts/field";
 import { Notice } from "../../parts/notice";
+import { SnippetsBehind } from "../../parts/snippets";
 import { tuneWords } from "../../words/tune";
 import { JobOptions } from "./job_options";
 
@@ -19,9 +20,11 @@ export function JobForm() {
   const files = useLoad("files", askFiles);
   const [problem, tell] = useState("");
   const [busy, work] = useState(false);
+  const [filled, note] = useState<NewJob | null>(null);
   const bases = (models.value ?? []).filter((model) => !model.adapter && model.architecture !== "encoder_decoder");
   const data = (files.value ?? []).filter((file) => file.status !== "error");
   const base = query.get("model") ?? bases.find((model) => model.base_model === null)?.id;
+  const shown = data.find((file) => file.id === query.get("file")) ?? data[0];
   const send = async (event: SubmitEvent) => {
     event.preventDefault();
     if (!(event.currentTarget instanceof HTMLFormElement)) return;
@@ -45,7 +48,12 @@ export function JobForm() {
       </div>
     );
   return (
-    <form class="stack" id="job-form" onSubmit={(event) => void send(event)}>
+    <form
+      class="stack"
+      id="job-form"
+      onSubmit={(event) => void send(event)}
+      onInput={(event) => note(bodyOf(new FormData(event.currentTarget)))}
+    >
       <Field name={words.data} hint={words.dataHint}>
         <select name="training_file" required key={files.value ? "files" : "none"}>
           {data.map((file) => (
@@ -72,6 +80,9 @@ export function JobForm() {
         <p class="field-hint">{words.moreHint}</p>
         <JobOptions files={data} />
       </details>
+      <SnippetsBehind
+        asked={{ route: "/v1/fine_tuning/jobs", body: filled ?? { model: base, training_file: shown?.id } }}
+      />
       {problem && <Notice tone="bad">{problem}</Notice>}
       <div class="row">
         <button class="button main" disabled={busy}>

@@ -1,0 +1,54 @@
+"""`vitrine serve`: looks whether the service may be reached as asked, then becomes BentoML's server."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from service.database import opened
+from service.errors import InvalidRequest
+from service.keys import KeyStore
+from service.settings import Settings
+from service.traces import Traces
+
+UNREAD_SECONDS = 3  # after a drain, for clients that do not take their answers
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def add_command(commands: Any, settings: Settings) -> None:
+    serve = commands.add_parser("serve", help="start the service (and its job worker)")
+    serve.add_argument("--host", default="127.0.0.1")
+    serve.add_argument("--port", type=int, default=3000)
+    serve.set_defaults(run=lambda arguments: run_serve(settings, arguments.host, arguments.port))
+
+
+def check_exposure(settings: Settings, host: str) -> None:
+    """Without keys everyone who reaches the port may do everything, so it must not be reached from outside. Raises
+    InvalidRequest when it would be, unless a first key is to be made at start."""
+    with opened(settings.database_url) as database:
+        closed = KeyStore(database).exist()
+    if closed or settings.first_key_owner:
+        return
+    if host in LOOPBACK:
+        print("  no API keys: the service answers this machine alone; `vitrine keys create` makes one", flush=True)
+        return
+    raise InvalidRequest(
+        f"--host {host} would let everyone in: there are no API keys; make one by `vitrine keys create --owner NAME`, "
+        "set VITRINE_FIRST_KEY_OWNER=NAME to have one made and shown at the start, or serve 127.0.0.1"
+    )
+
+
+def run_serve(settings: Settings, host: str, port: int) -> None:
+    """Becomes `bentoml serve`, with BentoML's state inside our home folder."""
+    check_exposure(settings, host)
+    Traces.of(settings, "api")  # told here, in a line, if they can't be sent
+    root = Path(__file__).parents[1]
+    os.environ.setdefault("BENTOML_HOME", str(settings.bentoml_home))
+    os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see DECISIONS.md
+    os.environ["VITRINE_HOME"] = str(settings.home.absolute())
+    print(f"\n  Vitrine: http://localhost:{port}/      API: http://localhost:{port}/docs\n", flush=True)
+    command = [sys.executable, "-m", "bentoml", "serve", "service.main:Vitrine"]
+    command += ["--working-dir", str(root), "--host", host, "--port", str(port)]
+    command += ["--timeout-graceful-shutdown", str(UNREAD_SECONDS)]
+    os.execv(sys.executable, command)

@@ -1,0 +1,32 @@
+"""Freed memory goes back to the system, also from between what is still held."""
+
+import threading
+
+import psutil
+import torch
+
+from service.heap import give_back
+
+MEBIBYTE = 2**20
+
+
+def resident() -> int:
+    return int(psutil.Process().memory_info().rss)
+
+
+def test_what_a_thread_left_between_held_blocks_is_given_back() -> None:
+    held: list[torch.Tensor] = []
+
+    def take() -> None:
+        blocks = [torch.zeros(2**14) for _ in range(3_200)]  # 64 KiB each, below what malloc maps by itself
+        held.extend(blocks[::100])
+
+    before = resident()
+    thread = threading.Thread(target=take)
+    thread.start()
+    thread.join()
+    kept = resident() - before
+    assert kept > 100 * MEBIBYTE, "else this test shows nothing"
+    give_back()
+    assert resident() - before < kept / 4
+    assert all(float(block.sum()) == 0.0 for block in held)
