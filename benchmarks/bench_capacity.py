@@ -160,7 +160,8 @@ def main() -> None:
         prepare(home, given.home)
         for cores, dtype in tqdm(services, unit="service"):
             service_cores, asking_cores = on_cores(cores)
-            peaks[cores] = max(peaks.get(cores, 0.0), gemm_peak_of(service_cores))
+            if cores not in peaks:
+                peaks[cores] = gemm_peak_of(service_cores)
             with bento(home, "service.main:Vitrine", service_cores, VITRINE_DTYPE=dtype) as url:
                 os.sched_setaffinity(0, asking_cores)
                 found.append(asyncio.run(measured(url, work, cores, dtype, seconds)))

@@ -54,7 +54,7 @@ class Seen:
     @property
     def rate(self) -> float:
         """Requests answered a second."""
-        return self.statuses[200] / self.seconds
+        return self.statuses[200] / self.seconds if self.seconds else 0.0  # none was answered
 
     def quantile(self, share: float) -> float:
         ordered = sorted(self.accepted_seconds)
