@@ -24,7 +24,7 @@ PAGE_SOURCES := service/ui/build.mjs $(shell find service/ui/src service/ui/publ
 NPM := sh service/ui/npm.sh $(BIN)/python
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: serve test check check-gpu format load bento setup clean chaos contract docs docs-serve chinese-encoder \
+.PHONY: audit faults flood sbom serve test check check-gpu format load bento setup clean chaos contract docs docs-serve chinese-encoder \
   bench-finetune bench-inference bench-http bench-adapters bench-overload bench-capacity bench-explain bench-render \
   bench-traces soak container-by-hand
 
@@ -37,13 +37,30 @@ setup: $(VENV)/serve.done $(PAGE)
 test: $(VENV)/test.done $(PAGE)  ## the whole suite
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
-check: $(VENV)/test.done  ## format, lint, types, imports, Dockerfile, the page
+check: $(VENV)/test.done audit  ## format, lint, types, imports, Dockerfile, the page, known vulnerabilities
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/hadolint Dockerfile
 	$(NPM) run --silent check
+
+audit: $(VENV)/test.done $(VENV)/audit.done  ## known vulnerabilities of what is pinned; says what could not be looked up
+	$(BIN)/python -m tests.audit
+
+sbom: $(VENV)/serve.done $(VENV)/page.done $(VENV)/audit.done  ## dist/sbom-python.json, dist/sbom-page.json (CycloneDX), checked
+	@mkdir -p dist
+	$(VENV)/audit/bin/cyclonedx-py environment $(BIN)/python --pyproject pyproject.toml --output-reproducible \
+	  --spec-version 1.6 --output-format JSON --output-file dist/sbom-python.json
+	$(NPM) sbom --package-lock-only --omit dev --sbom-format cyclonedx > dist/sbom-page.json
+	$(VENV)/audit/bin/python tests/sbom.py dist/sbom-python.json dist/sbom-page.json
+
+faults: $(VENV)/test.done $(PAGE)  ## attack and break things, and write what happened to docs/faults.md
+	$(BIN)/python -m pytest $$(grep -l 'faults: Faults' -r tests --include='test_*.py')
+	cp .vitrine/faults.md docs/faults.md
+
+flood: $(VENV)/test.done  ## as many idle connections as this machine lets one process open, up to 100,000
+	VITRINE_IDLE_CONNECTIONS=100000 $(BIN)/python -m pytest tests/e2e/test_hostile.py -k flood
 
 format: $(VENV)/test.done
 	$(BIN)/ruff format .
@@ -130,3 +147,9 @@ $(VENV)/test.done: $(VENV)/serve.done service/ui/package-lock.json
 	sh tests/install_tools.sh
 	$(NPM) ci
 	touch $(VENV)/page.done $(VENV)/docs.done $@
+
+# In an environment of its own: what audits and lists the dependencies is none of them.
+$(VENV)/audit.done: tests/audit-tools.txt | $(VENV)/serve.done
+	$(PYTHON) -m venv $(VENV)/audit
+	$(VENV)/audit/bin/python -m pip install --quiet --disable-pip-version-check -r tests/audit-tools.txt
+	touch $@

@@ -4,10 +4,11 @@ Every module of `model` is built from it; `huggingface.py` makes one from a Hugg
 """
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
+
+from model.files import read_json
 
 Architecture = Literal["encoder", "decoder", "encoder_decoder"]
 Activation = Literal["relu", "gelu", "gelu_tanh"]  # gelu_tanh is GPT-2's approximation of GELU
@@ -23,6 +24,11 @@ TASKS_OF: dict[Architecture, tuple[Task, ...]] = {
     "decoder": ("embeddings", "classification", "multi_label", "regression", "tagging", "causal_lm"),
     "encoder_decoder": ("seq2seq",),
 }
+
+LARGEST = {  # far beyond any model of this kind; a file that says more is damaged
+    "vocab_size": 2**24, "width": 2**16, "num_layers": 2**9, "num_heads": 2**10, "feed_forward_width": 2**20,
+    "max_positions": 2**20, "position_offset": 2**10, "num_segments": 2**10,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,7 @@ class TransformerConfig:
     pooler: Pooler = "none"  # a dense layer with this activation between the text vector and the classifier
 
     def __post_init__(self) -> None:
+        self._check_types()
         for name in ("vocab_size", "width", "num_layers", "num_heads", "feed_forward_width", "max_positions"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
@@ -88,6 +95,25 @@ class TransformerConfig:
         if self.architecture == "encoder_decoder" and (self.bos_id is None or self.eos_id is None):
             raise ValueError("an encoder-decoder needs bos_id and eos_id: they start and end what it writes")
         self._check_labels()
+
+    def _check_types(self) -> None:
+        """A file may hold anything; what is built by it must be a size that can be built."""
+        for name, largest in LARGEST.items():
+            value = getattr(self, name)
+            if type(value) is not int or value > largest:
+                raise ValueError(f"{name} is {value!r:.40}; it must be a whole number of at most {largest}")
+        for name in ("norm_first", "norm_embeddings", "scale_embeddings", "tied_embeddings"):
+            if type(getattr(self, name)) is not bool:
+                raise ValueError(f"{name} is {getattr(self, name)!r:.40}; it must be true or false")
+        for name in ("pad_id", "bos_id", "eos_id"):
+            value = getattr(self, name)
+            if type(value) is not int and (value is not None or name == "pad_id"):
+                raise ValueError(f"{name} is {value!r:.40}; it must be the number of a token")
+        for name in ("norm_epsilon", "dropout"):
+            if type(getattr(self, name)) not in (int, float):
+                raise ValueError(f"{name} is {getattr(self, name)!r:.40}; it must be a number")
+        if not 0.0 <= self.norm_epsilon < 1.0:
+            raise ValueError(f"norm_epsilon is {self.norm_epsilon}; it must be at least 0 and below 1")
 
     def _check_labels(self) -> None:
         if len(set(self.labels)) != len(self.labels):
@@ -129,11 +155,16 @@ class TransformerConfig:
             raise ValueError(f"unknown config fields {unknown}; this version knows {sorted(known)}")
         if "task" not in fields:  # written before there were other tasks
             fields = {**fields, "task": "classification" if fields.get("labels") else "embeddings"}
-        return cls(**{**fields, "labels": tuple(fields.get("labels", ()))})
+        labels = fields.get("labels", [])
+        if not isinstance(labels, list | tuple) or not all(isinstance(label, str) for label in labels):
+            raise ValueError(f"labels are {labels!r:.80}; they must be a list of texts")
+        if "vocab_size" not in fields:
+            raise ValueError("the config has no vocab_size")
+        return cls(**{**fields, "labels": tuple(labels)})
 
     @classmethod
     def load(cls, path: Path) -> "TransformerConfig":
-        return cls.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        return cls.from_dict(read_json(path))
 
 
 # Named after what they are; a test holds each one's parameter count to the reference implementation's.

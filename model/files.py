@@ -34,5 +34,5 @@ def read_json_value(path: Path) -> Any:
         raise ValueError(f"{path.name} is missing in {path.parent.name}; is this a model folder?")
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # of its bytes, too
+    except (ValueError, RecursionError) as error:  # of its bytes, too
         raise ValueError(f"{path.name} is not JSON ({error}); fetch the folder again") from None

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from model.batch import Unpadded
 from model.config import TransformerConfig
+from model.files import read_json
 from model.heads import ClassificationHead, Pooler, TextModel
 from model.weights import read_tensors, write_tensors
 
@@ -230,21 +231,32 @@ def is_adapter_folder(folder: Path) -> bool:
 def load_adapter_config(folder: Path) -> tuple[str, TransformerConfig]:
     """The base model's name and the tuned model's config."""
     fields = _fields(folder)
-    return str(fields["base_model"]), TransformerConfig.from_dict(fields["config"])
+    with _described():
+        return str(fields["base_model"]), TransformerConfig.from_dict(fields["config"])
 
 
 def load_adapter(folder: Path) -> Adapter:
+    """Raises ValueError for a folder that holds no whole adapter."""
     fields = _fields(folder)
-    lora = LoraConfig(**{**fields["lora"], "targets": tuple(fields["lora"]["targets"])})
     tensors = read_tensors(folder / ADAPTER_WEIGHTS_FILE)
-    names = sorted({name.removesuffix(".down") for name in tensors if name.endswith(".down")})
-    factors = {name: (tensors.pop(f"{name}.down"), tensors.pop(f"{name}.up")) for name in names}
-    return Adapter(lora, TransformerConfig.from_dict(fields["config"]), factors, tensors, fields.get("body_sha256"))
+    with _described():
+        lora = LoraConfig(**{**fields["lora"], "targets": tuple(fields["lora"]["targets"])})
+        names = sorted({name.removesuffix(".down") for name in tensors if name.endswith(".down")})
+        factors = {name: (tensors.pop(f"{name}.down"), tensors.pop(f"{name}.up")) for name in names}
+        return Adapter(lora, TransformerConfig.from_dict(fields["config"]), factors, tensors, fields.get("body_sha256"))
 
 
 def _fields(folder: Path) -> dict[str, Any]:
-    fields: dict[str, Any] = json.loads((folder / ADAPTER_CONFIG_FILE).read_text(encoding="utf-8"))
-    return fields
+    return read_json(folder / ADAPTER_CONFIG_FILE)
+
+
+@contextmanager
+def _described() -> Iterator[None]:
+    """Fields or tensors that are missing or of another kind are a damaged folder."""
+    try:
+        yield
+    except (LookupError, TypeError, AttributeError) as error:
+        raise ValueError(f"{ADAPTER_CONFIG_FILE} describes no adapter ({error!r}); copy the folder again") from None
 
 
 class AdapterBank:

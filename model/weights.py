@@ -8,6 +8,7 @@ import json
 import os
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
@@ -35,9 +36,19 @@ def load_model(folder: Path) -> tuple[TextModel, Tokenizer]:
     config = load_config(folder)
     ours = (folder / CONFIG_FILE).is_file()
     tensors = read_tensors(folder / WEIGHTS_FILE) if ours else huggingface.read_tensors(folder, config)
+    _check_size(config, tensors)
     model = TextModel(config)
     load_tensors(model, tensors)
     return model.eval(), tokenizer
+
+
+def _check_size(config: TransformerConfig, tensors: dict[str, Tensor]) -> None:
+    """A damaged config must not ask for memory that its weights do not fill."""
+    with torch.device("meta"):
+        described = sum(tensor.numel() for tensor in TextModel(config).state_dict().values())
+    stored = sum(tensor.numel() for tensor in tensors.values())
+    if described > 2 * stored:
+        raise ValueError(f"weights do not fit the config: it describes {described:,} numbers, the file has {stored:,}")
 
 
 def load_config(folder: Path) -> TransformerConfig:

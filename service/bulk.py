@@ -25,6 +25,7 @@ from service.errors import INTERNAL_BODY, ArtefactsUnavailable, ServiceError, Un
 from service.faults import told_of_values
 from service.ids import new_id
 from service.keys import Caller
+from service.schemas.base import has_half_character
 from service.tables import Batch, File
 
 POLL_SECONDS = 0.5
@@ -256,6 +257,9 @@ def check_requests(path: Path, endpoint: str) -> tuple[int, list[dict[str, Any]]
                 continue
             if not isinstance(request, dict):
                 fault("invalid_json_line", "this line is no JSON object", number)
+                continue
+            if has_half_character(request):
+                fault("invalid_json_line", "this line has half of a surrogate pair, which is no character", number)
                 continue
             custom_id = request.get("custom_id")
             if not isinstance(custom_id, str) or not 1 <= len(custom_id) <= 512:

@@ -30,14 +30,6 @@ Times are seconds since 1970 in UTC, unless their name says otherwise. Lists are
 page comes by `after`, the id of the last item. Every answer has an `x-request-id`, which the log has too, and every
 refusal is `{"error": {"message", "type", "param", "code"}}` with a message that says what to change.
 """
-ERROR_EXAMPLE = {
-    "error": {
-        "message": "input 0 has 712 tokens, more than 512; shorten the input or set truncate=true",
-        "type": "invalid_request_error",
-        "param": "input",
-        "code": "context_length_exceeded",
-    }
-}
 REFUSALS: dict[int, tuple[str, str]] = {  # status -> the component's name, what it means
     400: ("BadRequest", "A value that can't be used. `param` names the field, `message` what is wanted."),
     401: ("Unauthorized", "No API key, or one that is unknown, revoked or expired."),
@@ -103,15 +95,26 @@ def _complete(document: dict[str, Any]) -> dict[str, Any]:
         component: {"description": text, "required": name not in TIMES, "schema": schema}
         for name, (component, text, schema) in HEADERS.items()
     }
-    components["responses"] = {name: _refusal(status, name, text) for status, (name, text) in REFUSALS.items()}
+    components["responses"] = {name: _refusal(status, text) for status, (name, text) in REFUSALS.items()}
     for path, operations in document["paths"].items():
         for method in METHODS:
             if method in operations:
                 _complete_operation(path, operations[method])
+    _unions_by_enum(document)
     return document
 
 
-def _refusal(status: int, _: str, text: str) -> dict[str, Any]:
+def _unions_by_enum(part: Any) -> None:
+    """A member of a union that is one value, as an enumeration of one: it means the same, and openapi-python-client
+    takes the first `const` that does not fit for a fault of the whole answer."""
+    for inner in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
+        _unions_by_enum(inner)
+    for member in part.get("anyOf", ()) if isinstance(part, dict) else ():
+        if "const" in member:
+            member["enum"] = [member.pop("const")]
+
+
+def _refusal(status: int, text: str) -> dict[str, Any]:
     schema = {"$ref": "#/components/schemas/ErrorBody"}
     return {
         "description": text,
@@ -122,6 +125,7 @@ def _refusal(status: int, _: str, text: str) -> dict[str, Any]:
 
 def _complete_operation(path: str, operation: dict[str, Any]) -> None:
     """Every status that this operation may answer with, and no other."""
+    operation["summary"] = operation["operationId"].replace("_", " ").capitalize()
     answers = operation["responses"]
     answers.pop("422", None)
     tag = operation["tags"][0]

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.audit import AuditLog
@@ -116,7 +117,7 @@ class Gate:
         try:
             with self.drain.accepted(scope["path"]):
                 await self._answered(scope, headers, receive, send_marked)
-        except _ClientLeft:
+        except (_ClientLeft, ClientDisconnect):
             status = CLIENT_LEFT
         except asyncio.CancelledError:
             if not self.drain.over or status:

@@ -33,7 +33,7 @@ ROWS: Rows = [
     for label, texts in (("positive", GOOD), ("negative", BAD))
     for text in texts
 ]
-LONG_BATCH = (3_000, 64)  # requests, texts in each: more than are answered before the batch is cancelled
+LONG_BATCH = (2_000, 400)  # requests, texts in each: more than are answered before the batch is cancelled
 JOB_SECONDS = 240
 
 
@@ -61,7 +61,7 @@ def prepared(folder: Path) -> Iterator[Prepared]:
     key, other_key = (keys.create(owner)[1] for owner in ("ann", "bob"))
     service = Service(
         home, VITRINE_RUN_WORKER="false", VITRINE_DTYPE="float32", VITRINE_TRAINING_THREADS="1",
-        VITRINE_WEBHOOK_PRIVATE="true", VITRINE_MAX_FILE_BYTES=str(4 * 2**20),
+        VITRINE_WEBHOOK_PRIVATE="true", VITRINE_MAX_FILE_BYTES=str(32 * 2**20),
     )  # fmt: skip
     with _receiver() as receiver:
         try:
@@ -124,19 +124,23 @@ def _fill(client: httpx.Client, found: Prepared) -> None:
     for alias in ("named", "moved", "unused"):
         for model in ("movies-1", "movies-2"):
             client.post(f"/v1/models/{model}/promote", json={"alias": alias}).raise_for_status()
-    for name, (count, texts) in (("batch", (2, 1)), ("long batch", LONG_BATCH)):
-        line = {
-            "method": "POST",
-            "url": "/v1/classify",
-            "body": {"model": "movies-1", "input": ["A good film"] * texts},
-        }
-        lines = "".join(json.dumps({"custom_id": f"r{number}"} | line) + "\n" for number in range(count))
-        file = _sent(client, "/v1/files", files={"file": ("requests.jsonl", lines)}, data={"purpose": "batch"})
-        body = {"input_file_id": file, "endpoint": "/v1/classify", "completion_window": "24h"}
-        ids[f"{name} file"], ids[name] = file, _sent(client, "/v1/batches", json=body)
+    ids["batch file"], ids["batch"] = _batch(client, 2, 1)
     for name in ("endpoint", "unused endpoint"):
         body = {"name": name, "url": found.receiver, "event_types": ["fine_tuning.job.succeeded"]}
         ids[name] = _sent(client, "/v1/webhook_endpoints", json=body)
+
+
+def start_long_batch(client: httpx.Client) -> str:
+    return _batch(client, *LONG_BATCH)[1]
+
+
+def _batch(client: httpx.Client, count: int, texts: int) -> tuple[str, str]:
+    """-> the file of its requests, and the batch."""
+    line = {"method": "POST", "url": "/v1/classify", "body": {"model": "movies-1", "input": ["A good film"] * texts}}
+    lines = "".join(json.dumps({"custom_id": f"r{number}"} | line) + "\n" for number in range(count))
+    file = _sent(client, "/v1/files", files={"file": ("requests.jsonl", lines)}, data={"purpose": "batch"})
+    body = {"input_file_id": file, "endpoint": "/v1/classify", "completion_window": "24h"}
+    return file, _sent(client, "/v1/batches", json=body)
 
 
 def _sent(client: httpx.Client, path: str, **parts: Any) -> str:

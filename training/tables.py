@@ -23,6 +23,12 @@ from training.faults import Fault
 
 Fields = dict[str, Any]
 BATCH_ROWS = 10_000  # of a Parquet file, turned into Python objects together
+BATCH_BYTES = 2**28  # that one batch of it may take, if each of its values were as large as a whole column
+LEAST_BUDGET_BYTES = (
+    2**31
+)  # for the rows of a Parquet file as Python objects; packed rows can be a thousand times smaller
+BUDGET_SHARE = 20  # of the file's size, where that is more: what rows of JSONL can come to
+CELL_BYTES = 100  # of a Python object and its place in a row
 FILE_ENDINGS = (".jsonl", ".json", ".csv", ".parquet", ".txt", ".tsv")  # names that mean a file, not a data set
 LIST_COLUMNS = {"labels": "|", "tokens": " ", "tags": " "}  # how a CSV cell that is no JSON list is split
 CSV_KINDS = ("label", "labels", "score")  # one of these makes a CSV with 'text' a labelled one
@@ -256,10 +262,41 @@ def _parse_parquet(raw: bytes, faults: list[Fault]) -> Iterator[tuple[int, Field
         if twice := sorted({name for name in names if names.count(name) > 1}):
             faults.append(Fault(0, f"the columns {twice[:10]} stand twice; give every column a name of its own"))
             return
-        for batch in file.iter_batches(BATCH_ROWS):
+        budget = max(LEAST_BUDGET_BYTES, BUDGET_SHARE * len(raw))
+        row_bytes = CELL_BYTES * (1 + len(names))
+        unpacked, promised = 0, file.metadata.num_rows * row_bytes
+        for batch in file.iter_batches(_batch_rows(file.metadata)) if promised <= budget else ():
+            unpacked += sum(map(_plain_bytes, batch.columns)) + batch.num_rows * row_bytes
+            if unpacked > budget:
+                break
             for fields in batch.to_pylist():
                 number += 1
                 yield number, _present(fields)
+        if max(unpacked, promised) > budget:
+            size = f"the file's {len(raw):,} bytes unpack to {file.metadata.num_rows:,} rows of over {budget:,} bytes"
+            faults.append(Fault(0, f"{size}; split the file"))
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:  # of bytes, of dates beyond Python's
         reason = str(error).splitlines()[0][:200]
         faults.append(Fault(0, f"broken Parquet ({reason}); write the file again"))
+
+
+def _batch_rows(metadata: pq.FileMetaData) -> int:
+    """Rows that can be unpacked at once: encodings may repeat one large value, which no size in the file tells."""
+    groups = (metadata.row_group(number) for number in range(metadata.num_row_groups))
+    largest = max((column.total_uncompressed_size for group in groups for column in _columns(group)), default=0)
+    return max(1, min(BATCH_ROWS, BATCH_BYTES // max(1, largest)))
+
+
+def _columns(group: pq.RowGroupMetaData) -> Iterator[pq.ColumnChunkMetaData]:
+    return (group.column(number) for number in range(group.num_columns))
+
+
+def _plain_bytes(array: pa.Array) -> int:
+    """What its values take when each stands for itself: a dictionary holds a value once for all its rows."""
+    if isinstance(array, pa.DictionaryArray):
+        return int(array.dictionary_decode().nbytes)
+    if isinstance(array, pa.StructArray):
+        return sum(map(_plain_bytes, array.flatten()))
+    if isinstance(array, pa.ListArray | pa.LargeListArray | pa.FixedSizeListArray):
+        return int(array.nbytes) + _plain_bytes(array.flatten())
+    return int(array.nbytes)

@@ -67,7 +67,7 @@ def attention(language: Language) -> Canvas:
     words = ("every query with every key", "softmax, row by row", "mean of the values") if english else (
         "每个查询乘每个键", "逐行 softmax", "值的加权平均"
     )  # fmt: skip
-    left = 30
+    left = 30.0
     parts = [
         ("QKᵀ", scores, False),
         ("QKᵀ / √2", scores / 2**0.5, False),

@@ -26,12 +26,13 @@ class Request(BaseModel):
         """JSON can name half of a surrogate pair, which no text has and neither tokenizers nor databases take."""
         if isinstance(fields, dict):
             for name, value in fields.items():
-                if _has_half(value) or _has_half(name):
+                if has_half_character(value) or has_half_character(name):
                     raise ValueError(f"{name!r:.80} has half of a surrogate pair, which is no character; remove it")
         return fields
 
 
-def _has_half(value: Any) -> bool:
+def has_half_character(value: Any) -> bool:
+    """Whether any text in a JSON value has half of a surrogate pair."""
     if isinstance(value, str):
         if value.isascii():
             return False
@@ -41,8 +42,10 @@ def _has_half(value: Any) -> bool:
             return True
         return False
     if isinstance(value, list | tuple):
-        return any(map(_has_half, value))
-    return isinstance(value, dict) and any(_has_half(key) or _has_half(inner) for key, inner in value.items())
+        return any(map(has_half_character, value))
+    return isinstance(value, dict) and any(
+        has_half_character(key) or has_half_character(inner) for key, inner in value.items()
+    )
 
 
 class Usage(BaseModel):

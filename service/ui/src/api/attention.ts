@@ -89,16 +89,48 @@ export async function attention(
   return readAttention(await response.arrayBuffer());
 }
 
+const MOST_WEIGHTS = 2 ** 28;
+const fault = (why: string): Error => new Error(`no attention in version 1 of VATN: ${why}`);
+
+/** The first document of an answer. Throws for anything else, before it takes memory that the bytes do not fill. */
 export async function readAttention(buffer: ArrayBuffer): Promise<Attention> {
   const view = new DataView(buffer);
-  if (view.getUint32(0) !== 0x5641544e || view.getUint32(4, true) !== 1) throw new Error("not version 1 of VATN");
+  if (buffer.byteLength < 16 || view.getUint32(0) !== 0x5641544e || view.getUint32(4, true) !== 1)
+    throw fault("it begins otherwise");
   const body = 16 + view.getUint32(8, true);
-  const header = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 16, body - 16))) as Header;
-  const packed = new Blob([buffer.slice(body, body + view.getUint32(12, true))]).stream();
-  const raw = await new Response(packed.pipeThrough(new DecompressionStream("deflate"))).arrayBuffer();
-  const [layers, heads, rows] = header.shape;
-  const steps = new Float32Array(raw, 0, layers * heads * rows);
-  return new Attention(header, steps, new Uint8Array(raw, 4 * steps.length));
+  const end = body + view.getUint32(12, true);
+  if (end > buffer.byteLength) throw fault("it is cut off");
+  const header = headerOf(new Uint8Array(buffer, 16, body - 16));
+  const [layers, heads, rows, columns] = header.shape;
+  const steps = layers * heads * rows;
+  const raw = new Uint8Array(steps * (4 + columns));
+  let got = 0;
+  try {
+    const packed = new Blob([buffer.slice(body, end)]).stream().pipeThrough(new DecompressionStream("deflate"));
+    const reader = packed.getReader();
+    for (let next = await reader.read(); !next.done; next = await reader.read()) {
+      raw.set(next.value, got); // throws when there is more than the shape says
+      got += next.value.length;
+    }
+  } catch {
+    throw fault("its body is damaged");
+  }
+  if (got !== raw.length) throw fault("its body is too short");
+  return new Attention(header, new Float32Array(raw.buffer, 0, steps), raw.subarray(4 * steps));
+}
+
+function headerOf(bytes: Uint8Array): Header {
+  let header: Header | null = null;
+  try {
+    header = JSON.parse(new TextDecoder().decode(bytes)) as Header | null;
+  } catch {
+    throw fault("its header is no JSON");
+  }
+  const shape: unknown = header?.shape;
+  if (!Array.isArray(shape) || shape.length !== 4 || !shape.every((size) => Number.isInteger(size) && size > 0))
+    throw fault("its header has no shape");
+  if (shape.reduce((product: number, size: number) => product * size, 1) > MOST_WEIGHTS) throw fault("it is too large");
+  return header as Header;
 }
 
 /** A picture that the service draws. */
