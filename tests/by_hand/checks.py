@@ -15,7 +15,7 @@ TOOLS = ("gcc", "g++", "cc", "make", "git", "node", "npm", "curl")
 LEFT_OVER = ("/root/.cache", "/root/.npm", "/var/cache/apt/pkgcache.bin", "/opt/vitrine/source", "/wheel")
 MAY_WRITE = ("/tmp", "/state")
 START_SECONDS = 600.0  # with neighbours that take the processors
-UPLOADS = {"TMPDIR": "/state/tmp"}
+GIVEN = {"TMPDIR": "/state/tmp", "BENTOML_HOME": "/state/bentoml"}  # as docs/en/operating/container.md says
 ASK = ["python3", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:3000/readyz', timeout=4)"]
 PAGES = ("/livez", "/readyz", "/", "/docs", "/metrics")
 
@@ -39,7 +39,7 @@ class Checks:
         self.job_seconds = job_seconds
         self.bento = bool(image.entrypoint)  # BentoML's image: no volume, no health check, its model lies in it
         if self.bento:
-            self.image = replace(image, volumes=["/state"], health=ASK, variables={**image.variables, **UPLOADS})
+            self.image = replace(image, volumes=["/state"], health=ASK, variables={**image.variables, **GIVEN})
         self.rows: list[Row] = []
 
     def note(self, what: str, found: object, right: bool = True) -> None:
