@@ -185,7 +185,7 @@ async def _lifespan(parts: Parts) -> AsyncIterator[None]:
 async def _prewarm(parts: Parts) -> None:
     """Keeps memory in step with the store: the default model at start, then each newly tuned one, no deleted one."""
     seen: set[str] = set()
-    first = True
+    first, told = True, False
     while True:
         try:
             names = [parts.settings.default_model] if first else []
@@ -198,7 +198,8 @@ async def _prewarm(parts: Parts) -> None:
             first = False
             await parts.registry.drop_deleted()
         except NotFound as error:
-            if first:
+            if first and not told:
+                told = True
                 log.warning("%s; run 'vitrine setup' to fetch the default model", error)
         except Exception:
             log.exception("loading a model ahead of its first request failed")

@@ -23,7 +23,7 @@ from service.ids import new_id
 from service.jobs import on_ray, worker
 from service.jobs.store import DEMO_PRIORITY, JobStore
 from service.registry import ModelStore
-from service.settings import Settings
+from service.settings import Settings, read_settings
 from service.tables import Job
 from training.catalogue import MINILM_SHA256, fetch_minilm, sha256_of, write_splits
 from training.cli import Store, add_commands
@@ -33,7 +33,7 @@ DEMO_DATA = "movie-sentiment"
 
 def main() -> None:
     """All commands; called by `command.py`."""
-    settings = Settings()
+    settings = read_settings()
     parser = argparse.ArgumentParser(prog="vitrine", description="Run, tune and look inside Transformers.")
     commands = parser.add_subparsers(dest="command", required=True)
     setup = commands.add_parser("setup", help="put the base model into the model store and queue the demonstration job")

@@ -8,17 +8,18 @@ from collections.abc import Sequence
 
 from service import backup_cli, keys_cli, remote_cli, serve_cli
 from service.errors import ServiceError
-from service.settings import Settings
+from service.settings import read_settings
 
 
 def main() -> None:
     """Entry point."""
     if is_light(sys.argv[1:]):
+        settings = read_settings()
         parser = argparse.ArgumentParser(prog="vitrine")
         commands = parser.add_subparsers(dest="command", required=True)
-        serve_cli.add_command(commands, Settings())
-        keys_cli.add_commands(commands, Settings())
-        backup_cli.add_commands(commands, Settings())
+        serve_cli.add_command(commands, settings)
+        keys_cli.add_commands(commands, settings)
+        backup_cli.add_commands(commands, settings)
         remote_cli.add_commands(commands)
         remote_cli.add_model_commands(commands.add_parser("models").add_subparsers(dest="action", required=True))
         obey(parser)

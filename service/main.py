@@ -12,12 +12,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.config import HTTP_PROTOCOLS
 
 from service.logs import configure_logs
-from service.settings import Settings
+from service.settings import read_settings
 
 PARENT_POLL_SECONDS = 0.5
 SHUTDOWN_SECONDS = 10.0
 
-settings = Settings()
+settings = read_settings()
 configure_logs(settings.log_format)
 
 
@@ -32,7 +32,11 @@ def build() -> tuple[FastAPI, ASGIApp]:
 
     # BentoML makes the server's configuration by itself, with the protocol "auto"; the table takes a factory, too.
     HTTP_PROTOCOLS["auto"] = Connections(Limits.of(settings)).protocol  # type: ignore[assignment]
-    return create_app(settings)
+    try:
+        return create_app(settings)
+    except ValueError:  # of the settings: BentoML would start this process again and again
+        os.kill(os.getppid(), signal.SIGTERM)
+        raise
 
 
 application, gate = build()

@@ -1,10 +1,11 @@
 """Every setting of the service, once: environment variables that begin with VITRINE_."""
 
 import os
+import sys
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -163,3 +164,16 @@ class Settings(BaseSettings):
     @property
     def allowed_host_names(self) -> frozenset[str]:
         return frozenset(name.strip().lower() for name in self.allowed_hosts.split(",") if name.strip())
+
+
+def read_settings() -> Settings:
+    """Those of the environment. Ends the process with a line for each wrong one, less its value: it may hold a
+    password."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        wrong = [
+            ": ".join([*(f"VITRINE_{str(name).upper()}" for name in fault["loc"]), fault["msg"]])
+            for fault in error.errors()
+        ]
+        sys.exit("\n".join(f"vitrine: {line}" for line in wrong))

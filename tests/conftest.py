@@ -38,7 +38,8 @@ ROOT = Path(__file__).parents[1]
 START_SECONDS = 90
 LONGEST = (  # files, the longest first
     "test_readme", "test_jobs", "test_training_parallel", "test_remote_cli", "test_contract", "test_models", "test_ray",
-    "test_training_memory", "test_chaos", "test_training_kills", "test_training", "test_packaging",
+    "test_training_memory", "test_chaos", "test_docs", "test_openapi", "test_load", "test_hostile", "test_training_kills",
+    "test_training", "test_packaging",
 )  # fmt: skip
 Rows = list[dict[str, str]]
 

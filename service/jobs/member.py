@@ -11,7 +11,7 @@ import threading
 import torch
 
 from service.jobs.worker import Worker
-from service.settings import Settings
+from service.settings import read_settings
 from training.parallel import join_world, own_device
 
 
@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--place", required=True, help="a name that no other node has: copies of files lie under it")
     given = parser.parse_args()
     threading.Thread(target=_exit_with_parent, daemon=True).start()
-    settings = Settings()
+    settings = read_settings()
     if not settings.artefacts:
         raise SystemExit("VITRINE_ARTEFACTS and VITRINE_DATABASE must be set on the nodes of the cluster")
     torch.set_num_threads(settings.training_threads or os.cpu_count() or 1)

@@ -40,7 +40,7 @@ from service.logs import about, configure_logs
 from service.model_card import CARD_FILE, model_card
 from service.placement import Place, gpu_count, training_place
 from service.registry import ModelStore
-from service.settings import Settings
+from service.settings import Settings, read_settings
 from service.tables import File, Job
 from service.traces import Traces
 from service.webhooks import WebhookStore, deliver_once
@@ -410,7 +410,7 @@ def main(beside: bool = False) -> None:
     for which in (signal.SIGTERM, signal.SIGINT):  # first of all: one that is told to end while it starts ends well
         signal.signal(which, leave)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s worker %(levelname)s %(message)s")
-    settings = Settings()
+    settings = read_settings()
     configure_logs(settings.log_format)
     with contextlib.suppress(OSError):
         os.nice(NICENESS)

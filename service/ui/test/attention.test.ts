@@ -31,7 +31,12 @@ test("any bytes are a document or an error of ours, and a bomb takes no memory",
   };
   let refused = 0;
   const bomb = deflateSync(new Uint8Array(2 ** 26));
-  const others = [packed(SHAPE, bomb), packed([2 ** 14, 2 ** 14, 2, 2], bomb), packed(null, bomb), packed([1, 1, 1, -1], bomb)];
+  const others = [
+    packed(SHAPE, bomb),
+    packed([2 ** 14, 2 ** 14, 2, 2], bomb),
+    packed(null, bomb),
+    packed([1, 1, 1, -1], bomb),
+  ];
   for (let turn = 0; turn < 500 + others.length; turn += 1) {
     let bytes = others[turn] ?? whole.slice(0, random(4) ? whole.length : random(whole.length));
     if (turn >= others.length)
