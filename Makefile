@@ -56,7 +56,7 @@ sbom: $(VENV)/serve.done $(VENV)/page.done $(VENV)/audit.done  ## dist/sbom-pyth
 	$(VENV)/audit/bin/python tests/sbom.py dist/sbom-python.json dist/sbom-page.json
 
 faults: $(VENV)/test.done $(PAGE)  ## attack and break things, and write what happened to docs/faults.md
-	$(BIN)/python -m pytest $$(grep -l 'faults: Faults' -r tests --include='test_*.py')
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder -m faults
 	cp .vitrine/faults.md docs/faults.md
 
 flood: $(VENV)/test.done  ## as many idle connections as this machine lets one process open, up to 100,000

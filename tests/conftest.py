@@ -50,8 +50,13 @@ def pytest_configure() -> None:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])))
 
 
+@pytest.hookimpl(tryfirst=True)  # before `-m faults` chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that take minutes begin first: at the end one process would wait for another that is amid one."""
+    """Files that take minutes begin first: at the end one process would wait for another that is amid one. Tests that
+    tell what an attack or a fault led to are marked."""
+    for item in items:
+        if "faults" in getattr(item, "fixturenames", ()):
+            item.add_marker("faults")
     places = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.path.stem, len(LONGEST)))
 

@@ -18,6 +18,7 @@ from service.jobs.worker import Worker
 from service.registry import ModelStore
 from service.settings import Settings
 from tests.conftest import free_port
+from tests.faults import Faults
 from tests.s3 import bucket, s3
 from tests.test_service_results import finish, publish_base, submit
 from tests.test_service_worker import act_at_step, asks_after_each_step, run_next
@@ -125,13 +126,14 @@ def test_what_cannot_be_opened_is_told_with_the_setting(tmp_path: Path) -> None:
 
 
 def test_a_store_that_does_not_answer_is_told_as_503(
-    bucket: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    bucket: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, faults: Faults
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
     with pytest.raises(ArtefactsUnavailable, match=r"did not answer .* try again soon") as caught:
         FileStorage(tmp_path, Artefacts(bucket + "/other")).write("file-1", io.BytesIO(b"x"))
     assert caught.value.retry_after_seconds
     assert not list(tmp_path.iterdir()), "what is not shared is not there"
+    faults.saw("a store of artefacts that does not answer, amid an upload", f"nothing kept: {caught.value}")
 
 
 # ---- files and models

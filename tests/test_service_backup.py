@@ -29,6 +29,7 @@ from service.jobs.store import JobStore
 from service.settings import Settings
 from service.tables import SCHEMA_VERSION
 from tests.conftest import ROOT, wait_for
+from tests.faults import Faults
 from tests.house import House, house
 
 __all__ = ["house"]  # a fixture
@@ -68,11 +69,12 @@ def write_archive(path: Path, members: Members, change: Callable[[dict[str, Any]
     return path
 
 
-def refused(settings: Settings, source: Path, match: str) -> None:
-    """With this reason, and nothing is left of it."""
-    with pytest.raises(InvalidRequest, match=match):
+def refused(settings: Settings, source: Path, match: str) -> str:
+    """With this reason, and nothing is left of it -> what was said."""
+    with pytest.raises(InvalidRequest, match=match) as met:
         restore(settings, source)
     assert not settings.home.exists() or not list(settings.home.iterdir())
+    return str(met.value)
 
 
 # ---- there and back
@@ -224,15 +226,16 @@ def test_an_archive_made_anew_of_the_same_parts_is_taken(members: Members, tmp_p
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.999])
-def test_a_cut_archive_is_refused(backup: Path, tmp_path: Path, share: float) -> None:
+def test_a_cut_archive_is_refused(backup: Path, tmp_path: Path, faults: Faults, share: float) -> None:
     with tarfile.open(backup) as archive:
         last = archive.getmembers()[-1]
     end = last.offset_data + last.size  # what comes after is padding
     (tmp_path / "cut.tar").write_bytes(backup.read_bytes()[: int(end * share)])
-    refused(elsewhere(tmp_path), tmp_path / "cut.tar", "is not whole|can't be read|is damaged")
+    said = refused(elsewhere(tmp_path), tmp_path / "cut.tar", "is not whole|can't be read|is damaged")
+    faults.saw(f"a backup cut to {share:.1%} of its bytes", said)
 
 
-def test_one_changed_byte_of_any_member_is_refused(backup: Path, tmp_path: Path) -> None:
+def test_one_changed_byte_of_any_member_is_refused(backup: Path, tmp_path: Path, faults: Faults) -> None:
     whole = backup.read_bytes()
     with tarfile.open(backup) as archive:
         places = {member.name: member.offset_data + member.size // 2 for member in archive if member.size}
@@ -240,8 +243,11 @@ def test_one_changed_byte_of_any_member_is_refused(backup: Path, tmp_path: Path)
         changed = bytearray(whole)
         changed[place] ^= 0x01
         (tmp_path / "changed.tar").write_bytes(changed)
-        refused(elsewhere(tmp_path), tmp_path / "changed.tar", "damaged|has not what its manifest says|can't be read")
+        said = refused(
+            elsewhere(tmp_path), tmp_path / "changed.tar", "damaged|has not what its manifest says|can't be read"
+        )
     assert len(places) > 10
+    faults.saw("one bit of a backup changed, in each of its parts in turn", f"{len(places)} refused, the last: {said}")
 
 
 @pytest.mark.parametrize(
@@ -252,13 +258,14 @@ def test_one_changed_byte_of_any_member_is_refused(backup: Path, tmp_path: Path)
         "worker.lock", "files/a\nb", "./store.sqlite",
     ],
 )  # fmt: skip
-def test_a_path_that_no_backup_has_is_refused(members: Members, tmp_path: Path, name: str) -> None:
-    refused(elsewhere(tmp_path), write_archive(tmp_path / "x.tar", members | {name: b"x"}), "has no place")
+def test_a_path_that_no_backup_has_is_refused(members: Members, tmp_path: Path, faults: Faults, name: str) -> None:
+    said = refused(elsewhere(tmp_path), write_archive(tmp_path / "x.tar", members | {name: b"x"}), "has no place")
+    faults.saw(f"a backup with a part named {name!r}", said)
     assert not (tmp_path / "escaped").exists()
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE])
-def test_what_is_no_plain_file_is_refused(members: Members, tmp_path: Path, kind: bytes) -> None:
+def test_what_is_no_plain_file_is_refused(members: Members, tmp_path: Path, faults: Faults, kind: bytes) -> None:
     path = tmp_path / "x.tar"
     with tarfile.open(path, "w") as archive:
         odd = tarfile.TarInfo("files/file-odd")
@@ -268,7 +275,8 @@ def test_what_is_no_plain_file_is_refused(members: Members, tmp_path: Path, kind
             info = tarfile.TarInfo(name)
             info.size = len(data)
             archive.addfile(info, io.BytesIO(data))
-    refused(elsewhere(tmp_path), path, "is no plain file")
+    said = refused(elsewhere(tmp_path), path, "is no plain file")
+    faults.saw(f"a backup with a link, pipe, device or folder (kind {kind.decode()}) for a file", said)
 
 
 def test_later_versions_are_refused_with_their_number(members: Members, tmp_path: Path) -> None:
@@ -306,13 +314,18 @@ def with_store(members: Members, tmp_path: Path, *statements: str) -> Path:
     return write_archive(tmp_path / "changed.tar", changed)
 
 
-def test_a_store_with_tricks_or_without_its_bytes_is_refused(house: House, members: Members, tmp_path: Path) -> None:
+def test_a_store_with_tricks_or_without_its_bytes_is_refused(
+    house: House, members: Members, tmp_path: Path, faults: Faults
+) -> None:
     for statement, reason in (
         ("UPDATE jobs SET id = '../../escaped'", "'../../escaped' among its jobs"),
         (f"UPDATE files SET bytes = bytes + 1 WHERE id = '{house.file}'", f"lacks the bytes of {house.file}"),
         ("CREATE TRIGGER t AFTER INSERT ON files BEGIN DELETE FROM jobs; END", "has a trigger"),
     ):
-        refused(elsewhere(tmp_path), with_store(members, tmp_path, statement), reason)
+        faults.saw(
+            f"a backup whose store was changed: {statement}",
+            refused(elsewhere(tmp_path), with_store(members, tmp_path, statement), reason),
+        )
     refused(
         elsewhere(tmp_path),
         write_archive(tmp_path / "x.tar", members | {"store.sqlite": b"no database" * 99}),

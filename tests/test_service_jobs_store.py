@@ -12,6 +12,7 @@ from service.errors import Busy, Conflict, InvalidRequest, NotFound
 from service.jobs.figures import JobFigures
 from service.jobs.store import DEMO_PRIORITY, JobStore, new_id
 from service.tables import File, Job
+from tests.faults import Faults
 
 pytestmark = pytest.mark.filterwarnings("error::sqlalchemy.exc.SADeprecationWarning")
 
@@ -297,7 +298,7 @@ def test_a_job_whose_files_are_being_checked_is_claimed_once(store: JobStore, cl
     assert store.claim_job("second", 10).id == job.id  # type: ignore[union-attr]
 
 
-def test_a_clock_that_goes_back_holds_no_job_for_ever(store: JobStore, clock: Clock) -> None:
+def test_a_clock_that_goes_back_holds_no_job_for_ever(store: JobStore, clock: Clock, faults: Faults) -> None:
     job = add_job(store)
     store.claim_job("dead", 10)
     clock.now -= 86_400
@@ -305,6 +306,9 @@ def test_a_clock_that_goes_back_holds_no_job_for_ever(store: JobStore, clock: Cl
     assert taken is not None
     assert taken.id == job.id
     assert store.claim_job("third", 10) is None, "and the new lease is as good as any"
+    faults.saw(
+        "a clock set back by a day under a dead worker's lease", f"the job is {taken.status}, its worker {taken.worker}"
+    )
 
 
 # ---- checkpoints, streams of events, metadata, files that expire

@@ -27,6 +27,7 @@ from service.jobs.announce import EVENT_TYPES
 from service.jobs.store import JobStore
 from service.tables import Job, WebhookDelivery
 from service.webhooks import BACK_OFF_SECONDS, WebhookStore, _address, check_url, deliver_once, send
+from tests.faults import Faults
 from tests.house import House, house
 from tests.test_service_jobs_store import Clock
 
@@ -169,7 +170,7 @@ def test_an_attempt_that_a_killed_worker_never_ended_is_made_again_and_not_by_tw
 
 
 def test_a_private_address_is_called_only_when_that_is_allowed(
-    stores: tuple[JobStore, WebhookStore], listener: Listener, monkeypatch: pytest.MonkeyPatch
+    stores: tuple[JobStore, WebhookStore], listener: Listener, monkeypatch: pytest.MonkeyPatch, faults: Faults
 ) -> None:
     jobs, hooks = stores
     hooks.create("ann", "inside", listener.url, EVENT_TYPES)
@@ -183,8 +184,9 @@ def test_a_private_address_is_called_only_when_that_is_allowed(
     for address in private:
         found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 443))]
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_, found=found, **__: found)
-        with pytest.raises(Unreachable, match="a private address; VITRINE_WEBHOOK_PRIVATE=true allows"):
+        with pytest.raises(Unreachable, match="a private address; VITRINE_WEBHOOK_PRIVATE=true allows") as refused:
             _address("hook.example", 443, False)
+        faults.saw(f"a webhook whose name is the address {address}", f"not called: {refused.value}")
     mixed = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (one, 443)) for one in ("93.184.216.34", "10.0.0.1")]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: mixed)
     with pytest.raises(Unreachable):
@@ -193,13 +195,14 @@ def test_a_private_address_is_called_only_when_that_is_allowed(
     assert _address("hook.example", 443, False) == "93.184.216.34"
 
 
-def test_a_redirect_is_not_followed(stores: tuple[JobStore, WebhookStore], listener: Listener) -> None:
+def test_a_redirect_is_not_followed(stores: tuple[JobStore, WebhookStore], listener: Listener, faults: Faults) -> None:
     jobs, hooks = stores
     hooks.create("ann", "moved", listener.url, EVENT_TYPES)
     jobs.cancel_job(add_job(jobs))
     listener.answers = [307]
     assert deliver_once(hooks, True)
     assert len(listener.received) == 1
+    faults.saw("a webhook that redirects elsewhere", f"not followed: {len(listener.received)} call")
 
 
 @pytest.mark.parametrize("url", ["", "example.com/hook", "ftp://example.com", "https://", "https://me@example.com/", "https://example.com:99999/", "file:///etc/passwd", "https://[::1", "https://e.com/" + "x" * 2000])  # fmt: skip

@@ -18,6 +18,7 @@ from service.jobs.store import JobStore
 from service.jobs.worker import Worker
 from service.model_card import CARD_FILE, limits
 from service.tables import Job
+from tests.faults import Faults
 from tests.test_service_results import finish, settings, submit, worker
 from training.finetune import read_manifest
 from training.trainer import Trainer
@@ -202,7 +203,7 @@ def test_a_database_that_does_not_answer_takes_no_job_away(tmp_path: Path, monke
     store._database.close()
 
 
-def test_a_folder_that_takes_no_files_ends_in_a_clear_error(worker: Worker) -> None:
+def test_a_folder_that_takes_no_files_ends_in_a_clear_error(worker: Worker, faults: Faults) -> None:
     job_id = submit(worker)
     worker.settings.runs.mkdir(parents=True, exist_ok=True)
     (worker.settings.runs / job_id).write_text("a file where the job's folder should be")
@@ -212,6 +213,7 @@ def test_a_folder_that_takes_no_files_ends_in_a_clear_error(worker: Worker) -> N
     assert job.error is not None
     assert job.error["code"] == "storage"
     assert "check its disk, then submit again" in job.error["message"]
+    faults.saw("a job whose folder takes no files", f"{job.status}: {job.error['code']}: {job.error['message']}")
 
 
 def test_a_checkpoint_in_use_is_not_dropped(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ import torch
 
 from model.weights import load_model, save_model
 from tests.conftest import write_jsonl
+from tests.faults import Faults
 from tests.short_runs import assert_equal, notes, trainer_of, until, weights_of, with_dropout
 from tests.small import save_small_encoder
 from training.checkpoints import find_checkpoint, remove_checkpoints
@@ -94,7 +95,7 @@ DAMAGES: list[tuple[str, Callable[[Path], object]]] = [
 
 @pytest.mark.parametrize(("name", "damage"), DAMAGES)
 def test_a_damaged_checkpoint_is_said_and_the_run_starts_anew(
-    tmp_path: Path, whole: Trainer, name: str, damage: Callable[[Path], object]
+    tmp_path: Path, whole: Trainer, faults: Faults, name: str, damage: Callable[[Path], object]
 ) -> None:
     checkpoint = cut_at(tmp_path, 10)
     (best,) = (tmp_path / "checkpoint-best").glob("*.safetensors")
@@ -105,6 +106,7 @@ def test_a_damaged_checkpoint_is_said_and_the_run_starts_anew(
     assert (best.name if name == "best" else name) in note
     assert "the run starts from its beginning" in note
     assert str(tmp_path) not in note, "users of a service read it"
+    faults.saw(f"{name} of a checkpoint after `{damage.__name__}`", note)
 
 
 def test_the_checkpoint_before_is_taken_when_a_kill_has_left_it(tmp_path: Path, whole: Trainer) -> None:
@@ -161,7 +163,7 @@ class FullDisk:
 
 @pytest.mark.parametrize("first", [6, 7, 8, 9])  # each file of the second checkpoint, after surroundings and the first
 def test_a_full_disk_costs_a_checkpoint_and_not_the_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, faults: Faults, first: int
 ) -> None:
     fields = {"checkpoint_steps": 3, "evaluation_steps": 6}
     plain = trainer_of(with_dropout(), tmp_path / "plain", **fields)
@@ -173,8 +175,8 @@ def test_a_full_disk_costs_a_checkpoint_and_not_the_run(
     for event in trainer.run():
         events.append(event)
         if isinstance(event, Evaluated) and event.step == 12:
-            position, faults = find_checkpoint(tmp_path / "full" / "checkpoint", "run")
-            assert (position and position.step, faults) == (3, []), "the last whole one is still there"
+            position, damages = find_checkpoint(tmp_path / "full" / "checkpoint", "run")
+            assert (position and position.step, damages) == (3, []), "the last whole one is still there"
             disk.emptied = True
     assert_equal(weights_of(trainer.model), weights_of(plain.model))
     told = notes(events)
@@ -182,22 +184,26 @@ def test_a_full_disk_costs_a_checkpoint_and_not_the_run(
         f"no checkpoint could be written at step {step}" for step in (6, 9)
     ]
     assert "No space left on device" in told[0]
+    faults.saw(f"a disk that is full from file {first} of a run on", f"weights as without it; told: {told[0]}")
     position, _ = find_checkpoint(tmp_path / "full" / "checkpoint", "run")
     assert position is not None
     assert position.step == 12
 
 
 def test_a_run_killed_on_a_full_disk_continues_from_the_checkpoint_before(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: Trainer
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, faults: Faults, whole: Trainer
 ) -> None:
     disk = FullDisk(7)  # surroundings; best and checkpoint of step 2; best of step 4
     monkeypatch.setattr(os, "fsync", disk.fsync)
     trainer = run_of(tmp_path)
-    with pytest.raises(OSError, match=r"best weights so far, of step \d+.*No space left.*free some disk space"):
+    with pytest.raises(OSError, match=r"best weights so far, of step \d+.*No space left.*free some disk space") as met:
         list(trainer.run())
     disk.emptied = True
     events = ended(tmp_path, whole)
     assert started_at(events) == 2
+    faults.saw(
+        "a disk too full for the best weights, then emptied", f"{met.value}; went on at step {started_at(events)}"
+    )
 
 
 # ---- which run a checkpoint is of

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import write_jsonl
+from tests.faults import Faults
 from tests.lives import Blow, Run, distinct
 from tests.small import save_small_encoder
 from training.config import Recipe
@@ -182,12 +183,16 @@ def test_each_life_may_be_a_rename_or_a_flush_longer_than_the_one_before(
 
 
 @pytest.mark.slow
-def test_fifty_random_kills_all_resume_to_identical_weights(whole: dict[str, Whole], tmp_path: Path) -> None:
+def test_fifty_random_kills_all_resume_to_identical_weights(
+    whole: dict[str, Whole], tmp_path: Path, faults: Faults
+) -> None:
+    began = time.monotonic()
     kill_at_random(whole, list(RECIPES), tmp_path, kills=50)
+    faults.saw("50 random kill -9 of runs", "each went on to the weights of the whole run", time.monotonic() - began)
 
 
 def test_a_disk_that_takes_no_checkpoint_does_not_keep_a_run_from_its_end(
-    whole: dict[str, Whole], tmp_path: Path
+    whole: dict[str, Whole], tmp_path: Path, faults: Faults
 ) -> None:
     """The kernel refuses the optimiser's file, twice as large as the model's: a real refusal, not a made-up one."""
     reference = whole["float32"].run
@@ -199,6 +204,9 @@ def test_a_disk_that_takes_no_checkpoint_does_not_keep_a_run_from_its_end(
     told = [event["message"] for event in run.events() if event["kind"] == "Noted"]
     assert told
     assert all("no checkpoint could be written" in message for message in told)
+    faults.saw(
+        "a disk that takes no checkpoint at all", f"the run ended with its weights; {len(told)} notes as {told[0]}"
+    )
 
 
 def test_a_finished_run_called_again_leaves_the_same_manifest(whole: dict[str, Whole]) -> None:

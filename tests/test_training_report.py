@@ -23,6 +23,7 @@ from service.report.data.page import report_page
 from service.report.data.picture import report_png
 from service.report.typeface import font_face
 from service.settings import Settings
+from tests.faults import Faults
 from training.catalogue.duplicates import letters_key
 from training.config import Recipe
 from training.report import data_report, read_source
@@ -182,12 +183,13 @@ def check_self_contained(html: str) -> None:
     assert "https:" not in html
 
 
-def test_text_of_the_file_can_not_become_markup(tmp_path: Path, tokenizer: Tokenizer) -> None:
+def test_text_of_the_file_can_not_become_markup(tmp_path: Path, tokenizer: Tokenizer, faults: Faults) -> None:
     evil = '<script>alert(1)</script><img src=x onerror="a">'
     rows = [{"text": f"{evil} {index}", "label": f"<b>{index % 2}"} for index in range(8)]
     html = report_page(report_on(tmp_path, [*rows, rows[0], {**rows[0], "label": "<b>1"}], tokenizer)).html
     check_self_contained(html)
     assert "&lt;script&gt;" in html
+    faults.saw("scripts and handlers in the rows of a report", f"{html.count('<script>alert')} of them are markup")
 
 
 def test_the_page_carries_the_glyphs_of_its_chinese() -> None:

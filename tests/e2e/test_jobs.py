@@ -18,6 +18,7 @@ import openai
 import pytest
 
 from tests.conftest import Rows, Service, new_home, wait_for, write_jsonl
+from tests.faults import Faults
 
 M = "minilm-l6"
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(800)]  # a slow machine may take three times as long
@@ -246,7 +247,7 @@ def fragile(tmp_path: Path, cache: Path) -> Iterator[Service]:
 
 
 def test_kill_9_of_the_worker_and_of_the_service_lose_nothing(
-    fragile: Service, movie_rows: Rows, tmp_path: Path
+    fragile: Service, movie_rows: Rows, tmp_path: Path, faults: Faults
 ) -> None:
     client = client_of(fragile)
     long_job = submit(client, write_jsonl(tmp_path / "rows.jsonl", movie_rows[:560]), 2, "long")
@@ -291,6 +292,12 @@ def test_kill_9_of_the_worker_and_of_the_service_lose_nothing(
     assert len(results) == 8
     curve = csv.DictReader(io.StringIO(client.files.content(results[0]).text))
     assert [int(row["step"]) for row in curve if row["train_loss"]] == steps[::-1], "the curve has no gap"
+    ends = [client.fine_tuning.jobs.retrieve(job_id).status for job_id in (long_job, short_job)]
+    faults.saw(
+        "kill -9 of the worker amid a job, then of the whole service with one job running and one waiting",
+        f"jobs ended {', '.join(ends)}; {len(steps)} steps, each told once; {len(events_before)} events of before the "
+        f"kill all there; {len(kept)} result files",
+    )
 
 
 def test_an_upload_of_seventy_seconds_is_not_cut(slow_upload: "Future[tuple[bytes, int]]") -> None:
