@@ -6,7 +6,6 @@ from pathlib import Path
 
 from tests.by_hand import host
 
-MIRROR = "http://deb.debian.org/debian"
 RELEASES = {"12": "bookworm", "13": "trixie"}
 # Python's own images have an interpreter of their own in /usr/local; Debian's stands for it.
 PYTHON = """
@@ -20,7 +19,7 @@ def debian(release: str, folder: Path) -> Path:
     """As debian:RELEASE-slim, but with the manual pages and translations that those leave out."""
     if not (folder / "etc/os-release").is_file():
         addresses = [line.split()[1] for line in host.debian_sources(release) if f" {release} " in line]
-        command = ["debootstrap", "--variant=minbase", release, str(folder), addresses[0] if addresses else MIRROR]
+        command = ["debootstrap", "--variant=minbase", release, str(folder), *addresses[:1]]  # else its own mirror
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         shutil.rmtree(folder / "var/cache/apt/archives", ignore_errors=True)
         for index in (folder / "var/lib/apt/lists").glob("*_dists_*"):
