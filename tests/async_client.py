@@ -8,7 +8,7 @@ import httpx
 import openai
 import pytest
 
-from tests.prepared import ROWS, Prepared
+from tests.prepared import ROWS, Prepared, start_long_batch
 
 
 async def drive(standing: Prepared, rows: Path) -> None:
@@ -66,7 +66,9 @@ async def batches(client: openai.AsyncOpenAI, standing: Prepared) -> None:
     )
     assert (await client.batches.retrieve(made.id)).id == made.id
     assert made.id in {batch.id async for batch in client.batches.list(limit=1)}
-    assert (await client.batches.cancel(made.id)).status in ("cancelling", "cancelled")
+    with standing.client() as plain:
+        long = await asyncio.to_thread(start_long_batch, plain)
+    assert (await client.batches.cancel(long)).status in ("cancelling", "cancelled")
 
 
 async def extensions(client: openai.AsyncOpenAI) -> None:

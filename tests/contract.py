@@ -34,12 +34,13 @@ def refused(kind: type[openai.APIStatusError], call: Any, words: str) -> None:
 
 
 def files(client: openai.OpenAI, rows: Path) -> str:
+    before = [file.id for file in client.files.list(purpose="fine-tune")]
     uploads = [client.files.create(file=rows.open("rb"), purpose="fine-tune") for _ in range(3)]
     ready = client.files.wait_for_processing(uploads[0].id, poll_interval=0.2, max_wait_seconds=60)
     assert ready.status == "processed"
     assert ready.bytes == rows.stat().st_size
-    newest = [file.id for file in client.files.list(limit=1)]  # pages by itself
-    assert newest == [upload.id for upload in reversed(uploads)]
+    newest = [file.id for file in client.files.list(limit=1, purpose="fine-tune")]  # pages by itself
+    assert newest == [*(upload.id for upload in reversed(uploads)), *before]
     oldest = [file.id for file in client.files.list(limit=2, order="asc", purpose="fine-tune")]
     assert oldest == newest[::-1]
     assert client.files.content(uploads[0].id).read() == rows.read_bytes()

@@ -22,13 +22,22 @@ class Request(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _whole_characters(cls, fields: Any) -> Any:
-        """JSON can name half of a surrogate pair, which no text has and neither tokenizers nor databases take."""
+    def _read(cls, fields: Any) -> Any:
+        """JSON can name half of a surrogate pair, which no text has and neither tokenizers nor databases take. And JSON
+        Schema takes 2.0 for an integer, which some languages write for 2."""
         if isinstance(fields, dict):
             for name, value in fields.items():
                 if has_half_character(value) or has_half_character(name):
                     raise ValueError(f"{name!r:.80} has half of a surrogate pair, which is no character; remove it")
+            return {name: whole(value) for name, value in fields.items()}
         return fields
+
+
+def whole(value: Any) -> Any:
+    """Numbers without a fraction as integers, in a list too; a field for any number takes those as well."""
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else value
+    return [whole(item) for item in value] if isinstance(value, list) and float in map(type, value) else value
 
 
 def has_half_character(value: Any) -> bool:

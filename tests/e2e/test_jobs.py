@@ -67,7 +67,7 @@ def check_results(client: openai.OpenAI, names: list[str]) -> None:
 
 def upload_slowly(service: Service) -> tuple[bytes, int]:
     """One upload over 72 seconds -> the raw answer and the file's size."""
-    row = b'{"text": "slow but sure", "label": "a"}\n'
+    row = b'{"text": "' + b"slow but sure " * 1500 + b'", "label": "a"}\n'  # 10 kB a second, well over the least
     head = b'--x\r\ncontent-disposition: form-data; name="purpose"\r\n\r\nfine-tune\r\n'
     head += b'--x\r\ncontent-disposition: form-data; name="file"; filename="slow.jsonl"\r\n\r\n'
     tail = b"--x--\r\n"

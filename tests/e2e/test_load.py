@@ -33,7 +33,7 @@ QUERIES = {
     for panel in DASHBOARD["panels"]
     for target in panel.get("targets", [])
 }
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 THRESHOLD = re.compile(r"\s[<>]\s[0-9.]+")
 NOTHING_WRONG = {"Server errors: 5xx", "Job trouble: overdue"}  # nought, unless the service has a fault
 MOST_SECONDS = 300  # on a busy machine
@@ -153,7 +153,7 @@ def load(service: Service, folder: Path, is_enough: Callable[[], bool]) -> int:
     wait_for(lambda: locust.poll() is not None or is_enough(), MOST_SECONDS + 60, (folder / "output").read_text)
     if locust.poll() is None:
         locust.send_signal(signal.SIGINT)
-    return locust.wait(timeout=90)
+    return locust.wait(timeout=240)  # users end what they are in, and clean up
 
 
 def ask_wrongly(service: Service) -> None:

@@ -78,7 +78,7 @@ def run(command: list[str], environment: dict[str, str]) -> str:
 def run_schemathesis(standing: Prepared, folder: Path) -> "subprocess.CompletedProcess[str]":
     command = [
         str(Path(sys.executable).parent / "st"), "--config-file", str(ROOT / "tests" / "schemathesis.toml"),
-        "run", str(folder / "openapi.json"), "--url", standing.service.url, "--checks", "all", "--no-color", "-n", MAX_EXAMPLES or "5",
+        "run", str(folder / "openapi.json"), "--url", standing.service.url, "--checks", "all", "--no-color", "-n", MAX_EXAMPLES or "3",
     ]  # fmt: skip
     if not MAX_EXAMPLES:
         command += ["--seed", SEED, "--no-shrink", "--generation-database", "none"]
