@@ -103,7 +103,7 @@ def test_selectors_choose_what_they_are_for() -> None:
 
 
 def test_probes_ask_routes_that_exist_at_a_port_that_exists() -> None:
-    routes = set(re.findall(r'@router.get\("(/\w+)"\)', (ROOT / "service/routes/system.py").read_text()))
+    routes = set(re.findall(r'@router.get\("(/\w+)"[,)]', (ROOT / "service/routes/system.py").read_text()))
     (container,) = pod_of(DEPLOYMENTS["vitrine"])["containers"]
     (port,) = container["ports"]
     assert f"EXPOSE {port['containerPort']}\n" in (ROOT / "Dockerfile").read_text()

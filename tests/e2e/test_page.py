@@ -203,15 +203,15 @@ def test_a_name_is_promoted_and_rolled_back(page: Page, service: Service, tuned:
     for name in (f"{tuned}:ckpt", tuned):
         model = next(one["id"] for one in httpx.get(f"{service.url}/v1/models").json()["data"] if name in one["id"])
         page.goto(f"{service.url}/models/{model}")
-        page.locator("input[name=alias]").fill("mood")
+        page.locator("input[name=alias]").fill("first-mood")
         page.get_by_role("button", name="Promote").click()
         expect(page.locator(".notice.good")).to_have_text("Promoted.")
     expect(page.locator(".diagram img")).to_have_js_property("complete", True)
     page.goto(f"{service.url}/models")
-    page.get_by_role("button", name="Roll back").click()
-    (alias,) = httpx.get(f"{service.url}/v1/aliases").json()["data"]
-    wait_for(lambda: "ckpt" in httpx.get(f"{service.url}/v1/models/{alias['id']}").json()["id"], 10)
-    httpx.delete(f"{service.url}/v1/aliases/mood").raise_for_status()
+    row = page.locator("tr", has=page.get_by_text("first-mood", exact=True))
+    row.get_by_role("button", name="Roll back").click()
+    wait_for(lambda: "ckpt" in httpx.get(f"{service.url}/v1/models/first-mood").json()["id"], 10)
+    httpx.delete(f"{service.url}/v1/aliases/first-mood").raise_for_status()
 
 
 def test_what_is_shown_to_be_copied_runs(page: Page, service: Service, tuned: str) -> None:
@@ -231,7 +231,7 @@ def test_what_is_shown_to_be_copied_runs(page: Page, service: Service, tuned: st
         assert len(boxes) == len(answers), place
         for box, answer in zip(boxes, answers, strict=True):
             for kind, command in RUN.items():
-                box.get_by_text(kind, exact=True).click()
+                box.get_by_role("radio", name=kind, exact=True).check()
                 shown = box.locator("pre").inner_text()
                 done = subprocess.run([*command, shown], capture_output=True, text=True, timeout=120)
                 assert done.returncode == 0, (shown, done.stderr)
