@@ -4,6 +4,7 @@ Every module of `model` is built from it; `huggingface.py` makes one from a Hugg
 """
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -112,8 +113,8 @@ class TransformerConfig:
         for name in ("norm_epsilon", "dropout"):
             if type(getattr(self, name)) not in (int, float):
                 raise ValueError(f"{name} is {getattr(self, name)!r:.40}; it must be a number")
-        if not 0.0 <= self.norm_epsilon < 1.0:
-            raise ValueError(f"norm_epsilon is {self.norm_epsilon}; it must be at least 0 and below 1")
+        if not 0.0 <= self.norm_epsilon < math.inf:
+            raise ValueError(f"norm_epsilon is {self.norm_epsilon}; it must be a number of at least 0")
 
     def _check_labels(self) -> None:
         if len(set(self.labels)) != len(self.labels):

@@ -124,7 +124,10 @@ def test_an_answer_may_take_its_time(running: Running) -> None:
 
 
 def test_a_client_that_does_not_take_its_answer_is_cut_off(running: Running, faults: Faults) -> None:
-    with open_to(running.port) as connection:
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**16)  # else the kernel may take all of it
+        connection.settimeout(60)
+        connection.connect(("127.0.0.1", running.port))
         connection.sendall(head(b"/big"))
         began = time.monotonic()
         wait_for(lambda: not running.connections.open, 60)
