@@ -21,7 +21,7 @@ from cryptography.x509.oid import NameOID
 from sqlalchemy import select
 
 from service.database import Database, sqlite_url
-from service.errors import InvalidRequest, NotFound, Unreachable
+from service.errors import Conflict, InvalidRequest, NotFound, Unreachable
 from service.ids import new_id
 from service.jobs.announce import EVENT_TYPES
 from service.jobs.store import JobStore
@@ -265,7 +265,7 @@ def test_an_owner_has_so_many_endpoints_and_no_more(tmp_path: Path) -> None:
     hooks = WebhookStore(Database(f"sqlite:///{tmp_path}/store.sqlite"))
     for number in range(20):
         hooks.create("ann", str(number), "https://example.com", EVENT_TYPES)
-    with pytest.raises(InvalidRequest, match="the limit is 20; delete some"):
+    with pytest.raises(Conflict, match="the limit is 20; delete some"):
         hooks.create("ann", "more", "https://example.com", EVENT_TYPES)
     with pytest.raises(NotFound):
         hooks.get("bob", hooks.endpoints("ann", None, 1)[0][0].id)
