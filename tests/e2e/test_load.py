@@ -149,11 +149,14 @@ def load(service: Service, folder: Path, is_enough: Callable[[], bool]) -> int:
         "--only-summary",
     ]
     with open(folder / "output", "wb") as output:
-        locust = subprocess.Popen([*command, "--host", service.url, *options], cwd=ROOT, stdout=output, stderr=output)
+        locust = subprocess.Popen(
+            [*command, "--host", service.url, *options], cwd=ROOT, stdout=output, stderr=output,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a suite in the background ignores it
+        )  # fmt: skip
     wait_for(lambda: locust.poll() is not None or is_enough(), MOST_SECONDS + 60, (folder / "output").read_text)
     if locust.poll() is None:
         locust.send_signal(signal.SIGINT)
-    return locust.wait(timeout=240)  # users end what they are in, and clean up
+    return locust.wait(timeout=120)  # users end what they are in, and clean up
 
 
 def ask_wrongly(service: Service) -> None:
