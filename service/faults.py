@@ -20,6 +20,8 @@ def told_of_values(found: Sequence[Any]) -> InvalidRequest:
     for item in found[:SHOWN]:
         path = ".".join(str(part) for part in item["loc"] if part not in PLACES)
         message = str(item["msg"]).removeprefix("Value error, ")
+        if item["type"] == "extra_forbidden":
+            message = "there is no such field here; check its spelling, or see /docs"
         unshown = item["type"] in ("missing", "json_invalid", "value_error")
         given = "" if unshown else f" (got {item.get('input')!r:.80})"
         messages.append(f"{path}: {message}{given}" if path else f"the body: {message}{given}")

@@ -36,7 +36,7 @@ TABLE: list[tuple[str, tuple[str, str, dict[str, Any]], int, str]] = [
     ("empty list", body("/v1/embeddings", model=M, input=[]), 400, "empty list; send at least one"),
     ("too many texts", body("/v1/embeddings", model=M, input=["a"] * 2049), 400, "2049 texts; the limit is 2048"),
     ("unknown model", body("/v1/classify", model="gpt-9", input="x"), 404, "'gpt-9' does not exist; this service has: "),
-    ("unknown field", body("/v1/classify", model=M, input="x", temprature=1), 400, "temprature"),
+    ("unknown field", body("/v1/classify", model=M, input="x", temprature=1), 400, "temprature: there is no such field here; check its spelling"),
     ("no classifier", body("/v1/classify", model=M, input="x"), 400, "use a classifier, for instance a fine-tuned model"),
     ("wrong type of truncate", body("/v1/tokenize", model=M, input="x", truncate="yes"), 400, "truncate: .*bool"),
     ("too long", body("/v1/embeddings", model=M, input=LONG), 400, "2002 tokens, more than 512; shorten .*truncate=true"),
