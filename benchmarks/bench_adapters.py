@@ -23,7 +23,8 @@ from model.heads import TextModel
 from model.lora import Adapter, LoraConfig, LoraLinear, make_trainable, take_adapter
 from model.tokenizer import Encoding
 from model.weights import load_model
-from service.engine.runner import LoadedModel, run
+from service.engine.cores import Cores
+from service.engine.runner import LoadedModel
 from training.catalogue import fetch_minilm, movie_sentiment
 
 ADAPTERS, ROUNDS, SENTENCES, BATCH_TOKENS = 100, 7, 1_024, 2_048
@@ -97,6 +98,7 @@ def main() -> None:
     groups = batches(encodings)
     in_a_batch = statistics.mean(len({mixes[1].models[index].tag for index in group}) for group in groups)
     tokens = sum(len(encoding.ids) for encoding in encodings)
+    run = Cores().run
     for number in tqdm(range(ROUNDS + 1), unit="round"):
         for mix in mixes:
             began = time.perf_counter()

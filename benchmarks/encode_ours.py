@@ -12,7 +12,8 @@ import torch
 from model.batch import length_sorted_batches
 from model.lora import AdapterBank
 from model.weights import load_model
-from service.engine.runner import LoadedModel, run
+from service.engine.cores import Cores
+from service.engine.runner import LoadedModel
 from service.formats import convert
 
 
@@ -35,6 +36,7 @@ def main() -> None:
     lengths = [len(encoding.ids) for encoding in encodings]
     groups = length_sorted_batches(lengths, given.batch_tokens, max_rows=10_000)
     batches = [[encodings[index] for index in group] for group in groups]
+    run = Cores().run
     run([loaded] * len(batches[0]), "embed", batches[0])
     print(json.dumps({"tokens": sum(lengths), "version": f"torch {torch.__version__}"}), flush=True)
     for line in sys.stdin:

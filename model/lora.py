@@ -23,6 +23,7 @@ from model.batch import Unpadded
 from model.config import TransformerConfig
 from model.files import read_json
 from model.heads import ClassificationHead, Pooler, TextModel
+from model.threads import threads
 from model.weights import read_tensors, write_tensors
 
 ADAPTER_CONFIG_FILE = "adapter.json"
@@ -89,13 +90,12 @@ class Span:
     end: int | None = None  # None: to the last
 
 
-class Routing:
-    """Which tokens of the running batch go through which adapter; shared by all linears of one model. Those that no
-    span names go through the base alone."""
+class Routing(threading.local):
+    """Which tokens of the batch that the calling thread runs go through which adapter; shared by all linears of one
+    model. Those that no span names go through the base alone."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self) -> None:
         self.spans: Sequence[Span] = ()
-        self.threads = threads  # of large products
 
 
 class RoutedLinear(AroundLinear):
@@ -115,23 +115,12 @@ class RoutedLinear(AroundLinear):
         outputs: Tensor = self.base(inputs)
         flat_inputs, flat = inputs.reshape(-1, self.in_features), outputs.view(-1, self.out_features)
         small = len(self.routing.spans) * FEW_TOKENS > len(flat)
-        with one_thread(self.routing.threads) if small else nullcontext():
+        with threads(1) if small else nullcontext():
             for span in self.routing.spans:
                 if (factors := self.factors.get(span.slot)) is not None:
                     down, up = factors
                     flat[span.start : span.end].addmm_(flat_inputs[span.start : span.end] @ down, up)
         return outputs
-
-
-@contextmanager
-def one_thread(threads: int) -> Iterator[None]:
-    """Within, products on the CPU take one thread, afterwards `threads`: for small ones, waking another costs more than
-    it computes. The number is given, not asked for: another thread may be within at the same moment."""
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 @dataclass(frozen=True)
@@ -262,15 +251,14 @@ def _described() -> Iterator[None]:
 class AdapterBank:
     """One base model and the adapters that share it. Slots are numbers, each given once; 0 is the base itself.
 
-    Adapters may come and go while another thread runs batches: a batch holds the lock as long as it is routed.
+    Adapters may come and go while other threads run batches, which name those alone that are there to their end.
     """
 
-    def __init__(self, base: TextModel, threads: int | None = None) -> None:
-        """`threads` of a product on the CPU; None: as many as torch takes now."""
+    def __init__(self, base: TextModel) -> None:
         self.base = base
         self.heads: dict[int, TextHead] = {}
-        self._lock = threading.Lock()
-        self._routing = Routing(threads or torch.get_num_threads())
+        self._lock = threading.Lock()  # of who adds, or takes the whole apart
+        self._routing = Routing()
         self._routed: dict[str, RoutedLinear] = {}  # by the linear's name; none before the first adapter
         self._slots = itertools.count(1)
 
@@ -337,13 +325,12 @@ class AdapterBank:
 
     @contextmanager
     def route(self, spans: Sequence[Span]) -> Iterator[None]:
-        """Within, tokens of a batch go through the adapters that the spans name."""
-        with self._lock:
-            self._routing.spans = [span for span in spans if span.slot]
-            try:
-                yield
-            finally:
-                self._routing.spans = ()
+        """Within, tokens of the calling thread's batch go through the adapters that the spans name."""
+        self._routing.spans = [span for span in spans if span.slot]
+        try:
+            yield
+        finally:
+            self._routing.spans = ()
 
 
 def spans_of(slots: Sequence[int], documents: Unpadded) -> list[Span]:

@@ -317,7 +317,6 @@ class Registry:
         self._formats = formats
         self._metrics = metrics
         self._device = device
-        self._threads = torch.get_num_threads()
         self._max_resident = max_resident
         self._max_bytes = max_bytes
         self._bytes: dict[str, int] = {}  # of those that are resident, by their weights on disk
@@ -410,7 +409,7 @@ class Registry:
             model, tokenizer = load_model(card.folder)
             dtype = self.dtype_of(card)
             convert(model, tokenizer, dtype)
-            bank = AdapterBank(model.to(self._device), self._threads)
+            bank = AdapterBank(model.to(self._device))
             loaded = LoadedModel(card.id, card.tag, card.config, bank, tokenizer, dtype, card.tag)
         else:
             slot = base.bank.add(load_adapter(card.folder))

@@ -31,6 +31,7 @@ from model.lora import (
     spans_of,
     take_adapter,
 )
+from model.threads import threads
 from model.tokenizer import Encoding
 from model.transformer import EncoderDecoder
 from tests.small import configs, few, gap, random_model, small_config
@@ -276,20 +277,16 @@ def test_a_removed_adapter_leaves_nothing_and_the_others_as_they_are() -> None:
 
 
 def test_small_products_take_one_thread_and_leave_as_many_as_before() -> None:
-    """Also when another thread is at it in the same moment, and torch tells that one's number."""
     base = random_model(small_config("encoder"))
-    bank = AdapterBank(base, threads=3)
+    bank = AdapterBank(base)
     slot = bank.add(adapter_of(random_model(small_config("encoder")), 2, LoraConfig(2), 1))
-    before, seen = torch.get_num_threads(), []
+    seen: list[int] = []
     linear = next(module for module in base.modules() if isinstance(module, RoutedLinear))
     linear.factors[slot] = Watched((lambda: seen.append(torch.get_num_threads())), *linear.factors[slot])  # type: ignore[assignment]
-    try:
-        torch.set_num_threads(1)  # as the other thread has left it
+    with threads(3):
         from_bank(bank, [slot], ROWS[:1])
         assert seen == [1]
         assert torch.get_num_threads() == 3
-    finally:
-        torch.set_num_threads(before)
 
 
 class Watched(tuple):  # type: ignore[type-arg]

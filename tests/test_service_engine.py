@@ -43,7 +43,7 @@ class Gatekeeper:
 @pytest.fixture
 def gate(monkeypatch: pytest.MonkeyPatch) -> Gatekeeper:
     keeper = Gatekeeper()
-    monkeypatch.setattr(engine_module, "run", keeper)
+    monkeypatch.setattr(engine_module.Cores, "run", keeper)
     return keeper
 
 

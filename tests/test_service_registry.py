@@ -264,7 +264,7 @@ def test_two_versions_of_an_encoder_never_share_a_batch(tokenizer: Tokenizer, mo
         batches.append([loaded.tag for loaded in models])
         return run(models, operation, encodings)
 
-    monkeypatch.setattr(engine_module, "run", watched)
+    monkeypatch.setattr(engine_module.Cores, "run", staticmethod(watched))
 
     async def embed() -> list[list[Any]]:
         engine = Engine(Metrics(), 1000, 64, 1, 8, 10.0)

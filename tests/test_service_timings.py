@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-import service.engine.engine as engine
+import service.engine.cores as cores
 from model.weights import save_model
 from service.engine.runner import run
 from service.logs import JsonLines, about, requests_log
@@ -58,11 +58,12 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> None:
         time.sleep(SLOW_SECONDS)
         return run(*arguments)
 
-    monkeypatch.setattr(engine, "run", run_slowly)
+    monkeypatch.setattr(cores, "run", run_slowly)
 
 
 @pytest.mark.usefixtures("slow")
 def test_the_forward_pass_is_inference_and_what_waits_behind_it_is_in_the_queue(house: House) -> None:
+    house.ask("POST", "/v1/embeddings", house.ann, json=BODY)  # the model is loaded
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(house.ask, "POST", "/v1/embeddings", house.ann, json=BODY)
         time.sleep(SLOW_SECONDS / 3)  # it is being computed
@@ -155,7 +156,7 @@ def test_no_key_and_no_text_is_in_a_line(house: House, kept: Kept, monkeypatch: 
     house.ask("GET", "/v1/models", {"authorization": f"Bearer {strange}"})
     house.ask("POST", "/login", {}, json={"key": key})
     house.ask("POST", "/login", {}, json={"key": strange})
-    monkeypatch.setattr(engine, "run", lambda *_: 1 / 0)
+    monkeypatch.setattr(cores, "run", lambda *_: 1 / 0)
     body = {"model": "tiny", "input": f"red {key}"}
     failed = house.ask("POST", "/v1/embeddings", house.ann, json=body)
     assert (failed.status_code, failed.json()["error"]["code"]) == (500, "internal")

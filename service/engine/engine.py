@@ -19,12 +19,13 @@ from typing import Any, TypeVar
 from model.explain.attention import AttentionMethod
 from model.explain.two_texts import DecoderPart
 from model.tokenizer import Encoding, Tokenizer
+from service.engine.cores import Cores
 from service.engine.line import MAX_RETRY_SECONDS
 from service.engine.looking import Interrupted, Looker
 from service.engine.queue import Item, QueueFull, TokenQueue
 from service.engine.reading import Reader, Text
 from service.engine.replies import deliver, settle
-from service.engine.runner import Array, LoadedModel, Operation, attend, run
+from service.engine.runner import Array, LoadedModel, Operation, attend
 from service.engine.shared import Pass, Shared
 from service.engine.spans import Part, Trace, current_trace
 from service.engine.timings import add_time, current_timings
@@ -102,6 +103,7 @@ class Engine:
         self._queue = TokenQueue(max_queue_tokens)
         self._bulk_queue = TokenQueue(max_queue_tokens)
         self._looker = Looker(metrics, max_attention_queue, timeout_seconds)
+        self._cores = Cores()
         self._writer = Writer(metrics, max_batch_tokens)
         self._reader = Reader(max_queue_tokens * CHARACTERS_PER_TOKEN)
         self._wake = threading.Condition()
@@ -122,6 +124,7 @@ class Engine:
             self._stopping = True
             self._wake.notify_all()
         self._thread.join(timeout=30)
+        self._cores.stop()
 
     @property
     def running(self) -> bool:
@@ -295,7 +298,7 @@ class Engine:
             self._metrics.queue_wait(operation, now - item.payload.asked.since)
             item.payload.asked.began = item.payload.asked.began or now
         passes: list[Pass] = []
-        for part, results in _computed(batch, passes):
+        for part, results in _computed(self._cores, batch, passes):
             ended = time.monotonic()
             for item in part:
                 item.payload.asked.ended = ended
@@ -316,22 +319,22 @@ def _items(loaded: LoadedModel, operation: str, encodings: Sequence[Encoding], o
     ]
 
 
-def _computed(batch: list[Item], passes: list[Pass]) -> Iterator[tuple[list[Item], Sequence[Any]]]:
+def _computed(cores: Cores, batch: list[Item], passes: list[Pass]) -> Iterator[tuple[list[Item], Sequence[Any]]]:
     """Parts of the batch with a result for each text. When it fails its halves are tried, so that a text no model can
     read fails alone; the error is its result. The thread lives on. `passes` grows by every try."""
     operation: Operation = batch[0].key[1]  # type: ignore[assignment]
     texts = [item.payload for item in batch]
     began, tokens = time.monotonic(), sum(item.num_tokens for item in batch)
     try:
-        results = run([text.loaded for text in texts], operation, [text.encoding for text in texts])
+        results = cores.run([text.loaded for text in texts], operation, [text.encoding for text in texts])
     except Exception as error:
         passes.append(Pass(began, time.monotonic(), len(batch), tokens, type(error).__name__))
         if len(batch) == 1:
             yield batch, [error]
             return
         middle = len(batch) // 2
-        yield from _computed(batch[:middle], passes)
-        yield from _computed(batch[middle:], passes)
+        yield from _computed(cores, batch[:middle], passes)
+        yield from _computed(cores, batch[middle:], passes)
         return
     passes.append(Pass(began, time.monotonic(), len(batch), tokens))
     yield batch, results

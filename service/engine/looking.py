@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from model.threads import all_threads, threads
 from service.engine.line import MAX_RETRY_SECONDS, Call, Line
 from service.engine.replies import deliver
 from service.engine.spans import current_trace
@@ -79,7 +80,8 @@ class Looker:
         wanted.began = time.monotonic()
         self._metrics.queue_wait(wanted.operation, wanted.began - wanted.since)
         try:
-            result = wanted.compute(wanted.reply.done)
+            with threads(all_threads()):
+                result = wanted.compute(wanted.reply.done)
         except Exception as error:
             return error
         wanted.ended = time.monotonic()
