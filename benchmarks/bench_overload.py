@@ -67,7 +67,8 @@ class Client:
     def __init__(self, url: str, bodies: Sequence[str]) -> None:
         self._bodies = bodies
         self._count = 0
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=100)
+        # the server ends connections that are idle for 5 s; one that is used at that moment would fail
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=2.0)
         self._http = httpx.AsyncClient(base_url=url, limits=limits, timeout=120)
 
     async def ask(self, seen: Seen) -> None:

@@ -1,4 +1,4 @@
-"""A batch of encoded texts through a model. Runs on the engine's device thread only; knows nothing of HTTP."""
+"""A batch of encoded texts through a model. Runs on the engine's threads only (`cores.py`); knows nothing of HTTP."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
