@@ -16,7 +16,7 @@ import pytest
 
 from model.tokenizer import train_byte_bpe
 from model.weights import save_model
-from service.engine import engine
+from service.engine import cores
 from service.engine.spans import Part, in_trace
 from service.logs import JsonLines
 from service.metrics import Metrics
@@ -136,28 +136,28 @@ def test_requests_of_one_batch_are_linked_to_one_another(
 def _slowed(monkeypatch: pytest.MonkeyPatch, seconds: float) -> list[float]:
     """The device takes so long for a forward pass -> when each began."""
     began: list[float] = []
-    real = engine.run
+    real = cores.run
 
     def run_slowly(*arguments: Any) -> list[Any]:
         began.append(time.monotonic())
         time.sleep(seconds)
         return real(*arguments)
 
-    monkeypatch.setattr(engine, "run", run_slowly)
+    monkeypatch.setattr(cores, "run", run_slowly)
     return began
 
 
 def test_a_batch_that_fails_shows_every_try(
     house: House, collector: Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = engine.run
+    real = cores.run
 
     def run_singly(models: Any, operation: Any, encodings: Any) -> list[Any]:
         if len(encodings) > 1:
             raise RuntimeError("too many texts at once, of a text that nobody may read")
         return real(models, operation, encodings)
 
-    monkeypatch.setattr(engine, "run", run_singly)
+    monkeypatch.setattr(cores, "run", run_singly)
     root = root_of(collector, post(house, "/v1/embeddings", BODY))
     batches = [part for part in collector.below(root) if part.name == "batch"]
     tries = collector.below(batches[-1])
