@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from model.tokenizer import Encoding
 from service.engine import engine as engine_module
@@ -214,3 +215,29 @@ def test_a_stop_answers_those_who_wait(gate: Gatekeeper) -> None:
             await engine.submit(MODEL, "embed", [encoding(6)], "me")
 
     asyncio.run(scenario())
+
+
+def test_the_device_thread_takes_all_cores_whatever_other_threads_have_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A new thread would take what the last one set, and write every text on one core."""
+    before = torch.get_num_threads()
+    monkeypatch.setattr(engine_module, "all_threads", lambda: 3)
+    seen: list[int] = []
+
+    def one_core() -> None:
+        torch.set_num_threads(1)
+
+    other = threading.Thread(target=one_core)
+    other.start()
+    other.join()
+    late = Engine(Metrics(), 100, 64, 1, 4, 1.0)
+    monkeypatch.setattr(late._writer, "turn", lambda _: seen.append(torch.get_num_threads()))
+    monkeypatch.setattr(engine_module.Cores, "run", lambda *_: [0])
+    late.start()
+    try:
+        asyncio.run(late.submit(MODEL, "embed", [encoding(5)], "me"))
+    finally:
+        late.stop()
+        torch.set_num_threads(before)
+    assert seen == [3]

@@ -1,8 +1,8 @@
 """A batch on all the cores of a CPU: each takes texts of its own. Owned by the engine's device thread.
 
-Cores that share one product wait for each other after every operation, some hundred times in a forward pass, and to
-wake one that sleeps takes longer than most operations (benchmarks/results/inference.md). Texts do not depend on each
-other, so cores that have texts of their own wait once.
+Cores that share one product wait for each other after every operation, hundreds of times in a forward pass, and to wake
+one that sleeps may take longer than the operation (DECISIONS.md). Texts do not depend on each other, so cores that have
+texts of their own wait once.
 """
 
 from collections.abc import Sequence

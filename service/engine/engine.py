@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from model.explain.attention import AttentionMethod
 from model.explain.two_texts import DecoderPart
+from model.threads import all_threads, threads
 from model.tokenizer import Encoding, Tokenizer
 from service.engine.cores import Cores
 from service.engine.line import MAX_RETRY_SECONDS
@@ -109,7 +110,7 @@ class Engine:
         self._wake = threading.Condition()
         self._stopping = False
         self._tokens_per_second = 0.0  # of late, while the device worked; 0: not known yet
-        self._thread = threading.Thread(target=self._loop, name="vitrine-device", daemon=True)
+        self._thread = threading.Thread(target=self._own, name="vitrine-device", daemon=True)
 
     def start(self) -> None:
         self._reader.start()
@@ -266,6 +267,11 @@ class Engine:
     def _busy(self) -> bool:
         """Whether anyone waits who is no bulk work."""
         return bool(len(self._queue) or self._writer.busy)
+
+    def _own(self) -> None:
+        """The device's thread. What it writes takes all cores, whatever other threads have set meanwhile."""
+        with threads(all_threads()):
+            self._loop()
 
     def _loop(self) -> None:
         while True:
