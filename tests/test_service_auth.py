@@ -3,7 +3,6 @@
 import io
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,179 +11,14 @@ from fastapi.testclient import TestClient
 
 from service.app import create_app
 from service.audit import AuditLog
-from service.cli import queue_demo
 from service.database import Database, sqlite_url
-from service.errors import Conflict, InvalidRequest, NotFound
-from service.jobs.store import JobStore, new_id
-from service.jobs.turns import Waiting, in_turn
+from service.errors import NotFound
+from service.jobs.store import JobStore
 from service.keys import KeyStore
-from service.serve_cli import check_exposure
 from service.settings import Settings
-from service.tables import Job
 from tests.house import House, house
-from tests.test_service_jobs_store import Clock
 
 __all__ = ["house"]  # a fixture
-
-# ---- the store of keys
-
-
-@pytest.fixture
-def keys(database_url: str) -> Iterator[KeyStore]:
-    made = KeyStore(Database(database_url), Clock())
-    yield made
-    made._database.close()
-
-
-def test_a_key_is_known_by_its_hash_alone(keys: KeyStore) -> None:
-    assert not keys.exist()
-    row, key = keys.create("ann", ["infer"])
-    assert keys.exist()
-    assert key.startswith("vt-")
-    assert len(key) > 30
-    assert key not in json.dumps([vars(one) for one in keys.all()], default=str)
-    caller = keys.caller(key)
-    assert caller is not None
-    assert (caller.owner, caller.scopes, caller.key_id) == ("ann", {"infer"}, row.id)
-    assert keys.caller(key[:-1]) is None
-    assert keys.caller("") is None
-    assert keys.caller(row.hash) is None, "who reads the database has no key"
-
-
-@pytest.mark.parametrize("owner", ["", "ann"])
-def test_the_demonstration_belongs_to_who_can_ask_for_it(
-    owner: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    paths = [tmp_path / f"{name}.jsonl" for name in ("train", "validation", "test")]
-    for path in paths:
-        path.write_text('{"text": "good", "label": "positive"}\n')
-    monkeypatch.setattr("service.cli.write_splits", lambda *_: paths)
-    settings = Settings(home=tmp_path / "home", first_key_owner=owner)
-    settings.home.mkdir()
-    for _ in range(2):
-        queue_demo(settings)
-    store = JobStore(Database(settings.database_url))
-    mine, _ = store.of(owner or "local").list_jobs(None, 10)
-    every, _ = store.list_jobs(None, 10)
-    assert [job.id for job in mine] == [job.id for job in every]
-    assert len(mine) == 1, "once"
-    assert store.of(owner or "local").file(mine[0].training_file).filename == "train.jsonl"
-    store._database.close()
-
-
-def test_a_key_ends_by_time_or_by_being_revoked_and_its_sessions_with_it(keys: KeyStore) -> None:
-    clock = keys.clock
-    assert isinstance(clock, Clock)
-    _, short = keys.create("ann", lives_seconds=60)
-    row, long = keys.create("ann")
-    token = keys.begin_session(long)
-    assert token is not None
-    assert keys.session_caller(token) == keys.caller(long)
-    clock.now += 61
-    assert keys.caller(short) is None
-    assert keys.begin_session(short) is None
-    assert keys.session_caller(token) is not None
-    keys.revoke(row.id)
-    assert keys.caller(long) is None
-    assert keys.session_caller(token) is None
-    with pytest.raises(Conflict, match="was revoked before"):
-        keys.revoke(row.id)
-    with pytest.raises(NotFound, match="vitrine keys list"):
-        keys.revoke("key-none")
-    assert keys.exist(), "a service does not open itself because the last key was revoked"
-
-
-def test_a_session_ends_by_time_and_by_logging_out(keys: KeyStore) -> None:
-    _, key = keys.create("ann")
-    first, second = keys.begin_session(key), keys.begin_session(key)
-    assert first is not None
-    assert second is not None
-    keys.end_session(first)
-    assert keys.session_caller(first) is None
-    assert keys.session_caller(second) is not None
-    keys.clock.now += 13 * 3600  # type: ignore[attr-defined]
-    assert keys.session_caller(second) is None
-
-
-def test_the_first_key_is_made_once(keys: KeyStore) -> None:
-    key = keys.create_first("admin")
-    assert key is not None
-    assert keys.caller(key) is not None
-    assert keys.create_first("admin") is None
-
-
-@pytest.mark.parametrize(
-    ("owner", "scopes", "seconds", "words"),
-    [
-        ("", ["infer"], None, "choose 1 to 64 printable"),
-        ("x" * 65, ["infer"], None, "choose 1 to 64 printable"),
-        ("a\nb", ["infer"], None, "choose 1 to 64 printable"),
-        ("ann", ["root"], None, r"\['root'\] are not known; choose some of infer, train"),
-        ("ann", [], None, "choose some of infer, train"),
-        ("ann", ["infer"], 0, "choose a time above 0"),
-    ],
-)
-def test_odd_keys_are_refused(keys: KeyStore, owner: str, scopes: list[str], seconds: float | None, words: str) -> None:
-    with pytest.raises(InvalidRequest, match=words):
-        keys.create(owner, scopes, seconds)
-    assert not keys.exist()
-
-
-def test_without_keys_only_loopback_is_served(tmp_path: Path) -> None:
-    settings = Settings(home=tmp_path)
-    check_exposure(settings, "127.0.0.1")
-    with pytest.raises(InvalidRequest, match=r"--host 0.0.0.0 would let everyone in.*vitrine keys create"):
-        check_exposure(settings, "0.0.0.0")
-    check_exposure(Settings(home=tmp_path, first_key_owner="admin"), "0.0.0.0")
-    store = KeyStore(Database(settings.database_url))
-    store.create("ann")
-    store._database.close()
-    check_exposure(settings, "0.0.0.0")
-
-
-# ---- whose turn it is
-
-
-def waits(*jobs: tuple[str, str, int]) -> list[Waiting]:
-    return [Waiting(name, owner, priority, float(at)) for at, (name, owner, priority) in enumerate(jobs)]
-
-
-def test_who_submits_many_jobs_delays_nobodys_first() -> None:
-    jobs = waits(("a1", "a", 0), ("a2", "a", 0), ("a3", "a", 0), ("b1", "b", 0), ("c1", "c", 0), ("b2", "b", 0))
-    assert in_turn(jobs, {}, {}) == ["a1", "b1", "c1", "a2", "b2", "a3"]
-    assert in_turn(jobs, {"a": 1}, {"a": 9.0}) == ["b1", "c1", "b2", "a1", "a2", "a3"]
-    assert in_turn(jobs, {}, {"a": 9.0, "c": 5.0, "b": None}) == ["b1", "c1", "a1", "b2", "a2", "a3"]
-
-
-def test_priority_comes_before_fairness_and_age_within_an_owner() -> None:
-    jobs = waits(("a1", "a", 0), ("b1", "b", -100), ("a2", "a", 5), ("a3", "a", 0))
-    assert in_turn(jobs, {"a": 3}, {"a": 9.0}) == ["a2", "a1", "a3", "b1"]
-    assert in_turn([], {}, {}) == []
-
-
-def test_the_store_serves_owners_in_turn_and_tells_each_its_place(database_url: str) -> None:
-    store = JobStore(Database(database_url), Clock())
-    made: dict[str, list[str]] = {"a": [], "b": []}
-    for owner in "aaab":
-        own = store.of(owner)
-        file_id = new_id("file")
-        own.add_file(file_id, "rows.jsonl", 10, "fine-tune")
-        store.set_file_checked(file_id, [], [], ["x", "y"], 10)
-        job = Job(id=new_id("ftjob"), model="m", training_file=file_id, seed=0, hyperparameters={}, priority=0)
-        made[owner].append(own.create_job(job, 100, None).id)
-    a, b = made["a"], made["b"]
-    assert store.of("b").turns() == {a[0]: 1, b[0]: 2, a[1]: 3, a[2]: 4}
-    order = []
-    while (job := store.claim_job("w", 60)) is not None:
-        order.append(job.id)
-        store.succeed(job.id, "w", f"ft:{job.id}", {}, 1)
-    assert order == [a[0], b[0], a[1], a[2]]
-    seconds = store.usual_seconds()
-    assert seconds is not None
-    assert 0 < seconds < 1
-    store._database.close()
-
 
 # ---- over HTTP
 
