@@ -34,7 +34,8 @@ from training.config import Recipe
 from training.data import load_examples
 from training.evaluation.attributions import attribution_report
 from training.evaluation.ratio import interval, mean_of
-from training.finetune import MANIFEST_FILE, finetune, load_data
+from training.finetune import finetune, load_data
+from training.results import MANIFEST_FILE
 
 CPU = torch.device("cpu")
 EPOCHS = 2

@@ -33,7 +33,7 @@ from model.capability import has_bfloat16
 from model.huggingface.folder import write_folder
 from model.weights import load_model
 from training.catalogue import fetch_minilm, write_splits
-from training.finetune import MANIFEST_FILE
+from training.results import MANIFEST_FILE
 
 SEEDS = (0, 1, 2)
 RATE_STEPS, WARM_STEPS = 100, 10  # a rate is taken from steps 11 to 100

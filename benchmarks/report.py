@@ -17,8 +17,8 @@ import torch
 from tqdm import tqdm
 
 from training.events import Evaluated, Progress, TrainingEvent
-from training.finetune import MANIFEST_FILE, read_manifest
 from training.recipes import RECIPES
+from training.results import MANIFEST_FILE, read_manifest
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"

@@ -60,12 +60,13 @@ class Run:
 @dataclass(frozen=True)
 class Blow:
     """Where a life ends: at a call of this function, counted from 1, of those that are about a path with these
-    letters in it."""
+    letters in it. A life that ends amid `save_file` leaves what safetensors leaves: half a file under a name of its
+    own."""
 
     function: str
     call: int = 1
     about: str = ""
-    moment: str = "before"  # or "after"; or "amid": the file it wrote is cut in half
+    moment: str = "before"  # or "after", or "amid"
 
     def prepare(self) -> None:
         """Puts a deadly function in the place of the real one."""
@@ -83,7 +84,8 @@ class Blow:
                 _die()
             result = real(*arguments, **named)
             if due and self.moment == "amid":
-                os.truncate(paths[0], Path(paths[0]).stat().st_size // 2)
+                half = Path(paths[0]).rename(Path(paths[0]).with_name(f".tmp{os.getpid()}"))
+                os.truncate(half, half.stat().st_size // 2)
             if due:
                 _die()
             return result

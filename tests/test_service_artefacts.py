@@ -22,7 +22,7 @@ from tests.faults import Faults
 from tests.s3 import bucket, s3
 from tests.test_service_results import finish, publish_base, submit
 from tests.test_service_worker import act_at_step, asks_after_each_step, run_next
-from training.finetune import read_manifest
+from training.results import read_manifest
 
 __all__ = ["asks_after_each_step", "bucket", "s3"]  # fixtures
 

@@ -20,7 +20,7 @@ from service.model_card import CARD_FILE, limits
 from service.tables import Job
 from tests.faults import Faults
 from tests.test_service_results import finish, settings, submit, worker
-from training.finetune import read_manifest
+from training.results import read_manifest
 from training.trainer import Trainer
 
 __all__ = ["settings", "worker"]  # fixtures

@@ -17,8 +17,9 @@ from training.config import Recipe
 from training.data import DataFaults, check_training, check_validation, load_examples, split_validation
 from training.evaluate import score
 from training.events import Evaluated, Progress, Started, TrainingEvent
-from training.finetune import finetune, load_data, read_manifest
+from training.finetune import finetune, load_data
 from training.optim import learning_rate_at
+from training.results import read_manifest
 
 CPU = torch.device("cpu")
 

@@ -11,8 +11,9 @@ from model.weights import load_model
 from tests.conftest import write_jsonl
 from training.choose import choose_recipe
 from training.config import Recipe
-from training.finetune import Data, finetune, load_data, read_manifest
+from training.finetune import Data, finetune, load_data
 from training.optim import usual_learning_rate
+from training.results import read_manifest
 
 
 def data_of(folder: Path, counts: dict[str, int], words: int = 6) -> Data:

@@ -7,7 +7,7 @@ import pytest
 
 from training.cli import Store, add_commands
 from training.config import PretrainRecipe
-from training.finetune import read_manifest
+from training.results import read_manifest
 
 TEXT = ["the film was good", "这本书非常好", "a song is rather long", "酒店房间很小"] * 6
 

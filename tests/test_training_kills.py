@@ -13,8 +13,8 @@ from tests.faults import Faults
 from tests.lives import Blow, Run, distinct
 from tests.small import save_small_encoder
 from training.config import Recipe
-from training.finetune import read_manifest
 from training.optim import LARGE_VOCABULARY
+from training.results import read_manifest
 
 SUBJECTS, VERBS, OBJECTS = ["red", "green", "blue"], ["cat", "dog", "bird"], ["runs", "sleeps", "在北京"]
 RECIPE = Recipe(
@@ -104,6 +104,7 @@ CHAINS = {
         Blow("os.fsync", 2),
         Blow("model.weights.save_file", about="optimizer", moment="amid"),
         Blow("os.replace", about=".checkpoint.old", moment="after"),
+        Blow("model.weights.save_file", about=".model.tmp", moment="amid"),
     ],
     "bfloat16": [
         Blow("training.evaluate.score", 2),
@@ -121,7 +122,7 @@ CHAINS = {
         Blow("os.replace", about="checkpoint-best", moment="after"),
         Blow("model.weights.save_file", 2, about="checkpoint-best", moment="amid"),
         Blow("training.trainer.load_best"),
-        Blow("training.finetune.write_json", about="manifest"),
+        Blow("training.results.write_json", about="manifest"),
     ],
     "large vocabulary": [
         Blow("torch.optim.AdamW.step", 5),

@@ -21,8 +21,8 @@ from tests.parallel_run import CASES, NUM_ROWS
 from tests.small import small_config
 from training.dynamics import Dynamics
 from training.evaluate import predict
-from training.finetune import read_manifest
 from training.parallel import ALONE, World
+from training.results import read_manifest
 
 pytestmark = pytest.mark.timeout(600)  # a run of many cases in each of two processes, on a machine that is shared
 SECONDS = 240

@@ -18,10 +18,10 @@ from tests.running_text import sentences
 from tests.small import small_config
 from training.config import Optimisation, PretrainRecipe
 from training.events import Evaluated, Progress, Started, TrainingEvent
-from training.finetune import read_manifest
 from training.objectives import CausalLanguageModel, MaskedLanguageModel
 from training.optim import learning_rate_at
 from training.pretrain import Corpora, packed_rows, prepare, pretrain
+from training.results import read_manifest
 
 CPU = torch.device("cpu")
 CLOSE = 1e-5

@@ -20,8 +20,9 @@ from training.config import Recipe
 from training.data import DataFaults, join_words
 from training.evaluate import predict
 from training.events import Noted, TrainingEvent
-from training.finetune import encode, finetune, load_data, make_objective, read_manifest
+from training.finetune import encode, finetune, load_data, make_objective
 from training.labelled import NOT_LEARNED, align_tags
+from training.results import read_manifest
 from training.scores import score_label_sets, score_numbers, score_tags, spans_of
 
 CPU = torch.device("cpu")

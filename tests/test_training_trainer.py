@@ -18,10 +18,11 @@ from tests.short_runs import assert_equal, notes, trainer_of, until, weights_of,
 from training.checkpoints import Position
 from training.config import Optimisation
 from training.events import Evaluated, Progress, Started
-from training.finetune import METRICS, freeze, read_manifest, write_manifest
+from training.finetune import METRICS, freeze
 from training.gradients import BatchLoss
 from training.optim import learning_rate_at, make_optimizer, steps_below_head
 from training.parallel import ALONE, World
+from training.results import read_manifest, write_manifest
 from training.trainer import Objective, UnfinishedRun
 
 CPU = torch.device("cpu")

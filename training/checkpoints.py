@@ -69,7 +69,8 @@ def save_checkpoint(folder: Path, files: dict[str, dict[str, Tensor]], position:
         os.replace(folder, previous)
     os.replace(temporary, folder)
     shutil.rmtree(previous, ignore_errors=True)
-    for path in _best_folder(folder).glob("*.safetensors"):
+    best_folder = _best_folder(folder)
+    for path in best_folder.iterdir() if best_folder.exists() else ():  # a killed writer's remains among them
         if path.name != _best_name(position.best_step):
             path.unlink()
 

@@ -2,9 +2,6 @@
 
 import hashlib
 import json
-import os
-import platform
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -31,10 +28,10 @@ from training.labelled import Rows, encode_classes, encode_label_sets, encode_sc
 from training.objectives import ChooseLabels, Classify, Regress, TagWords, balanced_weights
 from training.oddities import cut_warning, find_leaks, leak_warning, odd_rows
 from training.parallel import ALONE, World
+from training.results import write_folder, write_manifest
 from training.sharding import Placement
-from training.trainer import Objective, Trainer, UnfinishedRun
+from training.trainer import Objective, Trainer
 
-MANIFEST_FILE = "manifest.json"
 MAX_UNKNOWN_RATE = 0.05  # of a file's tokens, before a warning
 VOCABULARY_SAMPLE = 2_000  # rows looked at
 
@@ -139,7 +136,7 @@ def finetune(
         if snapshots and isinstance(event, Evaluated):
             with objective.served():
                 if (tuned := placement.whole_model()) is not None:
-                    _write_folder(snapshot_folder(output, event.step), partial(save, tuned))
+                    write_folder(snapshot_folder(output, event.step), partial(save, tuned))
         yield event
         if isinstance(event, Started):
             for odd in cut_warning(data.train, train.encodings, recipe.max_length, base_name or base.name):
@@ -153,22 +150,12 @@ def finetune(
             return
         dynamics = objective.dynamics if isinstance(objective, Classify) else None
         write_evaluation(judged, data, dynamics, trainer.position.history, output)
-        save(tuned, output / "model")
+        write_folder(output / "model", partial(save, tuned))
     write_manifest(output, trainer, description)
 
 
 def snapshot_folder(output: Path, step: int) -> Path:
     return output / "snapshots" / f"step-{step}"
-
-
-def _write_folder(folder: Path, write: Callable[[Path], None]) -> None:
-    """A folder that is there whole or not at all."""
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    for old in (temporary, folder):  # of a run that was killed here
-        shutil.rmtree(old, ignore_errors=True)
-    temporary.parent.mkdir(parents=True, exist_ok=True)
-    write(temporary)
-    os.replace(temporary, folder)
 
 
 METRICS: dict[DataTask, tuple[str, ...]] = {  # what a run of each task may be judged by; the first is the usual one
@@ -274,40 +261,3 @@ def encode(examples: Examples, tokenizer: Tokenizer, labels: tuple[str, ...], ma
     if examples.task == "tagging":
         return encode_tags(examples, tokenizer, labels, max_length)
     return encode_classes(examples, tokenizer, labels, max_length)
-
-
-def write_manifest(output: Path, trainer: Trainer, description: dict[str, Any], **facts: object) -> None:
-    """What was trained, on what, how and how well: the last file of a run, so that it stands for success. Raises
-    UnfinishedRun for a run that did not make its steps."""
-    if not trainer.finished:
-        raise UnfinishedRun(f"the run ended at step {trainer.position.step} of {trainer.total_steps}")
-    assert trainer.surroundings is not None
-    position = trainer.position
-    manifest = description | {
-        "metrics": position.best_scores,
-        "steps": position.step,
-        "planned_steps": trainer.total_steps,
-        "best_step": position.best_step or position.step,
-        "stopped_early": position.stopped,
-        "seconds": trainer.seconds,
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
-        "surroundings": asdict(trainer.surroundings),
-        "padding_share": trainer.objective.padding_share,
-        "history": position.history,
-    }
-    write_json(output / MANIFEST_FILE, manifest | facts)
-
-
-def write_json(path: Path, fields: object) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    with open(temporary, "w", encoding="utf-8") as file:
-        json.dump(fields, file, indent=1, ensure_ascii=False)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-
-
-def read_manifest(output: Path) -> dict[str, Any]:
-    """The manifest of a finished run."""
-    fields: dict[str, Any] = json.loads((output / MANIFEST_FILE).read_text(encoding="utf-8"))
-    return fields

@@ -6,6 +6,7 @@ Called by the command line and the benchmarks. Every part is found again when an
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ from model.weights import load_tokenizer, save_model
 from training.config import PretrainRecipe
 from training.corpus import Corpus, PackedRows, build_corpus, open_corpus
 from training.events import TrainingEvent
-from training.finetune import run_key_of, write_manifest
+from training.finetune import run_key_of
 from training.objectives import CausalLanguageModel, MaskedLanguageModel
 from training.parallel import ALONE, World
+from training.results import write_folder, write_manifest
 from training.sharding import Placement
 from training.trainer import Trainer
 
@@ -116,6 +118,6 @@ def pretrain(
         return
     finished = TextModel(config)
     finished.load_state_dict(trained.state_dict())
-    save_model(finished.eval(), tokenizer, output / "model")
+    write_folder(output / "model", partial(save_model, finished.eval(), tokenizer))
     facts = {"train_tokens": corpora.train.num_tokens, "train_documents": len(corpora.train)}
     write_manifest(output, trainer, description, **facts)

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,9 +15,10 @@ from model.tokenizer import Tokenizer
 from model.weights import save_model
 from training.config import Optimisation
 from training.events import TrainingEvent
-from training.finetune import run_key_of, write_manifest
+from training.finetune import run_key_of
 from training.objectives import SequenceToSequence, TextPairs
 from training.parallel import ALONE, World
+from training.results import write_folder, write_manifest
 from training.sharding import Placement
 from training.trainer import Trainer
 
@@ -86,5 +88,5 @@ def train_sequences(
     trained = placement.whole_model()
     if trained is None:
         return
-    save_model(trained.eval(), tokenizer, output / "model")
+    write_folder(output / "model", partial(save_model, trained.eval(), tokenizer))
     write_manifest(output, trainer, description)

@@ -50,9 +50,10 @@ from training.config import Recipe
 from training.data import DataFaults
 from training.evaluation.files import PREDICTIONS_FILE, REPORT_FILE
 from training.events import Evaluated, Noted, Progress, Started, TrainingEvent
-from training.finetune import MANIFEST_FILE, Data, finetune, load_data, read_manifest, snapshot_folder
+from training.finetune import Data, finetune, load_data, snapshot_folder
 from training.gradients import NonFiniteLoss
 from training.parallel import ALONE, World, another_has_ended
+from training.results import MANIFEST_FILE, read_manifest
 from training.trainer import Interrupted
 
 POLL_SECONDS = 0.5

@@ -1,0 +1,63 @@
+"""What a finished run leaves: the model's folder, and the manifest that stands for its success."""
+
+import json
+import os
+import platform
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from training.trainer import Trainer, UnfinishedRun
+
+MANIFEST_FILE = "manifest.json"
+
+
+def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
+    """A folder that is there whole or not at all, with nothing in it that an earlier, killed writer left."""
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    for old in (temporary, folder):  # of a run that was killed here
+        shutil.rmtree(old, ignore_errors=True)
+    temporary.parent.mkdir(parents=True, exist_ok=True)
+    write(temporary)
+    os.replace(temporary, folder)
+
+
+def write_manifest(output: Path, trainer: Trainer, description: dict[str, Any], **facts: object) -> None:
+    """What was trained, on what, how and how well: the last file of a run, so that it stands for success. Raises
+    UnfinishedRun for a run that did not make its steps."""
+    if not trainer.finished:
+        raise UnfinishedRun(f"the run ended at step {trainer.position.step} of {trainer.total_steps}")
+    assert trainer.surroundings is not None
+    position = trainer.position
+    manifest = description | {
+        "metrics": position.best_scores,
+        "steps": position.step,
+        "planned_steps": trainer.total_steps,
+        "best_step": position.best_step or position.step,
+        "stopped_early": position.stopped,
+        "seconds": trainer.seconds,
+        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        "surroundings": asdict(trainer.surroundings),
+        "padding_share": trainer.objective.padding_share,
+        "history": position.history,
+    }
+    write_json(output / MANIFEST_FILE, manifest | facts)
+
+
+def write_json(path: Path, fields: object) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    with open(temporary, "w", encoding="utf-8") as file:
+        json.dump(fields, file, indent=1, ensure_ascii=False)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def read_manifest(output: Path) -> dict[str, Any]:
+    """The manifest of a finished run."""
+    fields: dict[str, Any] = json.loads((output / MANIFEST_FILE).read_text(encoding="utf-8"))
+    return fields
