@@ -16,14 +16,13 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.encode_ours import loaded_model
+from benchmarks.in_process import in_process
 from benchmarks.report import environment, parser_of, table, write
 from benchmarks.serving import SEED, some
 from model.capability import has_bfloat16
 from model.heads import TextModel
 from model.lora import Adapter, LoraConfig, LoraLinear, make_trainable, take_adapter
-from model.tokenizer import Encoding
 from model.weights import load_model
-from service.engine.cores import Cores
 from service.engine.runner import LoadedModel
 from training.catalogue import fetch_minilm, movie_sentiment
 
@@ -55,19 +54,6 @@ def random_adapter(body: TextModel, seed: int) -> Adapter:
     return replace(take_adapter(model, lora), body_sha256=None)
 
 
-def batches(encodings: Sequence[Encoding]) -> list[list[int]]:
-    """In the order they came, up to the token budget, as the queue makes them."""
-    found: list[list[int]] = [[]]
-    tokens = 0
-    for index, encoding in enumerate(encodings):
-        tokens += len(encoding.ids)
-        if tokens > BATCH_TOKENS:
-            found.append([])
-            tokens = len(encoding.ids)
-        found[-1].append(index)
-    return found
-
-
 def main() -> None:
     given = parser_of(__doc__).parse_args()
     folder = fetch_minilm(given.home / "cache")
@@ -92,29 +78,26 @@ def main() -> None:
     )
     chance = random.Random(SEED)
     mixes = [
-        Mix("one adapter", [models[0]] * len(encodings)),
+        Mix("one adapter", [replace(models[0]) for _ in encodings]),  # as many calls as with many adapters
         Mix(f"{ADAPTERS} adapters, random order", [chance.choice(models) for _ in encodings]),
     ]
-    groups = batches(encodings)
-    in_a_batch = statistics.mean(len({mixes[1].models[index].tag for index in group}) for group in groups)
     tokens = sum(len(encoding.ids) for encoding in encodings)
-    run = Cores().run
-    for number in tqdm(range(ROUNDS + 1), unit="round"):
-        for mix in mixes:
-            began = time.perf_counter()
-            for group in groups:
-                run([mix.models[index] for index in group], "classify", [encodings[index] for index in group])
-            if number:  # the first is a warm-up
-                mix.rates.append(tokens / (time.perf_counter() - began))
+    with in_process(BATCH_TOKENS) as engine:
+        for number in tqdm(range(ROUNDS + 1), unit="round"):
+            for mix in mixes:
+                began = time.perf_counter()
+                engine.run(mix.models, "classify", encodings)
+                if number:  # the first is a warm-up
+                    mix.rates.append(tokens / (time.perf_counter() - began))
     ratios = sorted(many / one for one, many in zip(mixes[0].rates, mixes[1].rates, strict=True))
     rows = [
         [mix.name, f"{statistics.median(mix.rates):,.0f} ({min(mix.rates):,.0f} to {max(mix.rates):,.0f})"]
         for mix in mixes
     ]
     about = f"""all-MiniLM-L6-v2 in {dtype}, adapters of rank 8 over every linear with a head of their own, all factors
-    random, unmerged on both sides; {SENTENCES:,} movie sentences ({tokens:,} tokens) to classify, batches of up to
-    {BATCH_TOKENS:,} tokens in the order they come, which name {in_a_batch:.0f} adapters on average; {ROUNDS} rounds in
-    turn after a warm-up. tokens/s: median (least to most)."""
+    random, unmerged on both sides; {SENTENCES:,} movie sentences ({tokens:,} tokens) to classify, one
+    call each, all at once, computed by the service's engine in the order they come; {ROUNDS} rounds in turn after a
+    warm-up. tokens/s: median (least to most)."""
     median = statistics.median(ratios)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
     lines = [

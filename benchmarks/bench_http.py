@@ -30,7 +30,8 @@ from benchmarks.report import ROOT, environment, parser_of, table, write
 from benchmarks.services.echo import BODY
 from benchmarks.serving import CONNECTIONS, Load, bento, free_port, server, some, wrk
 from model.capability import has_bfloat16
-from service.engine.cores import Cores
+from model.threads import all_threads
+from service.engine.cores import compute
 from training.catalogue import fetch_minilm, movie_sentiment
 
 ROUNDS, SECONDS, WARM_SECONDS = 5, 6.0, 3.0
@@ -205,13 +206,12 @@ class Bare:
     def __init__(self, base: Path, sentences: Sequence[str]) -> None:
         self._loaded = loaded_model(base, dtype_here())
         self._encodings = self._loaded.tokenizer.encode(sentences[:200], 512)
-        self._cores = Cores()
         self.times: list[float] = []
 
     def run(self) -> None:
         for encoding in self._encodings:
             began = time.perf_counter()
-            self._cores.run([self._loaded], "embed", [encoding])
+            compute([self._loaded], "embed", [encoding], all_threads())
             self.times.append(time.perf_counter() - began)
 
 

@@ -1,4 +1,4 @@
-"""The same as `peers/encode.py` by our engine's own runner. Called by `bench_inference.py`."""
+"""The same as `peers/encode.py` by our own engine. Called by `bench_inference.py` and `bench_http.py`."""
 
 import argparse
 import json
@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from model.batch import length_sorted_batches
+from benchmarks.in_process import in_process
 from model.lora import AdapterBank
 from model.weights import load_model
-from service.engine.cores import Cores
 from service.engine.runner import LoadedModel
 from service.formats import convert
 
@@ -33,24 +32,22 @@ def main() -> None:
     given = parser.parse_args()
     loaded = loaded_model(given.base, given.dtype)
     encodings = loaded.tokenizer.encode(json.loads(given.texts.read_text(encoding="utf-8")), 512)
-    lengths = [len(encoding.ids) for encoding in encodings]
-    groups = length_sorted_batches(lengths, given.batch_tokens, max_rows=10_000)
-    batches = [[encodings[index] for index in group] for group in groups]
-    run = Cores().run
-    run([loaded] * len(batches[0]), "embed", batches[0])
-    print(json.dumps({"tokens": sum(lengths), "version": f"torch {torch.__version__}"}), flush=True)
-    for line in sys.stdin:
-        if line.startswith("pass"):
-            began = time.perf_counter()
-            for batch in batches:
-                run([loaded] * len(batch), "embed", batch)
-            print(time.perf_counter() - began, flush=True)
-        else:
-            vectors = np.empty((len(encodings), loaded.config.width), dtype=np.float32)
-            for group, batch in zip(groups, batches, strict=True):
-                vectors[group] = np.stack(run([loaded] * len(batch), "embed", batch))
-            np.save(line.split(maxsplit=1)[1].strip(), vectors)
-            print("saved", flush=True)
+    order = sorted(range(len(encodings)), key=lambda index: -len(encodings[index].ids))
+    models, by_length = [loaded] * len(order), [encodings[index] for index in order]
+    tokens = sum(len(encoding.ids) for encoding in encodings)
+    with in_process(given.batch_tokens) as engine:
+        engine.run(models[:64], "embed", by_length[:64])
+        print(json.dumps({"tokens": tokens, "version": f"torch {torch.__version__}"}), flush=True)
+        for line in sys.stdin:
+            if line.startswith("pass"):
+                began = time.perf_counter()
+                engine.run(models, "embed", by_length)
+                print(time.perf_counter() - began, flush=True)
+            else:
+                vectors = np.empty((len(encodings), loaded.config.width), dtype=np.float32)
+                vectors[order] = np.stack(engine.run(models, "embed", by_length))
+                np.save(line.split(maxsplit=1)[1].strip(), vectors)
+                print("saved", flush=True)
 
 
 if __name__ == "__main__":

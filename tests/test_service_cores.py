@@ -1,8 +1,11 @@
-"""A batch on several cores: the same answers as on one, adapters beside it, errors after all are done."""
+"""The threads that compute: each takes texts of its own and waits for no other; what they take and on how many threads."""
 
+import asyncio
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -11,24 +14,31 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from model.generation import Sampling, Writing
 from model.lora import AdapterBank, LoraConfig, make_trainable, take_adapter
 from model.threads import all_threads, threads
 from model.tokenizer import Encoding
 from service.engine import cores as cores_module
-from service.engine.cores import FEW_TOKENS, UNEVEN, Cores, shares_of
+from service.engine import engine as engine_module
+from service.engine.cores import ENOUGH_TOKENS, FEW_TOKENS, MOST_TOKENS, Cores, compute, cores_on, share_of
+from service.engine.engine import Engine, in_bulk
 from service.engine.runner import LoadedModel, run
+from service.engine.writer import new_orders
+from service.metrics import Metrics
 from tests.small import few, random_model, small_config
 
 CORES = 4
+WAIT_SECONDS = 30
 
 
-@pytest.fixture
-def cores(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cores]:
-    """Four, whatever this machine has."""
-    monkeypatch.setattr(cores_module, "all_threads", lambda: CORES)
-    made = Cores()
-    yield made
-    made.stop()
+@contextmanager
+def engine_on(cores: int) -> Iterator[Engine]:
+    engine = Engine(Metrics(), 100_000, 2_048, 1, 8, timeout_seconds=WAIT_SECONDS, cores=cores)
+    engine.start()
+    try:
+        yield engine
+    finally:
+        engine.stop()
 
 
 def bank_with(adapters: int) -> tuple[AdapterBank, list[int]]:
@@ -57,104 +67,244 @@ def encodings(lengths: list[int]) -> list[Encoding]:
     return [Encoding.of_ids(tuple((7 * row + place) % 40 for place in range(n))) for row, n in enumerate(lengths)]
 
 
-@given(
-    texts=st.lists(st.tuples(st.integers(1, 512), st.integers(0, 3)), min_size=1, max_size=60),
-    count=st.integers(1, 64),
+@given(waiting=st.integers(1, 100_000), cores=st.integers(1, 16), idle=st.integers(0, 15))
+def test_a_core_takes_an_even_share_within_bounds(waiting: int, cores: int, idle: int) -> None:
+    share = share_of(waiting, cores, idle)
+    assert share <= MOST_TOKENS
+    if idle:
+        assert share == min(MOST_TOKENS, max(FEW_TOKENS, -(-waiting // (1 + idle))))
+    else:
+        assert share >= min(ENOUGH_TOKENS, -(-waiting // cores))
+
+
+def test_shares_of_a_long_queue_end_together() -> None:
+    """Two cores of one speed, the second a little later, take a queue to its end."""
+    left, done = 6_000, [0, 150]
+    while left:
+        core = min((0, 1), key=done.__getitem__)
+        taken = min(left, share_of(left, 2, 0))
+        left, done[core] = left - taken, done[core] + taken
+    assert abs(done[0] - done[1]) <= ENOUGH_TOKENS
+
+
+class Rooms:
+    """Stands for the model: tells which threads are inside, lets them out when told to, answers with the length."""
+
+    def __init__(self) -> None:
+        self.inside: dict[str, list[int]] = {}  # lengths, by thread
+        self.passes: list[tuple[list[int], int]] = []  # lengths, and threads of the CPU it might take
+        self.leave = threading.Semaphore(0)
+        self._lock = threading.Lock()
+
+    def __call__(self, _: Any, __: str, encodings: list[Encoding], most_threads: int) -> list[int]:
+        name, lengths = threading.current_thread().name, [len(encoding.ids) for encoding in encodings]
+        with self._lock:
+            self.inside[name] = lengths
+            self.passes.append((lengths, most_threads))
+        assert self.leave.acquire(timeout=WAIT_SECONDS)
+        with self._lock:
+            del self.inside[name]
+        return lengths
+
+    async def until(self, count: int) -> None:
+        """So many threads are inside, and no more come."""
+        await becomes(lambda: len(self.inside) == count)
+        await asyncio.sleep(0.05)
+        assert len(self.inside) == count
+
+    def let_out(self, count: int = 1_000) -> None:
+        self.leave.release(count)
+
+
+async def becomes(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not true():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.005)
+
+
+@pytest.fixture
+def rooms(monkeypatch: pytest.MonkeyPatch) -> Iterator[Rooms]:
+    made = Rooms()
+    monkeypatch.setattr(engine_module, "compute", made)
+    monkeypatch.setattr(engine_module, "all_threads", lambda: CORES)
+    yield made
+    made.let_out()
+
+
+def base() -> LoadedModel:
+    return loaded(bank_with(0)[0], 0)
+
+
+def test_many_texts_are_computed_by_all_cores_at_once_and_the_answers_are_in_order(rooms: Rooms) -> None:
+    lengths = [30 + number % 5 for number in range(40)]
+
+    async def scenario() -> None:
+        with engine_on(CORES) as engine:
+            asked = asyncio.create_task(engine.submit(base(), "embed", encodings(lengths), "me"))
+            await rooms.until(CORES)
+            rooms.let_out()
+            assert await asked == lengths
+
+    asyncio.run(scenario())
+    first = [sum(taken) for taken, _ in rooms.passes[:CORES]]
+    assert sum(first) == sum(lengths) or len(rooms.passes) == CORES + 1  # a text does not break in two
+    assert max(first) <= -(-sum(lengths) // CORES)
+    assert {most for _, most in rooms.passes[: CORES - 1]} == {1}, "each on a thread of its own"
+
+
+def test_a_request_waits_for_no_other_while_a_core_is_free(rooms: Rooms) -> None:
+    async def scenario() -> None:
+        with engine_on(2) as engine:
+            long = asyncio.create_task(engine.submit(base(), "embed", encodings([500]), "me"))
+            await rooms.until(1)
+            short = asyncio.create_task(engine.submit(base(), "embed", encodings([5]), "me"))
+            await rooms.until(2)
+            later = [asyncio.create_task(engine.submit(base(), "embed", encodings([n]), "me")) for n in (6, 7)]
+            await asyncio.sleep(0.05)
+            rooms.let_out()
+            assert await asyncio.gather(long, short, *later) == [[500], [5], [6], [7]]
+
+    asyncio.run(scenario())
+    assert [lengths for lengths, _ in rooms.passes] == [[500], [5], [6, 7]], "who waited went together"
+
+
+def test_a_text_alone_may_take_the_cores_that_have_nothing_to_do(rooms: Rooms) -> None:
+    async def scenario() -> None:
+        with engine_on(2) as engine:
+            first = asyncio.create_task(engine.submit(base(), "embed", encodings([100]), "me"))
+            await rooms.until(1)
+            second = asyncio.create_task(engine.submit(base(), "embed", encodings([101]), "me"))
+            await rooms.until(2)
+            rooms.let_out()
+            await asyncio.gather(first, second)
+
+    asyncio.run(scenario())
+    assert rooms.passes == [([100], CORES), ([101], CORES // 2)], "both cores' threads, then those of one"
+
+
+@pytest.mark.parametrize(
+    ("tokens", "dtype", "most", "expected"),
+    [(20, "float32", 4, 1), (60, "float32", 4, 2), (60, "float32", 1, 1), (500, "float32", 4, 4), (60, "int8", 4, 1)],
 )
-def test_each_text_is_in_one_share_and_no_share_waits_long_for_another(
-    texts: list[tuple[int, int]], count: int
-) -> None:
-    lengths, groups = [length for length, _ in texts], [group for _, group in texts]
-    shares = shares_of(lengths, groups, count)
-    assert sorted(text for share in shares for text in share) == list(range(len(texts)))
-    assert 1 <= len(shares) <= min(count, len(texts))
-    tokens = [sum(lengths[text] for text in share) for share in shares]
-    assert len(shares) == 1 or max(tokens) <= UNEVEN * sum(lengths) / len(shares)
-    assert len(shares) == 1 or sum(lengths) >= len(shares) * FEW_TOKENS
-
-
-def test_many_texts_are_shared_evenly_and_those_of_one_length_stay_together() -> None:
-    shares = shares_of([20, 30] * 40, [0] * 80, 2)
-    assert [sum(20 + 10 * (text % 2) for text in share) for share in shares] == [1010, 990]
-    assert all(text % 2 == 1 for text in shares[1]), "the long ones have a share without short ones"
-    assert shares_of([500, 10, 10], [0] * 3, 2) == [[0, 1, 2]], "all cores together: one text is almost everything"
-    assert shares_of([8, 8, 8], [0] * 3, 2) == [[0, 1, 2]], "too little to share"
-
-
-@few
-@given(
-    lengths=st.lists(st.integers(1, 40), min_size=1, max_size=24),
-    seed=st.integers(0, 1000),
-)
-def test_answers_are_those_of_one_core_in_order_with_adapters_mixed(lengths: list[int], seed: int) -> None:
-    bank, slots = bank_with(3)
-    draw = np.random.default_rng(seed)
-    models = [loaded(bank, slots[draw.integers(len(slots))]) for _ in lengths]
-    rows = encodings(lengths)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cores_module, "all_threads", lambda: CORES)
-        cores = Cores()
-        try:
-            together = cores.run(models, "embed", rows)
-        finally:
-            cores.stop()
-    for model, row, vector in zip(models, rows, together, strict=True):
-        assert np.abs(vector - run([model], "embed", [row])[0]).max() < 1e-5
-
-
-def test_a_batch_is_computed_by_several_threads_each_on_its_own_core(
-    cores: Cores, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: dict[str, int] = {}
-    all_there = threading.Barrier(CORES, timeout=10)
-
-    def note(models: Any, _: str, texts: list[Encoding]) -> list[int]:
-        all_there.wait()  # one that came after another would break it
-        seen[threading.current_thread().name] = torch.get_num_threads()
-        return [len(text.ids) for text in texts]
-
-    monkeypatch.setattr(cores_module, "run", note)
-    bank, _ = bank_with(0)
-    before = torch.get_num_threads()
-    lengths = [30 + number % 5 for number in range(20)]
-    assert cores.run([loaded(bank, 0)] * 20, "embed", encodings(lengths)) == lengths
-    assert len(seen) == CORES
-    assert set(seen.values()) == {1}
-    assert torch.get_num_threads() == before
-
-
-@pytest.mark.parametrize(("tokens", "dtype", "expected"), [(20, "float32", 1), (60, "float32", 2), (60, "int8", 1)])
-def test_a_text_alone_takes_as_many_threads_as_pay(
-    tokens: int, dtype: str, expected: int, cores: Cores, monkeypatch: pytest.MonkeyPatch
+def test_a_pass_takes_as_many_threads_as_pay(
+    tokens: int, dtype: str, most: int, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[int] = []
     monkeypatch.setattr(cores_module, "run", lambda *_: [seen.append(torch.get_num_threads())])
     bank, _ = bank_with(0)
+    before = torch.get_num_threads()
     model = LoadedModel("m", "m:0", bank.base.config, bank, None, dtype, "m:0")  # type: ignore[arg-type] # reads no text
-    cores.run([model], "embed", encodings([tokens]))
+    compute([model], "embed", encodings([tokens]), most)
     assert seen == [expected]
+    assert torch.get_num_threads() == before
 
 
-def test_what_one_core_raises_is_raised_when_all_are_done(cores: Cores, monkeypatch: pytest.MonkeyPatch) -> None:
-    finished: list[int] = []
+@few
+@given(lengths=st.lists(st.integers(1, 40), min_size=1, max_size=24), seed=st.integers(0, 1000))
+def test_answers_are_those_of_each_text_alone_with_adapters_mixed(lengths: list[int], seed: int) -> None:
+    bank, slots = bank_with(3)
+    draw = np.random.default_rng(seed)
+    models = [loaded(bank, slots[draw.integers(len(slots))]) for _ in lengths]
+    rows = encodings(lengths)
 
-    def fails_for_the_shortest(models: Any, _: str, texts: list[Encoding]) -> list[int]:
-        if min(len(text.ids) for text in texts) == 30:
-            raise ValueError("unlucky")
-        threading.Event().wait(0.2)
-        finished.append(len(texts))
-        return [0] * len(texts)
+    async def ask_all() -> list[list[Any]]:
+        with engine_on(CORES) as engine:
+            asked = [engine.submit(model, "embed", [row], "me") for model, row in zip(models, rows, strict=True)]
+            return await asyncio.gather(*asked)
 
-    monkeypatch.setattr(cores_module, "run", fails_for_the_shortest)
-    bank, _ = bank_with(0)
-    for lengths in ([30, 40, 40, 40], [40, 40, 40, 30]):
-        finished.clear()
-        with pytest.raises(ValueError, match="unlucky"):
-            cores.run([loaded(bank, 0)] * 4, "embed", encodings(lengths))
-        assert len(finished) == 3
+    for model, row, (vector,) in zip(models, rows, asyncio.run(ask_all()), strict=True):
+        assert np.abs(vector - run([model], "embed", [row])[0]).max() < 1e-5
 
 
-def test_adapters_come_and_go_while_batches_run(cores: Cores) -> None:
+def test_bulk_work_takes_what_is_left_and_in_small_passes(rooms: Rooms) -> None:
+    async def scenario() -> None:
+        with engine_on(2) as engine:
+            with in_bulk():
+                bulk = asyncio.create_task(engine.submit(base(), "embed", encodings([100] * 10), "me"))
+            await rooms.until(2)
+            live = asyncio.create_task(engine.submit(base(), "embed", encodings([7]), "you"))
+            await asyncio.sleep(0.05)
+            rooms.let_out(1)
+            await becomes(lambda: [7] in rooms.inside.values())
+            rooms.let_out()
+            assert await live == [7]
+            assert await bulk == [100] * 10
+
+    asyncio.run(scenario())
+    assert max(sum(lengths) for lengths, _ in rooms.passes) <= 256
+
+
+def test_texts_grow_by_one_core_at_a_time_beside_requests(rooms: Rooms, monkeypatch: pytest.MonkeyPatch) -> None:
+    turns = threading.Semaphore(1)
+    grown: list[int] = []  # with how many threads of the CPU
+
+    async def scenario() -> None:
+        with engine_on(3) as engine:
+            real = engine._writer.turn
+
+            def turn(prompts: Any) -> None:
+                assert turns.acquire(blocking=False), "two at once"
+                grown.append(torch.get_num_threads())
+                time.sleep(0.01)
+                real(prompts)
+                turns.release()
+
+            monkeypatch.setattr(engine._writer, "turn", turn)
+            decoder = random_model(small_config("decoder"))
+            bank = AdapterBank(decoder)
+            writer = LoadedModel("w", "w:1", decoder.config, bank, None, "float32", "w:1")  # type: ignore[arg-type] # reads no text
+            asked = asyncio.create_task(engine.submit(base(), "embed", encodings([9]), "me"))
+            await rooms.until(1)
+            orders = new_orders(writer, [Writing([1, 2, 3], Sampling(max_tokens=8, temperature=0.0))], 1)
+            written = [number async for one in engine.write(orders) for number in one.ids]
+            assert written, "beside a core that is busy all the time"
+            rooms.let_out()
+            assert await asked == [9]
+
+    asyncio.run(scenario())
+    assert len(grown) > 3
+    assert set(grown) == {2}, "that of the core which has nothing to do, too, whatever other threads have set"
+
+
+def test_a_stop_waits_for_all_cores_and_leaves_none_behind() -> None:
+    inside, leave = threading.Barrier(CORES + 1, timeout=WAIT_SECONDS), threading.Event()
+    lock = threading.Lock()
+    left = CORES
+
+    def take(_: int) -> Callable[[], None] | None:
+        nonlocal left
+        if not left:
+            return None
+        left -= 1
+        cores.wake()
+
+        def work() -> None:
+            inside.wait()
+            assert leave.wait(WAIT_SECONDS)
+
+        return work
+
+    cores = Cores(CORES, lock, take)
+    cores.start()
+    inside.wait()
+    assert cores.running
+    threading.Timer(0.1, leave.set).start()
+    cores.stop(WAIT_SECONDS)
+    assert leave.is_set()
+    assert not cores.running
+    assert not any(thread.name.startswith("vitrine-device") and thread.is_alive() for thread in cores._threads)
+
+
+def test_a_gpu_has_one_thread_and_a_cpu_one_for_each_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cores_module, "all_threads", lambda: 6)
+    assert cores_on(torch.device("cpu")) == 6
+    assert cores_on(torch.device("cuda")) == 1
+    monkeypatch.setattr(cores_module, "all_threads", lambda: 96)
+    assert cores_on(torch.device("cpu")) == 16
+
+
+def test_adapters_come_and_go_while_batches_run() -> None:
     bank, _ = bank_with(0)
     rows = encodings([20 + number for number in range(16)])
     expected = run([loaded(bank, 0)] * 16, "embed", rows)
@@ -170,11 +320,15 @@ def test_adapters_come_and_go_while_batches_run(cores: Cores) -> None:
             times += 1
         return times
 
+    async def ask() -> list[list[Any]]:
+        with engine_on(CORES) as engine:
+            return [await engine.submit(loaded(bank, 0), "embed", rows, "me") for _ in range(50)]
+
     with ThreadPoolExecutor(1) as beside:
         changing = beside.submit(change)
         try:
-            for _ in range(50):
-                for vector, right in zip(cores.run([loaded(bank, 0)] * 16, "embed", rows), expected, strict=True):
+            for vectors in asyncio.run(ask()):
+                for vector, right in zip(vectors, expected, strict=True):
                     assert np.abs(vector - right).max() < 1e-5
         finally:
             done.set()

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from model.tokenizer import Encoding
 from service.engine import engine as engine_module
@@ -32,7 +31,7 @@ class Gatekeeper:
         self.entered = threading.Event()
         self.batches: list[int] = []
 
-    def __call__(self, _: Any, __: str, encodings: list[Encoding]) -> Any:
+    def __call__(self, _: Any, __: str, encodings: list[Encoding], ___: int) -> Any:
         self.entered.set()
         assert self.open.wait(10)
         self.batches.append(len(encodings))
@@ -44,7 +43,7 @@ class Gatekeeper:
 @pytest.fixture
 def gate(monkeypatch: pytest.MonkeyPatch) -> Gatekeeper:
     keeper = Gatekeeper()
-    monkeypatch.setattr(engine_module.Cores, "run", keeper)
+    monkeypatch.setattr(engine_module, "compute", keeper)
     return keeper
 
 
@@ -57,6 +56,7 @@ def engine(gate: Gatekeeper) -> Iterator[Engine]:
         max_attention_queue=1,
         max_writing_queue=4,
         timeout_seconds=1.0,
+        cores=1,
     )
     running.start()
     yield running
@@ -198,7 +198,7 @@ def test_a_waiter_whose_loop_has_closed_does_not_end_the_device_thread(engine: E
 
 def test_a_stop_answers_those_who_wait(gate: Gatekeeper) -> None:
     async def scenario() -> None:
-        engine = Engine(Metrics(), 100, 64, 1, 4, timeout_seconds=10.0)
+        engine = Engine(Metrics(), 100, 64, 1, 4, timeout_seconds=10.0, cores=1)
         engine.start()
         running = asyncio.create_task(engine.submit(MODEL, "embed", [encoding(5)], "me"))
         await asyncio.to_thread(gate.entered.wait, 5)
@@ -215,29 +215,3 @@ def test_a_stop_answers_those_who_wait(gate: Gatekeeper) -> None:
             await engine.submit(MODEL, "embed", [encoding(6)], "me")
 
     asyncio.run(scenario())
-
-
-def test_the_device_thread_takes_all_cores_whatever_other_threads_have_set(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """A new thread would take what the last one set, and write every text on one core."""
-    before = torch.get_num_threads()
-    monkeypatch.setattr(engine_module, "all_threads", lambda: 3)
-    seen: list[int] = []
-
-    def one_core() -> None:
-        torch.set_num_threads(1)
-
-    other = threading.Thread(target=one_core)
-    other.start()
-    other.join()
-    late = Engine(Metrics(), 100, 64, 1, 4, 1.0)
-    monkeypatch.setattr(late._writer, "turn", lambda _: seen.append(torch.get_num_threads()))
-    monkeypatch.setattr(engine_module.Cores, "run", lambda *_: [0])
-    late.start()
-    try:
-        asyncio.run(late.submit(MODEL, "embed", [encoding(5)], "me"))
-    finally:
-        late.stop()
-        torch.set_num_threads(before)
-    assert seen == [3]

@@ -20,6 +20,7 @@ from model.weights import save_model
 from service.app import create_app
 from service.database import Database
 from service.engine import engine as engine_module
+from service.engine.cores import compute
 from service.engine.engine import Engine
 from service.engine.runner import LoadedModel, Operation, run
 from service.engine.writer import new_orders
@@ -232,7 +233,7 @@ def test_two_versions_of_a_writer_write_side_by_side(tokenizer: Tokenizer) -> No
     prompt = [5, 6, 7]
 
     async def write() -> list[list[int]]:
-        engine = Engine(Metrics(), 1000, 64, 1, 8, 10.0)
+        engine = Engine(Metrics(), 1000, 64, 1, 8, 10.0, cores=1)
         engine.start()
         try:
             return list(await asyncio.gather(*(text(engine, loaded) for loaded in versions)))
@@ -259,15 +260,17 @@ def test_two_versions_of_an_encoder_never_share_a_batch(tokenizer: Tokenizer, mo
     batches: list[list[str]] = []
     queued = threading.Event()
 
-    def watched(models: list[LoadedModel], operation: Operation, encodings: list[Encoding]) -> list[Any]:
+    def watched(
+        models: list[LoadedModel], operation: Operation, encodings: list[Encoding], most_threads: int
+    ) -> list[Any]:
         assert queued.wait(10)
         batches.append([loaded.tag for loaded in models])
-        return run(models, operation, encodings)
+        return compute(models, operation, encodings, most_threads)
 
-    monkeypatch.setattr(engine_module.Cores, "run", staticmethod(watched))
+    monkeypatch.setattr(engine_module, "compute", watched)
 
     async def embed() -> list[list[Any]]:
-        engine = Engine(Metrics(), 1000, 64, 1, 8, 10.0)
+        engine = Engine(Metrics(), 1000, 64, 1, 8, 10.0, cores=1)
         engine.start()
         try:
             submitted = [

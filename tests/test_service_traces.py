@@ -16,6 +16,7 @@ import pytest
 
 from model.tokenizer import train_byte_bpe
 from model.weights import save_model
+from service import app
 from service.engine import cores
 from service.engine.spans import Part, in_trace
 from service.logs import JsonLines
@@ -53,6 +54,7 @@ def house(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> Ite
         patch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
         patch.setenv("OTEL_SERVICE_NAME", "under-test")
         patch.setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test")
+        patch.setattr(app, "cores_on", lambda _: 1)  # so that requests meet behind one that is computed
         with made_house(folder, "cpu", traces="otlp") as made:
             save_model(make_zoo().models["writer"], train_byte_bpe(TEXTS, 300), folder / "writer")
             ModelStore(made.settings.bentoml_home).publish(folder / "writer", "writer", "writer:1", None, None)

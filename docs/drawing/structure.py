@@ -201,9 +201,9 @@ def request(language: Language) -> Canvas:
     canvas.arrow((85, 140), (85, 190))
     canvas.text(85, 205, "400, 401, 404, 413" if english else "400、401、404、413", 13, kind="hot")
     note = (
-        "one thread owns the device; the event loop never computes"
+        "each core takes batches of its own; the event loop never computes"
         if english
-        else "一个线程独占设备；事件循环从不做计算"
+        else "每个核心各取各的批次；事件循环从不做计算"
     )
     canvas.text(450, 240, note, 13, kind="faint")
     return canvas

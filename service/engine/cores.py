@@ -1,74 +1,102 @@
-"""A batch on all the cores of a CPU: each takes texts of its own. Owned by the engine's device thread.
+"""The threads that compute: on a CPU one for each core, on a GPU one alone. Owned by the engine.
 
 Cores that share one product wait for each other after every operation, hundreds of times in a forward pass, and to wake
-one that sleeps may take longer than the operation (DECISIONS.md). Texts do not depend on each other, so cores that have
-texts of their own wait once.
+one that sleeps may take longer than the operation. Texts do not depend on each other, so each core takes texts of its
+own from the queue whenever it is free, and never waits for another: while some compute, others answer what is done and
+read what comes next (DECISIONS.md).
 """
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+import math
+import threading
+from collections.abc import Callable, Sequence
 from typing import Any
+
+import torch
 
 from model.threads import all_threads, threads
 from model.tokenizer import Encoding
 from service.engine.runner import LoadedModel, Operation, run
 
+MOST_CORES = 16  # that take work of their own; of more each takes several, or they would wait for Python
 FEW_TOKENS = 32  # not worth a core of their own
-UNEVEN = 1.5  # times the mean, that the largest share may have; above it the others would wait too long for it
-TOKENS_A_THREAD = {"int8": 256}  # of one share, by number format: fewer are faster on one thread than on another more
+ENOUGH_TOKENS = 256  # of one core's pass: fewer take more time a token (94% of the best rate in float32)
+MOST_TOKENS = 1_024  # of one core's pass: more are not faster, only answered later
+TOKENS_A_THREAD = {"int8": 256}  # by number format: fewer are faster on one thread than on another more
 FEWEST_TOKENS_A_THREAD = 48
+
+Work = Callable[[], None]
 
 
 class Cores:
-    """Runs batches as `runner.run` does; on a GPU that alone."""
+    """Threads that ask for work until they are stopped."""
 
-    def __init__(self) -> None:
-        self._count = all_threads()
-        self._others = ThreadPoolExecutor(max(1, self._count - 1), thread_name_prefix="vitrine-core")
+    def __init__(self, count: int, lock: threading.Lock, take: Callable[[int], Work | None]) -> None:
+        """`take` runs under the lock, is told how many others have nothing to do, and gives None when there is nothing
+        to do. Work raises nothing."""
+        self.count = count
+        self._lock = lock
+        self._take = take
+        self._idle: list[threading.Condition] = []  # the last to become idle is the first to be woken: it is warm
+        self._stopping = False
+        names = [f"vitrine-device-{number}" for number in range(count)]
+        self._threads = [threading.Thread(target=self._loop, name=name, daemon=True) for name in names]
 
-    def stop(self) -> None:
-        self._others.shutdown()
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
 
-    def run(self, models: Sequence[LoadedModel], operation: Operation, encodings: Sequence[Encoding]) -> list[Any]:
-        """One result a text, in order. Raises what the model raised, when all cores are done."""
-        if models[0].bank.device.type != "cpu":
-            return run(models, operation, encodings)
-        lengths = [len(encoding.ids) for encoding in encodings]
-        shares = shares_of(lengths, [loaded.slot for loaded in models], self._count)
-        a_thread = TOKENS_A_THREAD.get(models[0].dtype, FEWEST_TOKENS_A_THREAD)
+    @property
+    def running(self) -> bool:
+        return not self._stopping and all(thread.is_alive() for thread in self._threads)
 
-        def compute(share: Sequence[int]) -> list[Any]:
-            wanted = 1 + sum(lengths[text] for text in share) // a_thread
-            with threads(min(wanted, self._count // len(shares))):
-                return run([models[text] for text in share], operation, [encodings[text] for text in share])
+    def wake(self) -> None:
+        """Under the lock: there is work. Who takes of it and leaves more wakes the next."""
+        if self._idle:
+            self._idle.pop().notify()
 
-        others = [self._others.submit(compute, share) for share in shares[1:]]
-        try:
-            computed = [compute(shares[0])]
-        finally:
-            wait(others)
-        computed += [other.result() for other in others]
-        results: list[Any] = [None] * len(encodings)
-        for share, answers in zip(shares, computed, strict=True):
-            for text, answer in zip(share, answers, strict=True):
-                results[text] = answer
-        return results
+    def stop(self, seconds: float) -> None:
+        """Returns when what is running is done, or so many seconds later."""
+        with self._lock:
+            self._stopping = True
+            while self._idle:
+                self.wake()
+        for thread in self._threads:
+            thread.join(timeout=seconds)
+
+    def _loop(self) -> None:
+        mine = threading.Condition(self._lock)
+        while True:
+            work = None
+            with self._lock:
+                while not self._stopping and (work := self._take(len(self._idle))) is None:
+                    self._idle.append(mine)
+                    mine.wait()
+            if work is None:
+                return
+            work()
 
 
-def shares_of(lengths: Sequence[int], groups: Sequence[int], cores: int) -> list[list[int]]:
-    """Which texts each core takes, at most as many shares as cores and about equally many tokens in each; texts of one
-    group and of one length stay together, as `unpad` wants them. One share, for all cores together, where a text is so
-    long that the others would wait for it, or there is too little to share."""
-    total = sum(lengths)
-    count = min(cores, len(lengths), max(1, total // FEW_TOKENS))
-    shares: list[list[int]] = [[] for _ in range(count)]
-    tokens = [0] * count
-    before = 0
-    for text in sorted(range(len(lengths)), key=lambda text: (groups[text], lengths[text])):
-        share = min(count - 1, int((before + lengths[text] / 2) * count / total)) if total else 0
-        shares[share].append(text)
-        tokens[share] += lengths[text]
-        before += lengths[text]
-    if max(tokens) * count > UNEVEN * total:
-        return [list(range(len(lengths)))]
-    return [share for share in shares if share]
+def cores_on(device: torch.device) -> int:
+    """How many threads compute at a time on this device."""
+    return min(MOST_CORES, all_threads()) if device.type == "cpu" else 1
+
+
+def share_of(waiting_tokens: int, cores: int, idle: int) -> int:
+    """How many of the tokens that wait one core takes, when so many others have nothing to do: an even share with
+    those. Where all others compute, an even share with all, so that they end at about the same time (guided
+    self-scheduling, Polychronopoulos and Kuck 1987), but enough to be fast."""
+    if idle:
+        return min(MOST_TOKENS, max(FEW_TOKENS, math.ceil(waiting_tokens / (1 + idle))))
+    return min(MOST_TOKENS, max(ENOUGH_TOKENS, math.ceil(waiting_tokens / cores)))
+
+
+def compute(
+    models: Sequence[LoadedModel], operation: Operation, encodings: Sequence[Encoding], most_threads: int
+) -> list[Any]:
+    """As `runner.run`, on as many threads of a CPU as pay, at most so many."""
+    if models[0].bank.device.type != "cpu":
+        return run(models, operation, encodings)
+    tokens = sum(len(encoding.ids) for encoding in encodings)
+    wanted = 1 + tokens // TOKENS_A_THREAD.get(models[0].dtype, FEWEST_TOKENS_A_THREAD)
+    with threads(min(wanted, most_threads)):
+        return run(models, operation, encodings)

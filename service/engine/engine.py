@@ -1,8 +1,9 @@
-"""The engine: coroutines submit texts, one thread reads them into tokens, one owns the device and answers in batches.
+"""The engine: coroutines submit texts, one thread reads them into tokens, others answer them in batches, one for each
+core of a CPU (`cores.py`).
 
-Two lanes take turns on it: fast requests (classify, embed, tag, fill a mask) in a token-bounded queue, and texts being
-written, one token a turn. Bulk work, in small batches, gets the turns that nobody else wants. Who looks inside a model
-has a thread of its own (`looking.py`). The event loop never runs model code.
+Two kinds of work take turns on these: fast requests (classify, embed, tag, fill a mask) in a token-bounded queue, and
+texts being written, one token a turn. Bulk work, in small batches, gets the turns that nobody else wants. Who looks
+inside a model has a thread of its own (`looking.py`). The event loop never runs model code.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ from model.explain.attention import AttentionMethod
 from model.explain.two_texts import DecoderPart
 from model.threads import all_threads, threads
 from model.tokenizer import Encoding, Tokenizer
-from service.engine.cores import Cores
+from service.engine.cores import Cores, Work, compute, share_of
 from service.engine.line import MAX_RETRY_SECONDS
 from service.engine.looking import Interrupted, Looker
 from service.engine.queue import Item, QueueFull, TokenQueue
@@ -39,6 +40,7 @@ CHARACTERS_PER_TOKEN = 16  # at most, of texts that wait to be tokenized beside 
 SURELY = 0.7  # of the tokens that a text's characters suggest, it has at least
 RATE_WEIGHT = 0.1  # of the last batch in the running mean of the device's speed
 BULK_BATCH_TOKENS = 512  # of one forward pass: a live request waits for no more than that
+STOP_SECONDS = 30.0  # for what is being computed
 Result = TypeVar("Result")
 _bulk: ContextVar[bool] = ContextVar("bulk", default=False)
 
@@ -60,7 +62,7 @@ class _Asked:
         self.loop = asyncio.get_running_loop()
         self.reply: asyncio.Future[list[Any]] = self.loop.create_future()
         self.since = time.monotonic()
-        self.began = self.ended = 0.0  # the first forward pass, and the last; set by the device's thread
+        self.began = self.ended = 0.0  # the first forward pass, and the last; set by the cores
         self.trace: Trace | None = current_trace()
         self.batches: list[tuple[Shared, int]] = []  # of a traced call: in which so many of its texts were
         self._answers: list[Any] = [None] * count
@@ -86,7 +88,7 @@ class _Text:
 
 
 class Engine:
-    """Owns the device thread. `start` and `stop` are called by the application's lifespan."""
+    """Owns the threads that compute. `start` and `stop` are called by the application's lifespan."""
 
     def __init__(
         self,
@@ -96,7 +98,9 @@ class Engine:
         max_attention_queue: int,
         max_writing_queue: int,
         timeout_seconds: float,
+        cores: int,
     ) -> None:
+        """`cores` threads compute, see `cores_on`."""
         self._metrics = metrics
         self._max_batch_tokens = max_batch_tokens
         self._max_writing_queue = max_writing_queue
@@ -104,32 +108,37 @@ class Engine:
         self._queue = TokenQueue(max_queue_tokens)
         self._bulk_queue = TokenQueue(max_queue_tokens)
         self._looker = Looker(metrics, max_attention_queue, timeout_seconds)
-        self._cores = Cores()
         self._writer = Writer(metrics, max_batch_tokens)
+        self._writing = False  # one core grows the texts that are written
+        self._writers_turn = False
         self._reader = Reader(max_queue_tokens * CHARACTERS_PER_TOKEN)
-        self._wake = threading.Condition()
-        self._stopping = False
-        self._tokens_per_second = 0.0  # of late, while the device worked; 0: not known yet
-        self._thread = threading.Thread(target=self._own, name="vitrine-device", daemon=True)
+        self._lock = threading.Lock()
+        self._cores = Cores(cores, self._lock, self._take)
+        self._threads_a_core = max(1, all_threads() // cores)
+        self._tokens_per_second = 0.0  # of a core of late, while it worked; 0: not known yet
 
     def start(self) -> None:
         self._reader.start()
         self._looker.start()
-        self._thread.start()
+        self._cores.start()
 
     def stop(self) -> None:
         """Answers what is running, refuses what waits, ends the threads."""
         self._reader.stop()
         self._looker.stop()
-        with self._wake:
-            self._stopping = True
-            self._wake.notify_all()
-        self._thread.join(timeout=30)
-        self._cores.stop()
+        self._cores.stop(STOP_SECONDS)
+        stopping = Unavailable("the service is stopping; try again in a moment", retry_after_seconds=5)
+        with self._lock:
+            leftover = [*self._queue.drain(), *self._bulk_queue.drain()]
+            orders = self._writer.drain()
+            self._note_depth()
+        _reply(leftover, [stopping] * len(leftover))
+        for order in orders:
+            order.fail(stopping)
 
     @property
     def running(self) -> bool:
-        return self._thread.is_alive() and not self._stopping
+        return self._cores.running
 
     async def encode(
         self, tokenizer: Tokenizer, texts: Sequence[Text], max_length: int, masks: bool = False
@@ -154,18 +163,18 @@ class Engine:
         """
         items = _items(loaded, operation, encodings, owner)
         queue = self._bulk_queue if _bulk.get() else self._queue
-        with self._wake:
+        with self._lock:
             self._check_running()
             try:
                 queue.put_all(items)
             except QueueFull:
                 raise self._full(queue, str(sum(item.num_tokens for item in items))) from None
             self._note_depth()
-            self._wake.notify()
+            self._cores.wake()
         try:
             return await self._wait(items)
         except BaseException:  # cancelled among them: whoever is not answered is not computed for
-            with self._wake:
+            with self._lock:
                 queue.withdraw(items)
                 self._note_depth()
             raise
@@ -194,7 +203,7 @@ class Engine:
         Raises Busy when too many wait, TimedOut when no token comes in time. A caller that stops asking (a client
         that left, a stop text that was found) takes its orders out.
         """
-        with self._wake:
+        with self._lock:
             self._check_running()
             if self._writer.waiting + len(orders) > self._max_writing_queue:
                 raise Busy(
@@ -204,7 +213,7 @@ class Engine:
                 )
             self._writer.put(orders)
             self._note_depth()
-            self._wake.notify()
+            self._cores.wake()
         left = len(orders)
         told = Told(current_trace(), orders)
         timings = current_timings()  # here: later the stream may be read in another task
@@ -254,8 +263,8 @@ class Engine:
         )
 
     def _seconds_of(self, tokens: int) -> int:
-        """How long the device takes for so many, by how fast it was of late."""
-        seconds = tokens / self._tokens_per_second if self._tokens_per_second else 1.0
+        """How long all cores take for so many, by how fast they were of late."""
+        seconds = tokens / (self._tokens_per_second * self._cores.count) if self._tokens_per_second else 1.0
         return min(MAX_RETRY_SECONDS, max(1, math.ceil(seconds)))
 
     def _note_depth(self) -> None:
@@ -263,48 +272,61 @@ class Engine:
             self._metrics.queue(lane, len(queue), queue.tokens / queue.max_tokens)
         self._metrics.queue("write", self._writer.waiting, self._writer.waiting / self._max_writing_queue)
 
-    @property
-    def _busy(self) -> bool:
-        """Whether anyone waits who is no bulk work."""
-        return bool(len(self._queue) or self._writer.busy)
+    def _take(self, idle: int) -> Work | None:
+        """What a core does next, while so many others have nothing to do. Called under the lock."""
+        may_write = self._writer.busy and not self._writing
+        if may_write and (self._writers_turn or not len(self._queue)):
+            work = self._turn(idle)
+        elif len(self._queue):
+            batch = self._queue.next_batch(min(self._max_batch_tokens, self._share(idle)))
+            work = self._answering(batch, self._threads(0 if len(self._queue) or may_write else idle))
+        elif len(self._bulk_queue) and not self._writer.busy:
+            batch = self._bulk_queue.next_batch(BULK_BATCH_TOKENS // min(2, self._cores.count))
+            work = self._answering(batch, self._threads(0 if len(self._bulk_queue) else idle))
+        else:
+            return None
+        self._note_depth()
+        if len(self._queue) or len(self._bulk_queue) or (self._writer.busy and not self._writing):
+            self._cores.wake()
+        return work
 
-    def _own(self) -> None:
-        """The device's thread. What it writes takes all cores, whatever other threads have set meanwhile."""
-        with threads(all_threads()):
-            self._loop()
+    def _share(self, idle: int) -> int:
+        count = self._cores.count
+        return self._max_batch_tokens if count == 1 else share_of(self._queue.tokens, count, idle)
 
-    def _loop(self) -> None:
-        while True:
-            with self._wake:
-                while not (self._stopping or self._busy or len(self._bulk_queue)):
-                    self._wake.wait()
-                if self._stopping:
-                    leftover = [*self._queue.drain(), *self._bulk_queue.drain()]
-                    orders = self._writer.drain()
-                    self._note_depth()
-                    break
-                if self._busy:
-                    batch = self._queue.next_batch(self._max_batch_tokens)
-                else:
-                    batch = self._bulk_queue.next_batch(BULK_BATCH_TOKENS)
-                prompts = self._writer.take()
-                self._note_depth()
-            if batch:
-                self._answer(batch)
-            self._writer.turn(prompts)
-        stopping = Unavailable("the service is stopping; try again in a moment", retry_after_seconds=5)
-        _reply(leftover, [stopping] * len(leftover))
-        for order in orders:
-            order.fail(stopping)
+    def _threads(self, spare: int) -> int:
+        """Of the CPU, that a core may take when so many others have nothing to do."""
+        return self._threads_a_core * (1 + spare)
 
-    def _answer(self, batch: list[Item]) -> None:
+    def _turn(self, idle: int) -> Work:
+        prompts = self._writer.take()
+        self._writing, self._writers_turn = True, False
+        most_threads = self._threads(0 if len(self._queue) else idle)
+
+        def turn() -> None:
+            with threads(most_threads):
+                self._writer.turn(prompts)
+            with self._lock:
+                self._writing = False
+
+        return turn
+
+    def _answering(self, batch: list[Item], most_threads: int) -> Work:
+        self._writers_turn = True
+
+        def answer() -> None:
+            self._answer(batch, most_threads)
+
+        return answer
+
+    def _answer(self, batch: list[Item], most_threads: int) -> None:
         now = time.monotonic()
         _, operation = batch[0].key
         for item in batch:
             self._metrics.queue_wait(operation, now - item.payload.asked.since)
             item.payload.asked.began = item.payload.asked.began or now
         passes: list[Pass] = []
-        for part, results in _computed(self._cores, batch, passes):
+        for part, results in _computed(batch, most_threads, passes):
             ended = time.monotonic()
             for item in part:
                 item.payload.asked.ended = ended
@@ -325,22 +347,23 @@ def _items(loaded: LoadedModel, operation: str, encodings: Sequence[Encoding], o
     ]
 
 
-def _computed(cores: Cores, batch: list[Item], passes: list[Pass]) -> Iterator[tuple[list[Item], Sequence[Any]]]:
+def _computed(batch: list[Item], most_threads: int, passes: list[Pass]) -> Iterator[tuple[list[Item], Sequence[Any]]]:
     """Parts of the batch with a result for each text. When it fails its halves are tried, so that a text no model can
     read fails alone; the error is its result. The thread lives on. `passes` grows by every try."""
     operation: Operation = batch[0].key[1]  # type: ignore[assignment]
     texts = [item.payload for item in batch]
     began, tokens = time.monotonic(), sum(item.num_tokens for item in batch)
     try:
-        results = cores.run([text.loaded for text in texts], operation, [text.encoding for text in texts])
+        models, encodings = [text.loaded for text in texts], [text.encoding for text in texts]
+        results = compute(models, operation, encodings, most_threads)
     except Exception as error:
         passes.append(Pass(began, time.monotonic(), len(batch), tokens, type(error).__name__))
         if len(batch) == 1:
             yield batch, [error]
             return
         middle = len(batch) // 2
-        yield from _computed(cores, batch[:middle], passes)
-        yield from _computed(cores, batch[middle:], passes)
+        yield from _computed(batch[:middle], most_threads, passes)
+        yield from _computed(batch[middle:], most_threads, passes)
         return
     passes.append(Pass(began, time.monotonic(), len(batch), tokens))
     yield batch, results

@@ -1,5 +1,5 @@
-"""Calls of coroutines that wait for a thread of their own. Used by `reading.py` and `looking.py`; the device's thread,
-which chooses among several queues, is `engine.py`'s.
+"""Calls of coroutines that wait for a thread of their own. Used by `reading.py` and `looking.py`; the
+threads that compute batches, and choose among several queues, are `cores.py`'s.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""A batch as the traced requests in it tell of it. Noted by the device's thread, told by each request when it has its
+"""A batch as the traced requests in it tell of it. Noted by the core that computed it, told by each request when it has its
 answer. Used by `engine.py`.
 
 A batch serves many requests, and each shows it among its own spans, so that its time is explained without a look at

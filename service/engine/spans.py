@@ -2,7 +2,7 @@
 no call in between has to; without one (traces are off, or this one is not sampled) nothing is kept.
 
 A span is made when its part is over, from moments that are taken anyway: nothing is done while a model computes, and
-the device's thread makes none. `service/traces.py` begins a trace; before that nothing of OpenTelemetry is loaded here.
+the cores make none. `service/traces.py` begins a trace; before that nothing of OpenTelemetry is loaded here.
 """
 
 import time

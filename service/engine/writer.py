@@ -1,6 +1,6 @@
 """Texts being written for clients: takes prompts, grows every text by a token a turn, sends each token as it comes.
 
-Owned by `engine.py`: `put`, `take` and `drain` run under its lock, `turn` on its device thread.
+Owned by `engine.py`: `put`, `take` and `drain` run under its lock, `turn` on one of its cores at a time.
 """
 
 import asyncio
