@@ -34,7 +34,7 @@ STEPS = 5  # of the search for the highest load
 SHARES = (0.5, 0.8, 1.0)  # of that load, each measured anew
 EASIER, TIMES_EASIER = 0.9, 3  # when the load that was found does not keep the bound a second time
 CLIENTS = 32  # who ask again as soon as they are answered: the most that is answered, however late
-ALL_SECONDS = 500.0  # of stretches; with starts and the search's end the whole stays below 12 minutes
+ALL_SECONDS = 500.0  # of stretches that are not tried again; the whole stays below 15 minutes
 GEMM = "import torch; from benchmarks.bench_inference import gemm_peak; print(gemm_peak(torch.float32))"
 
 
@@ -64,6 +64,13 @@ def keeps_bound(seen: Seen) -> bool:
     return seen.statuses.keys() == {200} and seen.quantile(0.99) <= BOUND_SECONDS
 
 
+async def tried(client: Client, rate: float, seconds: float) -> Seen:
+    """A stretch at this load; another where the first does not keep the bound, as one stall of the machine makes 1 of
+    100 answers late."""
+    seen = await client.open(rate, seconds)
+    return seen if keeps_bound(seen) else await client.open(rate, seconds)
+
+
 async def measured(url: str, work: Workload, cores: int, dtype: str, seconds: float) -> Capacity:
     client = Client(url, work.bodies)
     idle_bytes = resident(url)
@@ -72,17 +79,17 @@ async def measured(url: str, work: Workload, cores: int, dtype: str, seconds: fl
     low, high = 0.0, most.rate
     for _ in range(STEPS):
         rate = (low + high) / 2
-        if keeps_bound(await client.open(rate, seconds)):
+        if keeps_bound(await tried(client, rate, seconds)):
             low = rate
         else:
             high = rate
     rate = low or high
-    highest = await client.open(rate, seconds)
+    highest = await tried(client, rate, seconds)
     for _ in range(TIMES_EASIER):
         if keeps_bound(highest):
             break
         rate *= EASIER
-        highest = await client.open(rate, seconds)
+        highest = await tried(client, rate, seconds)
     levels = {share: await client.open(share * rate, seconds) for share in SHARES if share < 1.0}
     return Capacity(cores, dtype, most, levels | {1.0: highest}, idle_bytes, resident(url))
 
@@ -123,7 +130,8 @@ def result(found: Sequence[Capacity], peaks: dict[int, float], work: Workload, s
     about = f"""all-MiniLM-L6-v2, vectors (base64) of one movie sentence a request, {work.tokens:.1f} tokens on average,
     at random moments. The service has the cores by `taskset`; who asks has those that are left, or the same where none
     is. Highest load: requests a second at which 99 of 100 are answered within {1e3 * BOUND_SECONDS:.0f} ms and none is
-    refused, found by halving in {STEPS} stretches of {seconds:g} s and measured again. Most: {CLIENTS} clients who ask
+    refused, found by halving in {STEPS} stretches of {seconds:g} s and measured again; a load is too high when two
+    stretches of it say so. Most: {CLIENTS} clients who ask
     again at once, however late they are answered. Of the peak: the linears' {MFLOP_A_TOKEN} MFLOP a token against
     torch's best float32 matrix product on these cores,
     {", ".join(f"{peak:.0f} GFLOP/s on {cores}" for cores, peak in peaks.items())}."""
