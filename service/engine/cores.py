@@ -8,6 +8,7 @@ read what comes next (DECISIONS.md).
 
 import math
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -60,8 +61,9 @@ class Cores:
             self._stopping = True
             while self._idle:
                 self.wake()
+        end = time.monotonic() + seconds
         for thread in self._threads:
-            thread.join(timeout=seconds)
+            thread.join(timeout=max(0.0, end - time.monotonic()))
 
     def _loop(self) -> None:
         mine = threading.Condition(self._lock)

@@ -1,5 +1,5 @@
-"""A batch as the traced requests in it tell of it. Noted by the core that computed it, told by each request when it has its
-answer. Used by `engine.py`.
+"""A batch as the traced requests in it tell of it. Noted by the core that computed it, told by each request when it
+has its answer. Used by `engine.py`.
 
 A batch serves many requests, and each shows it among its own spans, so that its time is explained without a look at
 another trace. The first of them links to the others, and these to the first: from any request all are two steps away,
