@@ -1,5 +1,6 @@
 """The BentoML service: our application behind its gate, and nothing else. Loaded by `bentoml serve` and `build`."""
 
+import atexit
 import os
 import signal
 import threading
@@ -16,6 +17,7 @@ from service.settings import read_settings
 
 PARENT_POLL_SECONDS = 0.5
 SHUTDOWN_SECONDS = 10.0
+FAIL = signal.SIGUSR1  # which BentoML has no use for
 
 settings = read_settings()
 configure_logs(settings.log_format)
@@ -25,6 +27,7 @@ def build() -> tuple[FastAPI, ASGIApp]:
     """The application and its gate, in an API process. BentoML's own process imports this module too, to start those;
     it answers nothing, and would hold 300 MB of torch."""
     if server_context.worker_index is None:
+        fail_when_told()
         empty = FastAPI()
         return empty, empty
     from service.app import create_app
@@ -35,8 +38,19 @@ def build() -> tuple[FastAPI, ASGIApp]:
     try:
         return create_app(settings)
     except ValueError:  # of the settings: BentoML would start this process again and again
-        os.kill(os.getppid(), signal.SIGTERM)
+        os.kill(os.getppid(), FAIL)
         raise
+
+
+def fail_when_told() -> None:
+    """In BentoML's own process: an API process that can never start ends it with status 1, where SIGTERM means 0."""
+
+    def fail(*_: object) -> None:
+        atexit.register(os._exit, 1)  # BentoML has ended all by then
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(FAIL, fail)
 
 
 application, gate = build()

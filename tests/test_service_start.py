@@ -51,3 +51,4 @@ def test_settings_that_do_not_fit_this_host_end_the_start(tmp_path: Path) -> Non
     """BentoML would start the process that refuses them again and again."""
     done = start(tmp_path, VITRINE_DTYPE="int8", VITRINE_DEVICE="cuda")
     assert "int8 needs a CPU with AVX2" in done.stderr + done.stdout
+    assert done.returncode == 1
