@@ -58,9 +58,9 @@ class Parts:
         try:
             return await self.registry.get(model_id, owner)
         except NotFound:
-            if model_id == name:
+            moved = await self.names.model(name, owner, fresh=True)  # named or promoted elsewhere a moment ago
+            if moved == model_id:
                 raise
-            moved = await self.names.model(name, owner, fresh=True)  # promoted elsewhere a moment ago
             return await self.registry.get(moved, owner)
 
 

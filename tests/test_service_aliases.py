@@ -1,6 +1,7 @@
 """A name stands for one model at a time: promoted past a gate, rolled back, and never in between."""
 
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -102,6 +103,22 @@ def test_a_name_is_called_like_a_model_and_moves_past_a_gate_only(house: House) 
         "deleted": True,
     }
     assert classify() == 404
+
+
+def test_a_name_that_another_process_gave_a_moment_ago_is_known_at_once(house: House) -> None:
+    """This process has just looked which names there are, and trusts that for a second."""
+    parts = house.app.state.parts
+    parts.names._clock = lambda: 0.0
+    try:
+        body = {"model": "given-elsewhere", "input": "red cat"}
+        assert house.ask("POST", "/v1/classify", house.ann, json=body).status_code == 404
+        parts.names.store.promote("ann", "given-elsewhere", f"{MOOD}1")
+        assert house.ask("POST", "/v1/classify", house.ann, json=body).status_code == 200
+        assert house.ask("POST", "/v1/classify", house.bob, json=body).status_code == 404
+    finally:
+        parts.names.store.remove("ann", "given-elsewhere")
+        parts.names._clock = time.monotonic
+        parts.names.forget()
 
 
 def test_a_swap_under_load_fails_no_request(house: House) -> None:
