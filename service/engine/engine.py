@@ -39,7 +39,7 @@ from service.metrics import Metrics
 CHARACTERS_PER_TOKEN = 16  # at most, of texts that wait to be tokenized beside the tokens that wait
 SURELY = 0.7  # of the tokens that a text's characters suggest, it has at least
 RATE_WEIGHT = 0.1  # of the last batch in the running mean of the device's speed
-BULK_BATCH_TOKENS = 512  # of one forward pass: a live request waits for no more than that
+BULK_BATCH_TOKENS = 512  # of one forward pass, half of it where several cores compute: a live request waits for no more
 STOP_SECONDS = 30.0  # for what is being computed
 Result = TypeVar("Result")
 _bulk: ContextVar[bool] = ContextVar("bulk", default=False)
