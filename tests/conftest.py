@@ -31,6 +31,7 @@ from service.registry import ModelStore
 from tests.faults import faults, pytest_sessionfinish, pytest_terminal_summary, pytest_testnodedown
 from tests.zoo import TEXTS, Zoo, make_zoo, random_adapter
 from training.catalogue import fetch_minilm, movie_sentiment
+from training.catalogue.packages import FETCHING
 
 __all__ = ["faults", "pytest_sessionfinish", "pytest_terminal_summary", "pytest_testnodedown"]
 
@@ -169,7 +170,8 @@ def ready_home(cache: Path) -> Path:
     fetch_minilm(cache)  # whichever test comes first
     home = Path(tempfile.mkdtemp(prefix="vitrine-home-"))
     atexit.register(shutil.rmtree, home, ignore_errors=True)
-    shutil.copytree(cache, home / "cache")
+    beside = shutil.ignore_patterns(f"{FETCHING}*")  # other processes of the suite fetch what their tests read
+    shutil.copytree(cache, home / "cache", ignore=beside)
     Service(home).set_up()
     return home
 

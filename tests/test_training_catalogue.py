@@ -25,7 +25,7 @@ from training.catalogue import (
 from training.catalogue.chinese_news import SENTENCE_ENDS, Words, read_articles, sentences_of
 from training.catalogue.chinese_reviews import PASSAGE_CHARACTERS
 from training.catalogue.duplicates import letters_key, light_key, overlap_groups, split_groups
-from training.catalogue.packages import Package, check_hash, fetch_once, sha256_of
+from training.catalogue.packages import FETCHING, Package, check_hash, fetch_once, sha256_of
 
 HELD_OUT = ("validation", "test")
 
@@ -207,6 +207,7 @@ def test_a_package_is_fetched_once_and_nothing_is_half_made(downloads: list[str]
     target = tmp_path / "cache" / "small"
 
     def unpack(archive: Path, folder: Path) -> None:
+        assert [path.name.startswith(FETCHING) for path in target.parent.iterdir()] == [True], "the names tell"
         folder.mkdir()
         (folder / "copy").write_bytes(archive.read_bytes())
 

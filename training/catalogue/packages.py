@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+FETCHING = ".fetching-"  # how the name of a folder begins that is only there while something is fetched
+
 
 @dataclass(frozen=True)
 class Package:
@@ -40,7 +42,7 @@ def fetch_once(target: Path, package: Package, unpack: Callable[[Path, Path], No
     if target.exists():
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent) as temporary:
+    with tempfile.TemporaryDirectory(prefix=FETCHING, dir=target.parent) as temporary:
         archive = download(package, Path(temporary))
         if package.sha256 is not None:
             check_hash(archive, package.sha256)
