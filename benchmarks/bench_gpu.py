@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
@@ -23,13 +24,19 @@ from benchmarks.bench_finetune import LIKE_THEIRS, SEEDS, Case, difference, movi
 from benchmarks.bench_finetune import their_options as theirs_of
 from benchmarks.report import ROOT, environment, table, write
 from model.batch import Batch, pad
+from model.lora import AdapterBank
 from model.tokenizer import Encoding
 from model.weights import load_model
+from service.engine.graphs import SEEN_BEFORE, Graphs
+from service.engine.runner import LoadedModel
+from service.engine.runner import run as run_batch
+from service.formats import convert
 from training.data import load_examples
 
 GPU = torch.device("cuda")
 BATCH_TEXTS = (32, 256)
 PAIRS = 5
+FEW_TEXTS, PASSES = (1, 8, 32), 50  # of a served batch; passes of a round
 
 
 def main() -> None:
@@ -39,9 +46,9 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         case = movies(given.home, Path(folder))
-        vectors, tuning = forward(case), fine_tuning(case, given.peer_python)
+        vectors, served, tuning = forward(case), recorded(case), fine_tuning(case, given.peer_python)
     about = f"{environment()}, transformers {transformers.__version__}, {torch.cuda.get_device_name()}"
-    write("gpu", "\n\n".join(["# On a GPU against transformers", about, *vectors, *tuning]))
+    write("gpu", "\n\n".join(["# On a GPU against transformers", about, *vectors, *served, *tuning]))
 
 
 def forward(case: Case) -> list[str]:
@@ -71,6 +78,32 @@ def forward(case: Case) -> list[str]:
         rows.append([size, f"{median(others):,.0f}", f"{median(ours):,.0f}", spread(ratios, 2)])
     header = ["texts a batch", "theirs, tokens/s", "ours, tokens/s", "ratio"]
     return [f"## Text vectors of {len(encodings):,} sentences", table(header, rows)]
+
+
+def recorded(case: Case) -> list[str]:
+    """Vectors of a few texts as the service computes them: the pass as one recorded launch, and its operations asked
+    for one by one."""
+    model, tokenizer = load_model(case.ours)
+    convert(model, tokenizer, "bfloat16")
+    bank = AdapterBank(model.to(GPU))
+    plain = LoadedModel("m", "m:1", model.config, bank, tokenizer, "bfloat16", "m:1")
+    texts = load_examples(case.files["train"]).inputs
+    rows = []
+    for size in FEW_TEXTS:
+        batches = [tokenizer.encode(texts[start : start + size], 128) for start in range(0, PASSES * size, size)]
+        ways = {"one by one": plain, "recorded": replace(plain, graphs=Graphs.of(model, GPU))}
+        times: dict[str, list[float]] = {name: [] for name in ways}
+        for _ in range(PAIRS + SEEN_BEFORE + 1):
+            for name, loaded in ways.items():
+                began = time.perf_counter()
+                for batch in batches:
+                    run_batch([loaded] * size, "embed", batch)
+                times[name].append((time.perf_counter() - began) / PASSES)
+        one_by_one, whole = (times[name][-PAIRS:] for name in ways)  # those before warm up and record
+        ratios = [slow / fast for slow, fast in zip(one_by_one, whole, strict=True)]
+        rows.append([size, f"{1e3 * median(one_by_one):.2f}", f"{1e3 * median(whole):.2f}", spread(ratios, 2)])
+    header = ["texts a batch", "operations, ms", "recorded, ms", "ratio"]
+    return ["## A served batch, by operations and as a recorded pass", table(header, rows)]
 
 
 def seconds(compute: Callable[[Batch], Tensor], encodings: Sequence[Encoding], size: int, pad_id: int) -> float:

@@ -30,6 +30,13 @@ def varlen() -> Any:
         return None
 
 
+def attends_by_starts(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether documents without padding are attended to by FlashAttention, which a tensor tells where each begins. Else
+    a block of documents of one length is attended to at a time, which only Python knows. FlashAttention is for GPUs and
+    knows no number format of more than 16 bits."""
+    return device.type == "cuda" and dtype.itemsize == 2 and varlen() is not None
+
+
 def scaled_dot_product_attention(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, dropout: float = 0.0
 ) -> tuple[Tensor, Tensor]:
@@ -128,7 +135,7 @@ class MultiHeadAttention(nn.Module):
         """Self-attention of each document by itself, for inference: hidden [N, D] -> [N, D], the numbers of `forward`
         without its padding and its mask."""
         qkv = self.qkv(hidden)  # [N, 3D]
-        if qkv.is_cuda and qkv.element_size() == 2 and varlen() is not None:  # FlashAttention knows no wider numbers
+        if attends_by_starts(qkv.device, qkv.dtype):
             query, key, value = qkv.unflatten(-1, (3, self.num_heads, -1)).unbind(1)  # [N, H, K] each
             starts, longest = documents.starts, documents.max_length
             window = (-1, 0) if causal else (-1, -1)

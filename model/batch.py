@@ -5,7 +5,7 @@ Shapes: B batch, T tokens, N tokens of all documents together.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -110,19 +110,15 @@ class Unpadded:
     starts: Tensor  # [B + 1] int32: where each document begins, in the order they lie; then N
     order: tuple[int, ...]  # which of the encodings lies at each place
     stretches: tuple[Stretch, ...]
-
-    @property
-    def max_length(self) -> int:
-        return max(stretch.length for stretch in self.stretches)
+    max_length: int  # of a document
 
     def to(self, device: torch.device) -> "Unpadded":
-        return Unpadded(
-            self.ids.to(device),
-            self.segments.to(device),
-            self.positions.to(device),
-            self.starts.to(device),
-            self.order,
-            self.stretches,
+        return replace(
+            self,
+            ids=self.ids.to(device),
+            segments=self.segments.to(device),
+            positions=self.positions.to(device),
+            starts=self.starts.to(device),
         )
 
 
@@ -144,7 +140,8 @@ def unpad(encodings: Sequence[Encoding], groups: Sequence[int] | None = None) ->
     ids = torch.tensor([number for index in order for number in encodings[index].ids])
     segments = torch.tensor([number for index in order for number in encodings[index].segments])
     positions = torch.cat([torch.arange(one.length).repeat(one.documents) for one in stretches])
-    return Unpadded(ids, segments, positions, torch.tensor(starts, dtype=torch.int32), tuple(order), tuple(stretches))
+    where = torch.tensor(starts, dtype=torch.int32)
+    return Unpadded(ids, segments, positions, where, tuple(order), tuple(stretches), max(lengths))
 
 
 @dataclass(frozen=True)

@@ -118,7 +118,15 @@ def build_parts(settings: Settings) -> Parts:
     store = ModelStore.of(settings)
     if settings.bento_models is not None:
         store.take_from(settings.bento_models)
-    registry = Registry(store, metrics, device, formats, settings.max_resident_models, settings.max_resident_bytes)
+    registry = Registry(
+        store,
+        metrics,
+        device,
+        formats,
+        settings.max_resident_models,
+        settings.max_resident_bytes,
+        settings.gpu_graphs == "auto",
+    )
     engine = Engine(
         metrics,
         settings.max_queue_tokens,

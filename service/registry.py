@@ -30,6 +30,7 @@ from model.config import TransformerConfig
 from model.lora import AdapterBank, is_adapter_folder, load_adapter, load_adapter_config
 from model.weights import load_config, load_model
 from service.artefacts import Artefacts
+from service.engine.graphs import Graphs
 from service.engine.runner import LoadedModel, Operation, run
 from service.errors import ArtefactsUnavailable, Conflict, NotFound
 from service.formats import Formats, convert
@@ -311,14 +312,17 @@ class Registry:
         formats: Formats,
         max_resident: int,
         max_bytes: int = 0,
+        graphs: bool = True,
     ) -> None:
-        """At most `max_resident` models stay, of at most `max_bytes` together (0: no such limit)."""
+        """At most `max_resident` models stay, of at most `max_bytes` together (0: no such limit). With `graphs` passes
+        are recorded where that is possible."""
         self.store = store
         self._formats = formats
         self._metrics = metrics
         self._device = device
         self._max_resident = max_resident
         self._max_bytes = max_bytes
+        self._records = graphs
         self._bytes: dict[str, int] = {}  # of those that are resident, by their weights on disk
         self._known: set[str] = set()  # loaded at some time by this process
         self._resident: OrderedDict[str, LoadedModel] = OrderedDict()
@@ -410,11 +414,12 @@ class Registry:
             dtype = self.dtype_of(card)
             convert(model, tokenizer, dtype)
             bank = AdapterBank(model.to(self._device))
-            loaded = LoadedModel(card.id, card.tag, card.config, bank, tokenizer, dtype, card.tag)
+            graphs = Graphs.of(bank.base, self._device) if self._records else None
+            loaded = LoadedModel(card.id, card.tag, card.config, bank, tokenizer, dtype, card.tag, graphs=graphs)
         else:
             slot = base.bank.add(load_adapter(card.folder))
             bank, tokenizer, tag = base.bank, base.tokenizer, base.tag
-            loaded = LoadedModel(card.id, card.tag, card.config, bank, tokenizer, base.dtype, tag, slot)
+            loaded = LoadedModel(card.id, card.tag, card.config, bank, tokenizer, base.dtype, tag, slot, base.graphs)
             weakref.finalize(loaded, base.bank.remove, slot)  # when no request holds it any more
         _warm_up(loaded)
         return loaded

@@ -45,6 +45,10 @@ class Settings(BaseSettings):
         pattern=r"^(|[^=,]+=(float32|bfloat16|int8)(,[^=,]+=(float32|bfloat16|int8))*)$",
         description="number formats of single models in the place of that one: name=int8,other=float32",
     )
+    gpu_graphs: Literal["auto", "off"] = Field(
+        default="auto",
+        description="on a GPU, in bfloat16: whether forward passes are recorded and replayed as a whole (CUDA graphs)",
+    )
     max_queue_tokens: int = Field(default=131_072, ge=1024, description="tokens waiting before a request gets 429")
     max_batch_tokens: int = Field(default=2_048, ge=128, description="tokens of one forward pass")
     max_inputs: int = Field(default=2_048, ge=1, description="texts in one request")

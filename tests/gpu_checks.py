@@ -8,8 +8,10 @@ import io
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +20,13 @@ import torch
 import torch.nn.functional as F
 from transformers import AutoModel
 
-from model.batch import pad, pad_ids
+from model.batch import pad, pad_ids, unpad
 from model.explain.attention import raw_attention
 from model.generation import Sampling, Writing, write_all
+from model.heads import TextModel
 from model.tokenizer import Encoding
 from model.weights import load_model, read_tensors
+from service.engine.graphs import Graphs, record_on_gpu
 from tests.house import House, made_house
 from tests.memory_run import classify as classify_long
 from tests.memory_run import model_of
@@ -103,6 +107,54 @@ def test_real_weights_give_what_transformers_gives_on_the_same_gpu(dtype: torch.
     if dtype == torch.bfloat16:
         alike = F.cosine_similarity(found[:, 0].float(), wanted.last_hidden_state[:, 0])
         assert float(alike.min()) > 0.999
+
+
+@pytest.mark.parametrize("architecture", ["encoder", "decoder"])
+def test_recorded_passes_give_what_their_operations_give(architecture: str, caplog: pytest.LogCaptureFixture) -> None:
+    """While another thread computes on the same card, as explanations do."""
+    body = random_model(small_config(architecture)).to(GPU, torch.bfloat16).body
+    kept, stop = Graphs(body, record_on_gpu), threading.Event()
+
+    def compute_beside() -> None:
+        with torch.inference_mode():
+            while not stop.is_set():
+                body.forward_unpadded(unpad([Encoding.of_ids([7] * 50)]).to(GPU)).cpu()
+
+    with ThreadPoolExecutor(1) as pool:
+        beside = pool.submit(compute_beside)
+        try:
+            for seed in range(60):
+                texts = random_texts(1 + seed % 12, seed)
+                documents = unpad([Encoding.of_ids(ids) for ids in texts]).to(GPU)
+                with torch.inference_mode():
+                    found, wanted = kept.read(documents), body.forward_unpadded(documents)
+                assert float((found - wanted).abs().max()) < 0.05
+        finally:
+            stop.set()
+        beside.result()
+    assert len(kept) > 3
+    assert caplog.messages == [], "none failed, none differed"
+
+
+def test_a_service_replays_what_comes_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Graphs] = []
+    of = Graphs.of
+
+    def noted(model: TextModel, device: torch.device) -> Graphs | None:
+        found = of(model, device)
+        made.extend([found] if found is not None else [])
+        return found
+
+    monkeypatch.setattr(Graphs, "of", noted)
+    with made_house(tmp_path, "cuda") as house:
+        answers = [
+            house.ask("POST", "/v1/embeddings", house.ann, json={"model": "tiny", "input": "red cat"}).json()
+            for _ in range(4)
+        ]
+    first, *others = (answer["data"][0]["embedding"] for answer in answers)
+    assert sum(map(len, made)) > 0
+    for other in others:
+        assert other == pytest.approx(first, abs=0.02)
 
 
 def run_on(device: torch.device, objective: Objective, fields: dict[str, Any], folder: Path, **more: Any) -> Trainer:

@@ -17,6 +17,7 @@ from model.explain.two_texts import DecoderPart, two_text_attention
 from model.heads import TextModel, pool_unpadded
 from model.lora import AdapterBank, Span, spans_of
 from model.tokenizer import Encoding, Tokenizer
+from service.engine.graphs import Graphs
 
 Operation = Literal["classify", "embed", "tag", "fill_mask"]
 Array = npt.NDArray[np.float32]
@@ -35,6 +36,7 @@ class LoadedModel:
     dtype: str
     base_tag: str  # whose rows can share a batch with this model's; its own tag when it has no adapter
     slot: int = 0  # of the adapter in the bank; 0 is the base itself
+    graphs: Graphs | None = None  # of the base, where a pass over it can be recorded
 
     @property
     def model(self) -> TextModel:
@@ -94,12 +96,19 @@ def run(models: Sequence[LoadedModel], operation: Operation, encodings: Sequence
     documents = unpad(encodings, slots)
     with torch.inference_mode(), bank.route(spans_of(slots, documents)):
         documents = documents.to(bank.device)
-        read = Read(bank.base.body.forward_unpadded(documents), documents)
+        read = Read(_hidden(models[0], slots, documents), documents)
         results: list[Any] = [None] * len(encodings)
         for loaded, texts in _by_model(models):
             for text, answer in zip(texts, OPERATIONS[operation](loaded, read, texts), strict=True):
                 results[text] = answer
     return results
+
+
+def _hidden(base: LoadedModel, slots: Sequence[int], documents: Unpadded) -> Tensor:
+    """Last hidden states [N, D]. Which adapters a batch mixes is known to Python alone, so that is never recorded."""
+    if base.graphs is None or any(slots):
+        return base.model.body.forward_unpadded(documents)
+    return base.graphs.read(documents)
 
 
 def _by_model(models: Sequence[LoadedModel]) -> list[tuple[LoadedModel, list[int]]]:
