@@ -4,6 +4,7 @@ Two kinds are trained here: WordPiece (BERT) for encoders, byte-level BPE (GPT-2
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -17,6 +18,11 @@ TOKENIZER_FILE = "tokenizer.json"
 PAD, UNKNOWN, CLS, SEP, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"  # ids 0 to 4 of a WordPiece trained here
 END_OF_TEXT = "<|endoftext|>"  # id 0 of a byte-level BPE trained here; GPT-2's name for the same
 BEGIN, END = "<s>", "</s>"  # ids 1 and 2 of one for an encoder-decoder
+CHARACTERS_A_TOKEN = 8  # of a long text, that are read at first for each token that is kept: few texts have more
+SPARE_TOKENS = 64  # read behind those that are kept: what is further off changes none of them
+LONGEST_WORD = 256  # characters that are searched for a space
+
+Text = str | tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,7 @@ class Encoding:
     segments: tuple[int, ...]  # token types: 0 for the first text, 1 for the second; in RoBERTa 0 for both
     full_length: int  # tokens before truncation
     make_marks: Callable[[], Marks] = field(repr=False, compare=False)
+    estimated: bool = False  # whether full_length is what the text's beginning suggests
 
     @classmethod
     def of_ids(cls, ids: Sequence[int], full_length: int | None = None) -> "Encoding":
@@ -61,7 +68,7 @@ class Encoding:
     def take(self, kept: Sequence[int], full_length: int | None = None) -> "Encoding":
         """These tokens alone; with `full_length`, as a text that was cut."""
         ids, segments = (tuple(values[index] for index in kept) for values in (self.ids, self.segments))
-        return Encoding(ids, segments, full_length or len(ids), lambda: self.marks.take(kept))
+        return Encoding(ids, segments, full_length or len(ids), lambda: self.marks.take(kept), self.estimated)
 
     @property
     def truncated(self) -> bool:
@@ -172,33 +179,46 @@ class Tokenizer:
 
     def encode(
         self,
-        texts: Sequence[str | tuple[str, str]],
+        texts: Sequence[Text],
         max_length: int,
         special_tokens: bool = True,
         masks: bool = False,
+        estimate: bool = False,
     ) -> list[Encoding]:
         """Texts, or pairs of texts, -> encodings of at most max_length tokens, special tokens included.
 
         Too long a single text loses tokens at its end, a pair loses them from its longer text, one by one;
         `truncated` and `full_length` tell. Without `special_tokens` the text's own tokens come alone. With `masks` the
-        mask token is read where a text has it.
+        mask token is read where a text has it. With `estimate` a text is read no further than what is kept of it takes;
+        the tokens are the same, and how many it has in full is estimated then. (Of two long texts that are about
+        equally long, either may be taken for the longer, and keep one token more.)
         """
         inner = self._reading_masks if masks else self._inner
-        encoded = inner.encode_batch(list(texts), add_special_tokens=special_tokens)
-        return [self._finish(item, max_length) for item in encoded]
+        found: dict[int, Encoding] = {}
+        reach = CHARACTERS_A_TOKEN * (max_length + SPARE_TOKENS) if estimate else None
+        while left := [index for index in range(len(texts)) if index not in found]:
+            heads = [_beginning(texts[index], reach) for index in left]
+            encoded = inner.encode_batch(heads, add_special_tokens=special_tokens)
+            for index, head, item in zip(left, heads, encoded, strict=True):
+                if _suffices(texts[index], head, item, max_length):
+                    found[index] = self._finish(item, max_length, _times(texts[index], head))
+            reach = reach and 4 * reach
+        return [found[index] for index in range(len(texts))]
 
     def encode_words(self, sentences: Sequence[Sequence[str]], max_length: int) -> list[Encoding]:
         """Sentences as lists of words -> encodings whose `words` number the words given."""
         encoded = self._inner.encode_batch([list(words) for words in sentences], is_pretokenized=True)
         return [self._finish(item, max_length) for item in encoded]
 
-    def _finish(self, item: tokenizers.Encoding, max_length: int) -> Encoding:
-        """The library builds a new list at each access of a property, so each is asked for once."""
+    def _finish(self, item: tokenizers.Encoding, max_length: int, times: tuple[float, float] = (1.0, 1.0)) -> Encoding:
+        """Each text is so many times as long as what the item was made of. The library builds a new list at each access
+        of a property, so each is asked for once."""
         ids = item.ids
-        full = Encoding(tuple(ids), tuple(item.type_ids), len(ids), partial(_marks, item))
+        full = Encoding(tuple(ids), tuple(item.type_ids), len(ids), partial(_marks, item), max(times) > 1.0)
         if len(ids) <= max_length:
             return full
-        return full.take(_truncate(item.special_tokens_mask, item.sequence_ids, max_length), len(ids))
+        kept, full_length = _truncate(item.special_tokens_mask, item.sequence_ids, max_length, times)
+        return full.take(kept, full_length)
 
 
 def _marks(item: tokenizers.Encoding) -> Marks:
@@ -211,8 +231,44 @@ def _marks(item: tokenizers.Encoding) -> Marks:
     )
 
 
-def _truncate(special: Sequence[int], texts: Sequence[int | None], max_length: int) -> list[int]:
-    """Indices to keep: all special tokens, and of each text its first tokens, the longer text cut first.
+def _parts(text: Text) -> tuple[str, ...]:
+    return (text,) if isinstance(text, str) else text
+
+
+def _times(text: Text, head: Text) -> tuple[float, float]:
+    """How many times as long as its head each text is."""
+    times = [len(whole) / max(1, len(part)) for whole, part in zip(_parts(text), _parts(head), strict=True)]
+    return (times[0], times[-1])
+
+
+def _beginning(text: Text, reach: int | None) -> Text:
+    """The first so many characters, of a pair of each; all without a reach. The end lies before a space, where one is
+    near: there no tokenizer joins what stands on both sides."""
+    if reach is None or all(len(part) <= reach for part in _parts(text)):
+        return text
+    cut = [part if len(part) <= reach else part[: _space_before(part, reach)] for part in _parts(text)]
+    return cut[0] if isinstance(text, str) else (cut[0], cut[1])
+
+
+def _space_before(text: str, end: int) -> int:
+    near = [found for space in " \n" if (found := text.rfind(space, end - LONGEST_WORD, end)) > 0]
+    return max(near, default=end)
+
+
+def _suffices(text: Text, head: Text, item: tokenizers.Encoding, max_length: int) -> bool:
+    """Whether the tokens that are kept of the text are those that are kept of its beginning."""
+    cut = [len(whole) > len(part) for whole, part in zip(_parts(text), _parts(head), strict=True)]
+    if not any(cut):
+        return True
+    tokens = Counter(item.sequence_ids)
+    return all(not was_cut or tokens[number] >= max_length + SPARE_TOKENS for number, was_cut in enumerate(cut))
+
+
+def _truncate(
+    special: Sequence[int], texts: Sequence[int | None], max_length: int, times: tuple[float, float]
+) -> tuple[list[int], int]:
+    """Indices to keep: all special tokens, and of each text its first tokens, the longer text cut first -> and how many
+    tokens there are in full, when each text has so many times those that are here.
 
     `texts` tells which text a token is of; token types don't.
     """
@@ -221,16 +277,17 @@ def _truncate(special: Sequence[int], texts: Sequence[int | None], max_length: i
         if not is_special:
             by_segment[text or 0].append(index)
     room = max(0, max_length - sum(special))
+    in_full = {segment: round(len(indices) * times[segment]) for segment, indices in by_segment.items()}
     if len(by_segment) == 1:
         quota = {0: room}
     else:
-        first, second = len(by_segment[0]), len(by_segment[1])
+        first, second = in_full[0], in_full[1]
         short = min(first, second, room // 2)
         quota = {0: short, 1: room - short} if first <= second else {0: room - short, 1: short}
     kept = [index for index, is_special in enumerate(special) if is_special]
     for segment, indices in by_segment.items():
         kept += indices[: quota[segment]]
-    return sorted(kept)
+    return sorted(kept), sum(special) + sum(in_full.values())
 
 
 class TextStream:

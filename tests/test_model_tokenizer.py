@@ -6,17 +6,20 @@ from itertools import pairwise, permutations
 from pathlib import Path
 
 import pytest
+import tokenizers
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from model.tokenizer import (
     BEGIN,
+    CHARACTERS_A_TOKEN,
     CLS,
     END,
     END_OF_TEXT,
     MASK,
     PAD,
     SEP,
+    SPARE_TOKENS,
     UNKNOWN,
     Encoding,
     Tokenizer,
@@ -178,6 +181,43 @@ def test_a_truncated_text_loses_its_end(wordpiece: Tokenizer, text: str, max_len
     own = encode(wordpiece, text).ids
     assert encoding.ids == (2, *own[: max_length - 2], 3)
     assert encoding.truncated == (len(own) + 2 > max_length)
+
+
+pieces = st.lists(st.sampled_from([*CORPUS, "good" * 300, " " * 700, "电影" * 200, "\n"]), min_size=1, max_size=400)
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(first=pieces, second=pieces, glue=st.sampled_from([" ", "", "\n"]), max_length=st.integers(3, 24))
+def test_of_a_long_text_the_beginning_is_read_and_gives_the_same_tokens(
+    wordpiece: Tokenizer, byte_bpe: Tokenizer, first: list[str], second: list[str], glue: str, max_length: int
+) -> None:
+    texts = [glue.join(first), (glue.join(first), glue.join(second)), "short", (glue.join(second), "short")]
+    for tokenizer in (wordpiece, byte_bpe):
+        exact = tokenizer.encode(texts, max_length)
+        for own, whole in zip(tokenizer.encode(texts, max_length, estimate=True), exact, strict=True):
+            assert (own.ids, own.segments, own.marks) == (whole.ids, whole.segments, whole.marks)
+            assert own.truncated == whole.truncated
+            assert own.estimated or own.full_length == whole.full_length
+
+
+@pytest.mark.parametrize("letters", ["good films ", "电影很好", "good"])
+def test_a_text_is_read_no_further_than_it_takes(
+    byte_bpe: Tokenizer, monkeypatch: pytest.MonkeyPatch, letters: str
+) -> None:
+    read: list[int] = []
+    inner = byte_bpe._inner
+
+    class Noting:
+        def encode_batch(self, texts: list[str], **fields: bool) -> list[tokenizers.Encoding]:
+            read.extend(map(len, texts))
+            return inner.encode_batch(texts, **fields)
+
+    monkeypatch.setattr(byte_bpe, "_inner", Noting())
+    text = letters * 50_000
+    (encoding,) = byte_bpe.encode([text], 20, estimate=True)
+    assert sum(read) < 5 * CHARACTERS_A_TOKEN * (20 + SPARE_TOKENS)
+    assert (len(encoding.ids), encoding.truncated, encoding.estimated) == (20, True, True)
+    assert encoding.full_length == pytest.approx(len(inner.encode(text).ids), rel=0.05)
 
 
 def test_the_unknown_rate_is_the_share_of_unknown_tokens(wordpiece: Tokenizer, byte_bpe: Tokenizer) -> None:

@@ -12,7 +12,7 @@ from model.tokenizer import Encoding
 from service.engine import engine as engine_module
 from service.engine.engine import Engine, in_bulk
 from service.engine.runner import LoadedModel
-from service.errors import Busy, TimedOut, Unavailable
+from service.errors import Busy, TimedOut, TooLarge, Unavailable
 from service.metrics import Metrics
 
 MODEL = LoadedModel("m", "m:1", None, None, None, "float32", "m:1")  # type: ignore[arg-type] # the runner is replaced below
@@ -112,7 +112,8 @@ def test_what_a_full_queue_would_refuse_is_not_read_first(engine: Engine, gate: 
         assert tokenizer.calls == 3
         gate.open.set()
         await asyncio.gather(running, waiting)
-        await engine.encode(tokenizer, ["e" * 120], 200)  # alone: only the exact number may refuse it
+        with pytest.raises(TooLarge, match="this request has 120 tokens; the limit is 100, send several requests"):
+            await engine.encode(tokenizer, ["e" * 120], 200)  # alone: only the exact number may refuse it
 
     asyncio.run(scenario())
 

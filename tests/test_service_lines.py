@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from model.tokenizer import Encoding
+from model.tokenizer import Encoding, Text
+from service.engine import reading
 from service.engine.looking import Looker
-from service.engine.reading import Reader, Text
-from service.errors import Busy, TimedOut, Unavailable
+from service.engine.reading import Reader
+from service.errors import Busy, TimedOut, TooLarge, Unavailable
 from service.metrics import Metrics
 
 
@@ -49,7 +50,7 @@ def gate() -> Gate:
 
 @pytest.fixture
 def reader(gate: Gate) -> Iterator[Reader]:
-    running = Reader(max_characters=20)
+    running = Reader(max_characters=20, max_tokens=100)
     running.start()
     yield running
     gate.open.set()
@@ -118,6 +119,82 @@ def test_too_much_text_is_429_and_one_long_text_alone_is_not(reader: Reader, gat
         assert [len((await task)[0].ids) for task in (first, waiting)] == [30, 30]
 
     asyncio.run(scenario())
+
+
+def test_a_large_request_is_read_in_turns_with_others(reader: Reader, gate: Gate) -> None:
+    tokenizer: Any = GatedTokenizer(gate)
+
+    async def scenario() -> list[str]:
+        ended: list[str] = []
+
+        async def ask(name: str, texts: list[str]) -> None:
+            encodings = await reader.encode(tokenizer, texts, 9)
+            assert [len(encoding.ids) for encoding in encodings] == [len(text) for text in texts]
+            ended.append(name)
+
+        large = await asked(ask("large", ["a"] * 20))
+        await asyncio.to_thread(gate.entered.wait, 5)
+        small = await asked(ask("small", ["bb"]))
+        gate.open.set()
+        await asyncio.gather(large, small)
+        return ended
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reading, "PART_CHARACTERS", 5)
+        assert asyncio.run(scenario()) == ["small", "large"]
+    assert tokenizer.calls == [5, 6, 5, 5]
+
+
+def test_a_request_is_read_no_further_than_to_its_limit(reader: Reader, gate: Gate) -> None:
+    tokenizer: Any = GatedTokenizer(gate)
+    gate.open.set()
+
+    async def scenario() -> None:
+        with pytest.raises(TooLarge, match="the first 11 of 30 texts have 110 tokens; the limit is 100, send several"):
+            await reader.encode(tokenizer, ["a" * 10] * 30, 99)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reading, "PART_CHARACTERS", 10)
+        asyncio.run(scenario())
+    assert tokenizer.calls == [1] * 11
+
+
+def test_a_text_of_great_length_keeps_nobody_waiting(reader: Reader, gate: Gate) -> None:
+    slow: Any = GatedTokenizer(gate)
+    opened = Gate()
+    opened.open.set()
+    quick: Any = GatedTokenizer(opened)
+
+    async def scenario() -> None:
+        long = await asked(reader.encode(slow, ["a" * 15], 99))
+        await asyncio.to_thread(gate.entered.wait, 5)
+        (encoding,) = await asyncio.wait_for(reader.encode(quick, ["bb"], 9), 5)
+        assert (len(encoding.ids), long.done()) == (2, False)
+        gate.open.set()
+        assert len((await long)[0].ids) == 15
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reading, "LONG_CHARACTERS", 10)
+        asyncio.run(scenario())
+
+
+def test_a_stop_amid_a_large_request_refuses_the_rest(reader: Reader, gate: Gate) -> None:
+    tokenizer: Any = GatedTokenizer(gate)
+
+    async def scenario() -> None:
+        large = await asked(reader.encode(tokenizer, ["a"] * 20, 9))
+        await asyncio.to_thread(gate.entered.wait, 5)
+        stopping = asyncio.create_task(asyncio.to_thread(reader.stop))
+        await asyncio.sleep(0.1)
+        gate.open.set()
+        with pytest.raises(Unavailable, match="stopping"):
+            await large
+        await stopping
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reading, "PART_CHARACTERS", 5)
+        asyncio.run(scenario())
+    assert tokenizer.calls == [5]
 
 
 # ---- looks inside a model

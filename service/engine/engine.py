@@ -20,12 +20,12 @@ from typing import Any, TypeVar
 from model.explain.attention import AttentionMethod
 from model.explain.two_texts import DecoderPart
 from model.threads import all_threads, threads
-from model.tokenizer import Encoding, Tokenizer
+from model.tokenizer import Encoding, Text, Tokenizer
 from service.engine.cores import Cores, Work, compute, share_of
 from service.engine.line import MAX_RETRY_SECONDS
 from service.engine.looking import Interrupted, Looker
 from service.engine.queue import Item, QueueFull, TokenQueue
-from service.engine.reading import Reader, Text
+from service.engine.reading import Reader
 from service.engine.replies import deliver, settle
 from service.engine.runner import Array, LoadedModel, Operation, attend
 from service.engine.shared import Pass, Shared
@@ -111,7 +111,7 @@ class Engine:
         self._writer = Writer(metrics, max_batch_tokens)
         self._writing = False  # one core grows the texts that are written
         self._writers_turn = False
-        self._reader = Reader(max_queue_tokens * CHARACTERS_PER_TOKEN)
+        self._reader = Reader(max_queue_tokens * CHARACTERS_PER_TOKEN, max_queue_tokens)
         self._lock = threading.Lock()
         self._cores = Cores(cores, self._lock, self._take)
         self._threads_a_core = max(1, all_threads() // cores)
@@ -143,13 +143,25 @@ class Engine:
     async def encode(
         self, tokenizer: Tokenizer, texts: Sequence[Text], max_length: int, masks: bool = False
     ) -> list[Encoding]:
-        """As `Tokenizer.encode`, beside the event loop. Raises Busy when too much text waits, or when the queue is so
-        full that the tokens would surely not fit: to read what is then refused would slow down what is answered."""
-        about = int(SURELY * self._reader.guess_tokens(tokenizer, texts))
+        """As `read`, of texts for the queue. Raises Busy when it is so full that the tokens would surely not fit: to
+        read what is then refused would slow down what is answered."""
+        about = int(SURELY * self._reader.guess_tokens(tokenizer, texts, max_length))
         if not _bulk.get() and self._queue.tokens + about > self._queue.max_tokens and self._queue.tokens:
             raise self._full(self._queue, f"about {about}")
+        return await self.read(tokenizer, texts, max_length, masks=masks)
+
+    async def read(
+        self,
+        tokenizer: Tokenizer,
+        texts: Sequence[Text],
+        max_length: int,
+        special_tokens: bool = True,
+        masks: bool = False,
+    ) -> list[Encoding]:
+        """As `Tokenizer.encode` with estimates, beside the event loop. Raises Busy when too much text waits, TooLarge
+        when what is kept of the texts is more than the queue holds."""
         with Part("tokenize", texts=len(texts)) as known:
-            encodings = await self._reader.encode(tokenizer, texts, max_length, masks)
+            encodings = await self._reader.encode(tokenizer, texts, max_length, special_tokens, masks)
             known["tokens"] = sum(len(encoding.ids) for encoding in encodings)
         return encodings
 

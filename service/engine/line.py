@@ -75,6 +75,11 @@ class Line(Generic[Waiting]):
         with self._wake, contextlib.suppress(ValueError):
             self._waiting.remove(call)
 
+    def put_back(self, calls: Sequence[Waiting]) -> None:
+        """By whoever serves: these want another turn, after those that came meanwhile."""
+        with self._wake:
+            self._waiting.extend(calls)
+
     def _loop(self) -> None:
         if self._niceness:
             with contextlib.suppress(OSError, AttributeError):  # Linux alone has a priority for one thread

@@ -1,18 +1,24 @@
 """Text to token ids beside the event loop: one thread takes all texts that wait at once, so that a thread's wake-up is
 paid once for many requests. Owned by `engine.py`; it works while the device does.
+
+Nobody waits for another's book: the texts of a large request are read a part at a time, in turns with those of others,
+and single texts of great length have a thread of their own.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
-from model.tokenizer import Encoding, Tokenizer
+from model.tokenizer import Encoding, Text, Tokenizer
 from service.engine.line import Call, Line
 from service.engine.replies import deliver
-from service.errors import Busy
+from service.errors import Busy, TooLarge
 
-Text = str | tuple[str, str]
 RATIO_WEIGHT = 0.1  # of the last texts in the running mean of tokens a character
+PART_CHARACTERS = 65_536  # of one request, that are read before others have their turn: some 50 ms
+LONG_CHARACTERS = 262_144  # of a text that is read apart from others, for it can't be read in parts
+
+Kind = tuple[int, int, bool, bool]
 
 
 @dataclass(eq=False)
@@ -20,16 +26,33 @@ class _Wanted(Call):
     tokenizer: Tokenizer
     texts: Sequence[Text]
     max_length: int
+    special_tokens: bool
     masks: bool
+    found: list[Encoding] = field(default_factory=list)  # of the first texts
+    tokens: int = 0  # of those
 
     @property
-    def kind(self) -> tuple[int, int, bool]:
+    def kind(self) -> Kind:
         """Those of one kind can be read together."""
-        return id(self.tokenizer), self.max_length, self.masks
+        return id(self.tokenizer), self.max_length, self.special_tokens, self.masks
 
     @property
     def characters(self) -> int:
-        return characters_of(self.texts)
+        """Not read yet."""
+        return characters_of(self.texts[len(self.found) :])
+
+    @property
+    def done(self) -> bool:
+        return len(self.found) == len(self.texts)
+
+    def next_part(self) -> Sequence[Text]:
+        """The next texts, one at least."""
+        start = end = len(self.found)
+        characters = 0
+        while end < len(self.texts) and (end == start or characters < PART_CHARACTERS):
+            characters += characters_of(self.texts[end : end + 1])
+            end += 1
+        return self.texts[start:end]
 
 
 def characters_of(texts: Sequence[Text]) -> int:
@@ -39,22 +62,42 @@ def characters_of(texts: Sequence[Text]) -> int:
 class Reader:
     """Tokenizes for all requests of a process."""
 
-    def __init__(self, max_characters: int) -> None:
-        self._max_characters = max_characters  # waiting, beside one call that may be longer
+    def __init__(self, max_characters: int, max_tokens: int) -> None:
+        """So many characters wait at most, beside one call that may be longer; a request has at most so many tokens."""
+        self._max_characters = max_characters
+        self._max_tokens = max_tokens
         self._tokens_per_character: WeakKeyDictionary[Tokenizer, float] = WeakKeyDictionary()  # running means
-        self._line = Line("vitrine-reader", self._serve)
-        self.start, self.stop = self._line.start, self._line.stop
+        self._line: Line[_Wanted] = Line("vitrine-reader", lambda taken: self._serve(taken, self._line))
+        self._long: Line[_Wanted] = Line("vitrine-reader-long", lambda taken: self._serve(taken, self._long))
 
-    def guess_tokens(self, tokenizer: Tokenizer, texts: Sequence[Text]) -> int:
-        """About how many tokens these texts have, by what this tokenizer made of others; 0 when it has read none."""
-        return int(self._tokens_per_character.get(tokenizer, 0.0) * characters_of(texts))
+    def start(self) -> None:
+        self._line.start()
+        self._long.start()
+
+    def stop(self) -> None:
+        self._line.stop()
+        self._long.stop()
+
+    def guess_tokens(self, tokenizer: Tokenizer, texts: Sequence[Text], max_length: int) -> int:
+        """About how many tokens are kept of these texts, by what this tokenizer made of others; 0 when it has read
+        none."""
+        ratio = self._tokens_per_character.get(tokenizer, 0.0)
+        return sum(min(max_length, int(ratio * characters_of([text]))) for text in texts)
 
     async def encode(
-        self, tokenizer: Tokenizer, texts: Sequence[Text], max_length: int, masks: bool = False
+        self,
+        tokenizer: Tokenizer,
+        texts: Sequence[Text],
+        max_length: int,
+        special_tokens: bool = True,
+        masks: bool = False,
     ) -> list[Encoding]:
-        """As `Tokenizer.encode`. Raises Busy when too much text waits."""
-        wanted = _Wanted(tokenizer, texts, max_length, masks)
-        self._line.put(wanted, lambda waiting: self._check(waiting, wanted.characters))
+        """As `Tokenizer.encode` with estimates. Raises Busy when too much text waits, TooLarge as soon as the tokens
+        are too many."""
+        wanted = _Wanted(tokenizer, texts, max_length, special_tokens, masks)
+        is_long = any(characters_of([text]) > LONG_CHARACTERS for text in texts)
+        line = self._long if is_long else self._line
+        line.put(wanted, lambda waiting: self._check(waiting, wanted.characters))
         encodings: list[Encoding] = await wanted.reply
         return encodings
 
@@ -67,31 +110,63 @@ class Reader:
                 retry_after_seconds=1,
             )
 
-    def _serve(self, taken: list[_Wanted]) -> None:
-        by_kind: dict[tuple[int, int, bool], list[_Wanted]] = {}
+    def _serve(self, taken: list[_Wanted], line: Line[_Wanted]) -> None:
+        by_kind: dict[Kind, list[_Wanted]] = {}
         for wanted in taken:
             if not wanted.reply.cancelled():
                 by_kind.setdefault(wanted.kind, []).append(wanted)
         for group in by_kind.values():
-            answers = _read(group)
-            deliver(wanted.answered(answer) for wanted, answer in zip(group, answers, strict=True))
-            self._learn(group, answers)
+            line.put_back(self._turn(group))
 
-    def _learn(self, group: Sequence[_Wanted], answers: Sequence[list[Encoding] | Exception]) -> None:
-        read = [(wanted, answer) for wanted, answer in zip(group, answers, strict=True) if isinstance(answer, list)]
-        characters = sum(wanted.characters for wanted, _ in read)
+    def _turn(self, group: Sequence[_Wanted]) -> list[_Wanted]:
+        """A part of each, all of one kind -> those that have more."""
+        parts = [wanted.next_part() for wanted in group]
+        answers = _read(group[0], parts)
+        self._learn(group[0].tokenizer, parts, answers)
+        ended: list[tuple[_Wanted, list[Encoding] | Exception]] = []
+        for wanted, answer in zip(group, answers, strict=True):
+            if isinstance(answer, Exception):
+                ended.append((wanted, answer))
+                continue
+            wanted.found += answer
+            wanted.tokens += sum(len(encoding.ids) for encoding in answer)
+            if wanted.tokens > self._max_tokens:
+                ended.append((wanted, self._too_large(wanted)))
+            elif wanted.done:
+                ended.append((wanted, wanted.found))
+        deliver(wanted.answered(answer) for wanted, answer in ended)
+        over = {id(wanted) for wanted, _ in ended}
+        return [wanted for wanted in group if id(wanted) not in over]
+
+    def _too_large(self, wanted: _Wanted) -> TooLarge:
+        read, texts = len(wanted.found), len(wanted.texts)
+        what = "this request has" if read == texts else f"the first {read} of {texts} texts have"
+        return TooLarge(
+            f"{what} {wanted.tokens} tokens; the limit is {self._max_tokens}, send several requests", "input"
+        )
+
+    def _learn(
+        self,
+        tokenizer: Tokenizer,
+        parts: Sequence[Sequence[Text]],
+        answers: Sequence[list[Encoding] | Exception],
+    ) -> None:
+        read = [(part, answer) for part, answer in zip(parts, answers, strict=True) if isinstance(answer, list)]
+        characters = sum(characters_of(part) for part, _ in read)
         if characters:
-            ratio = sum(len(encoding.ids) for _, answer in read for encoding in answer) / characters
-            before = self._tokens_per_character.get(group[0].tokenizer, ratio)
-            self._tokens_per_character[group[0].tokenizer] = before + RATIO_WEIGHT * (ratio - before)
+            ratio = sum(encoding.full_length for _, answer in read for encoding in answer) / characters
+            before = self._tokens_per_character.get(tokenizer, ratio)
+            self._tokens_per_character[tokenizer] = before + RATIO_WEIGHT * (ratio - before)
 
 
-def _read(group: Sequence[_Wanted]) -> list[list[Encoding] | Exception]:
-    """An answer to each; the error of a text that can't be read goes to the request it came in."""
-    first = group[0]
+def _read(first: _Wanted, parts: Sequence[Sequence[Text]]) -> list[list[Encoding] | Exception]:
+    """An answer to each, all of the kind of `first`; the error of a text that can't be read goes to its own part."""
     try:
-        texts = [text for wanted in group for text in wanted.texts]
-        encodings = iter(first.tokenizer.encode(texts, first.max_length, masks=first.masks))
-        return [[next(encodings) for _ in wanted.texts] for wanted in group]
+        texts = [text for part in parts for text in part]
+        encoded = first.tokenizer.encode(
+            texts, first.max_length, first.special_tokens, masks=first.masks, estimate=True
+        )
+        encodings = iter(encoded)
+        return [[next(encodings) for _ in part] for part in parts]
     except Exception as error:
-        return [error] if len(group) == 1 else [answer for wanted in group for answer in _read([wanted])]
+        return [error] if len(parts) == 1 else [answer for part in parts for answer in _read(first, [part])]

@@ -37,7 +37,7 @@ async def completions(
 ) -> CompletionResponse | StreamingResponse:
     """Continues each prompt; an encoder-decoder answers it. Every text is written by itself, whatever runs beside."""
     loaded = await parts.model(body.model, caller.owner)
-    prompts, shown = _prompts(loaded, body)
+    prompts, shown = await _prompts(parts, loaded, body)
     stops = _stops(body)
     texts = [_Text(loaded.tokenizer, stops, shown[row] if body.echo else "") for row in range(len(prompts))
              for _ in range(body.n)]  # fmt: skip
@@ -50,7 +50,7 @@ async def completions(
     return StreamingResponse(reply.stream(first, events), media_type="text/event-stream")
 
 
-def _prompts(loaded: LoadedModel, body: CompletionRequest) -> tuple[list[list[int]], list[str]]:
+async def _prompts(parts: Parts, loaded: LoadedModel, body: CompletionRequest) -> tuple[list[list[int]], list[str]]:
     """Token ids of every prompt, and its text."""
     if loaded.config.task not in ("causal_lm", "seq2seq"):
         raise InvalidRequest(
@@ -64,12 +64,14 @@ def _prompts(loaded: LoadedModel, body: CompletionRequest) -> tuple[list[list[in
         raise TooLarge(f"{len(rows)} prompts with n {body.n} ask for more than {MAX_TEXTS} texts; send fewer", "prompt")
     prompts: list[list[int]] = []
     shown: list[str] = []
+    limit = loaded.config.max_positions
+    texts = [row for row in rows if isinstance(row, str)]  # all or none
+    encodings = await parts.engine.read(loaded.tokenizer, texts, limit, special_tokens=False) if texts else []
     for index, row in enumerate(rows):
         if isinstance(row, str):
-            (encoding,) = loaded.tokenizer.encode([row], 2**30, special_tokens=False)
-            ids = list(encoding.ids)
+            ids, in_full = list(encodings[index].ids), encodings[index].full_length
         else:
-            ids = list(row)
+            ids, in_full = list(row), len(row)
             if bad := [number for number in ids if not 0 <= number < loaded.config.vocab_size]:
                 raise InvalidRequest(
                     f"token id {bad[0]} is outside the vocabulary of {loaded.config.vocab_size}", "prompt"
@@ -79,7 +81,7 @@ def _prompts(loaded: LoadedModel, body: CompletionRequest) -> tuple[list[list[in
         if not ids:
             raise InvalidRequest(f"prompt {index} is empty; send at least one character", "prompt")
         try:
-            check_room(loaded.model, len(ids), body.max_tokens)
+            check_room(loaded.model, max(len(ids), in_full), body.max_tokens)
         except ValueError as error:
             raise InvalidRequest(f"prompt {index}: {error}", "prompt", "context_length_exceeded") from None
         prompts.append(ids)

@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 from fastapi import APIRouter
 
-from model.tokenizer import Encoding
+from model.tokenizer import Encoding, Text
 from service.context import CallerOf, Parts, PartsOf
-from service.engine.reading import Text
 from service.engine.runner import LoadedModel, Operation
 from service.engine.tags import find_tags
 from service.engine.windows import Read, Texts, whole, windowed
@@ -41,7 +40,6 @@ from service.schemas.inference import (
 )
 
 router = APIRouter(prefix="/v1", tags=["inference"])
-WHOLE = 2**30  # tokens: no text is cut
 
 
 @router.post("/classify")
@@ -222,7 +220,8 @@ async def read(parts: Parts, loaded: LoadedModel, body: LongTextRequest) -> Text
             raise InvalidRequest(
                 f"input {index} is a pair, which has no windows; set windows=false, or cut the longer text", "windows"
             )
-    texts = windowed(await encode(parts, loaded, given, False, WHOLE), loaded.config.max_positions)
+    all_tokens = parts.settings.max_queue_tokens + 1  # a text with more is refused
+    texts = windowed(await encode(parts, loaded, given, True, all_tokens), loaded.config.max_positions)
     _check_total(parts, texts.encodings)
     return texts
 
@@ -257,13 +256,13 @@ async def encode(
     encodings = await parts.engine.encode(loaded.tokenizer, texts, limit, masks)
     for index, encoding in enumerate(encodings):
         if encoding.truncated and not truncate:
+            about = "about " if encoding.estimated else ""
             raise InvalidRequest(
-                f"input {index} has {encoding.full_length} tokens, more than {limit}; "
+                f"input {index} has {about}{encoding.full_length} tokens, more than {limit}; "
                 "shorten the input or set truncate=true",
                 "input",
                 "context_length_exceeded",
             )
-    _check_total(parts, encodings)
     return encodings
 
 

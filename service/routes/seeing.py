@@ -12,9 +12,8 @@ import numpy.typing as npt
 
 from model.explain.two_texts import begun
 from model.explain.units import Unit, merged, removed_mass, renormalised, units_of
-from model.tokenizer import Encoding
+from model.tokenizer import Encoding, Text
 from service.context import Parts
-from service.engine.reading import Text
 from service.engine.runner import LoadedModel
 from service.errors import InvalidRequest
 from service.keys import Caller
