@@ -26,7 +26,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 
 .PHONY: audit faults flood sbom serve test check check-gpu format load bento setup clean chaos contract docs docs-serve chinese-encoder \
   bench-finetune bench-inference bench-http bench-adapters bench-overload bench-capacity bench-explain bench-render \
-  bench-traces soak container-by-hand
+  bench-traces bench-long-text soak container-by-hand
 
 serve: $(VENV)/serve.done $(PAGE)  ## install, fetch the base model, start at http://localhost:3000
 	@$(BIN)/vitrine setup
@@ -101,7 +101,7 @@ bench-finetune: $(VENV)/serve.done  ## against the Trainer of transformers, with
 bench-explain: $(VENV)/serve.done  ## every attribution beside attention and chance; needs the Chinese encoder
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.bench_explain --home $(VITRINE_HOME)
 
-bench-inference bench-http bench-adapters bench-overload bench-capacity bench-render bench-traces: $(VENV)/serve.done  ## the served forward pass: alone, over HTTP, with adapters, overloaded, within a bound on one core and two; pictures; traces
+bench-inference bench-http bench-adapters bench-overload bench-capacity bench-render bench-traces bench-long-text: $(VENV)/serve.done  ## the served forward pass: alone, over HTTP, with adapters, overloaded, within a bound on one core and two; pictures; traces; a text of megabytes
 	@$(BIN)/vitrine setup
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.$(subst -,_,$@) --home $(VITRINE_HOME)
 

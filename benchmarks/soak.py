@@ -81,8 +81,9 @@ async def soak(
                 answers[answer.status_code] += 1
 
         async def swap_on() -> None:
-            for name in itertools.islice(itertools.cycle(names), 1, SWAPS + 1):
-                await asyncio.sleep(seconds / (SWAPS + 1))
+            for number, name in enumerate(itertools.islice(itertools.cycle(names), 1, SWAPS + 1), start=1):
+                due = end - seconds * (1 - number / (SWAPS + 1))
+                await asyncio.sleep(max(0.0, due - time.monotonic()))
                 await swap(name)
 
         async def sample() -> None:
