@@ -44,6 +44,7 @@ from service.faults import told_of_body, told_of_values
 from service.files import FileStorage
 from service.formats import Formats
 from service.gate import Gate
+from service.heap import give_back_for_good
 from service.jobs.store import JobStore
 from service.jobs.supervisor import Supervisor
 from service.keys import KeyStore
@@ -157,7 +158,8 @@ async def _lifespan(parts: Parts) -> AsyncIterator[None]:
     supervisor = Supervisor(settings.home.absolute(), settings.grace_seconds) if settings.run_worker else None
     if supervisor is not None:
         supervisor.start()
-    beside = [asyncio.create_task(_prewarm(parts)), asyncio.create_task(BulkWorker(parts, batches.ROUTES).run())]
+    ever = (_prewarm(parts), BulkWorker(parts, batches.ROUTES).run(), give_back_for_good())
+    beside = [asyncio.create_task(task) for task in ever]
 
     async def stop_beside() -> None:
         for task in beside:

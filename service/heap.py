@@ -1,8 +1,11 @@
-"""The C library's heap: memory that was freed goes back to the system. Used by `registry.py`."""
+"""The C library's heap: memory that was freed goes back to the system. Used by `registry.py` and `app.py`."""
 
+import asyncio
 import ctypes
 import functools
 from collections.abc import Callable
+
+SECONDS_BETWEEN = 10.0
 
 
 def give_back() -> None:
@@ -13,6 +16,14 @@ def give_back() -> None:
     other C libraries. Takes milliseconds, and no lock of Python's.
     """
     _trim()(0)
+
+
+async def give_back_for_good() -> None:
+    """The same every few seconds until it is cancelled. Without it batches of changing sizes leave ever more free
+    pieces between those in use."""
+    while True:
+        await asyncio.sleep(SECONDS_BETWEEN)
+        await asyncio.to_thread(give_back)
 
 
 @functools.cache

@@ -1,11 +1,15 @@
 """Freed memory goes back to the system, also from between what is still held."""
 
 import threading
+from pathlib import Path
 
 import psutil
+import pytest
 import torch
 
+from service import heap
 from service.heap import give_back
+from tests.house import made_house
 
 MEBIBYTE = 2**20
 
@@ -30,3 +34,11 @@ def test_what_a_thread_left_between_held_blocks_is_given_back() -> None:
     give_back()
     assert resident() - before < kept / 4
     assert all(float(block.sum()) == 0.0 for block in held)
+
+
+def test_a_running_service_gives_back_again_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    times = threading.Semaphore(0)
+    monkeypatch.setattr(heap, "SECONDS_BETWEEN", 0.02)
+    monkeypatch.setattr(heap, "give_back", times.release)
+    with made_house(tmp_path, "cpu"):
+        assert all(times.acquire(timeout=10) for _ in range(3))
