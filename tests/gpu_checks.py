@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,7 @@ def test_real_weights_give_what_transformers_gives_on_the_same_gpu(dtype: torch.
 def test_recorded_passes_give_what_their_operations_give(architecture: str, caplog: pytest.LogCaptureFixture) -> None:
     """While another thread computes on the same card, as explanations do."""
     body = random_model(small_config(architecture)).to(GPU, torch.bfloat16).body
-    kept, stop = Graphs(body, record_on_gpu), threading.Event()
+    kept, stop = Graphs(body, partial(record_on_gpu, GPU)), threading.Event()
 
     def compute_beside() -> None:
         with torch.inference_mode():

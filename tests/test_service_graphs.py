@@ -151,10 +151,22 @@ def forgetful(compute: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], None]
     return torch.zeros_like(compute()), lambda: None
 
 
+def idle(compute: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], None]]:
+    """As when the operations went to another card than the one that records."""
+    return compute(), lambda: None
+
+
+OTHER_NUMBERS = "gives other numbers, by 100.0% of the"
+
+
 @pytest.mark.usefixtures("by_starts")
 @pytest.mark.parametrize(
     ("record", "why"),
-    [(broken, "could not be recorded (operation not permitted"), (forgetful, "gives other numbers, by 100.0% of the")],
+    [
+        (broken, "could not be recorded (operation not permitted"),
+        (forgetful, OTHER_NUMBERS),
+        (idle, OTHER_NUMBERS),
+    ],
 )
 def test_a_recording_that_fails_or_differs_is_told_once_and_not_used(
     record: Recorder, why: str, caplog: pytest.LogCaptureFixture
@@ -210,7 +222,7 @@ def test_a_setting_turns_it_off(setting: str, recorded: bool, tmp_path: Path, mo
         replayed.append(len(self) > 0)
         return hidden
 
-    monkeypatch.setattr(graphs, "record_on_gpu", record_operations)
+    monkeypatch.setattr(graphs, "record_on_gpu", lambda _, compute: record_operations(compute))
     monkeypatch.setattr(Graphs, "read", noted)
     with made_house(tmp_path, "cpu", gpu_graphs=setting) as house:
         for _ in range(3):

@@ -12,6 +12,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -31,19 +32,19 @@ LARGEST_DIFFERENCE = 0.05  # of what a graph gives from what the operations give
 _recording = threading.Lock()  # torch records one at a time in a process
 log = logging.getLogger("vitrine.engine")
 
-
 Recorder = Callable[[Callable[[], Tensor]], tuple[Tensor, Callable[[], None]]]
 
 
-def record_on_gpu(compute: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], None]]:
+def record_on_gpu(device: torch.device, compute: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], None]]:
     """-> where the result lies, and what computes it anew from what then lies in the tensors that `compute` reads."""
-    graph = torch.cuda.CUDAGraph()
-    aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    aside.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(aside):
-        compute()  # what libraries do at their first use can't be recorded
-    with torch.cuda.graph(graph, stream=aside, capture_error_mode="thread_local"):  # other threads compute meanwhile
-        result = compute()
+    with torch.cuda.device(device):  # of several, a thread's own is the first
+        graph = torch.cuda.CUDAGraph()
+        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):
+            compute()  # what libraries do at their first use can't be recorded
+        with torch.cuda.graph(graph, stream=aside, capture_error_mode="thread_local"):  # other threads compute beside
+            result = compute()
     return result, graph.replay
 
 
@@ -78,6 +79,7 @@ class _Graph:
         self._own = Unpadded(ids, segments, positions, starts, order=(), stretches=(), max_length=shape.longest)
         self._fill(like)
         self._result, self._replay = record(lambda: body.forward_unpadded(self._own))
+        self._result.zero_()  # a replay that computes nothing is to be noticed
 
     def _fill(self, documents: Unpadded) -> None:
         """Documents [N] at the front; the places for more documents hold none, from the last token to the last."""
@@ -112,11 +114,10 @@ class Graphs:
     @classmethod
     def of(cls, model: TextModel, device: torch.device) -> "Graphs | None":
         """None where a pass is no matter of tensors alone."""
-        if model.config.architecture == "encoder_decoder":
+        dtype = next(model.stack.parameters()).dtype
+        if model.config.architecture == "encoder_decoder" or not attends_by_starts(device, dtype):
             return None
-        return (
-            cls(model.body, record_on_gpu) if attends_by_starts(device, next(model.stack.parameters()).dtype) else None
-        )
+        return cls(model.body, partial(record_on_gpu, device))
 
     def __len__(self) -> int:
         return len(self._graphs)
