@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ from model.generation import Sampling, Writing, write_all
 from model.heads import TextModel
 from model.tokenizer import Encoding
 from model.weights import load_model, read_tensors
-from service.engine.graphs import Graphs, record_on_gpu
+from service.engine.graphs import GpuRecorder, Graphs
 from tests.house import House, made_house
 from tests.memory_run import classify as classify_long
 from tests.memory_run import model_of
@@ -114,7 +113,7 @@ def test_real_weights_give_what_transformers_gives_on_the_same_gpu(dtype: torch.
 def test_recorded_passes_give_what_their_operations_give(architecture: str, caplog: pytest.LogCaptureFixture) -> None:
     """While another thread computes on the same card, as explanations do."""
     body = random_model(small_config(architecture)).to(GPU, torch.bfloat16).body
-    kept, stop = Graphs(body, partial(record_on_gpu, GPU)), threading.Event()
+    kept, stop = Graphs(body, GpuRecorder(GPU)), threading.Event()
 
     def compute_beside() -> None:
         with torch.inference_mode():

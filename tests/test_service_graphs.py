@@ -222,7 +222,7 @@ def test_a_setting_turns_it_off(setting: str, recorded: bool, tmp_path: Path, mo
         replayed.append(len(self) > 0)
         return hidden
 
-    monkeypatch.setattr(graphs, "record_on_gpu", lambda _, compute: record_operations(compute))
+    monkeypatch.setattr(graphs, "GpuRecorder", lambda _: record_operations)
     monkeypatch.setattr(Graphs, "read", noted)
     with made_house(tmp_path, "cpu", gpu_graphs=setting) as house:
         for _ in range(3):

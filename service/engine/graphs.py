@@ -12,7 +12,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,17 +35,29 @@ log = logging.getLogger("vitrine.engine")
 Recorder = Callable[[Callable[[], Tensor]], tuple[Tensor, Callable[[], None]]]
 
 
-def record_on_gpu(device: torch.device, compute: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], None]]:
-    """-> where the result lies, and what computes it anew from what then lies in the tensors that `compute` reads."""
-    with torch.cuda.device(device):  # of several, a thread's own is the first
-        graph = torch.cuda.CUDAGraph()
-        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):
-            compute()  # what libraries do at their first use can't be recorded
-        with torch.cuda.graph(graph, stream=aside, capture_error_mode="thread_local"):  # other threads compute beside
-            result = compute()
-    return result, graph.replay
+class GpuRecorder:
+    """CUDA's. The graphs that one has recorded share the memory of what lies between input and result, so they must be
+    replayed one at a time."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._shared: tuple[Any, torch.cuda.Stream] | None = None  # pool and stream, once there is something to record
+
+    def __call__(self, compute: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], None]]:
+        """-> where the result lies, and what computes it anew from what then lies in the tensors that `compute`
+        reads."""
+        with torch.cuda.device(self._device):  # of several, a thread's own is the first
+            if self._shared is None:
+                self._shared = (torch.cuda.graph_pool_handle(), torch.cuda.Stream())  # type: ignore[no-untyped-call]
+            pool, aside = self._shared
+            graph = torch.cuda.CUDAGraph()
+            aside.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(aside):
+                compute()  # what libraries do at their first use can't be recorded
+            # other threads compute beside
+            with torch.cuda.graph(graph, pool=pool, stream=aside, capture_error_mode="thread_local"):
+                result = compute()
+        return result, graph.replay
 
 
 @dataclass(frozen=True)
@@ -117,7 +129,7 @@ class Graphs:
         dtype = next(model.stack.parameters()).dtype
         if model.config.architecture == "encoder_decoder" or not attends_by_starts(device, dtype):
             return None
-        return cls(model.body, partial(record_on_gpu, device))
+        return cls(model.body, GpuRecorder(device))
 
     def __len__(self) -> int:
         return len(self._graphs)
