@@ -349,6 +349,7 @@ def test_a_client_that_leaves_frees_its_place(exact: Service) -> None:
         ("/v1/completions", {"model": "writer", "prompt": ""}, None),
         ("/v1/completions", {"model": "segmenter", "prompt": ""}, "prompt 0 is empty"),
         ("/v1/completions", {"model": "writer", "prompt": "我", "max_tokens": 64}, "exceed 64; shorten the prompt"),
+        ("/v1/completions", {"model": "writer", "prompt": "我爱北京" * 5_000}, "prompt 0: about "),
         ("/v1/completions", {"model": "writer", "prompt": [1, 9999]}, "token id 9999 is outside the vocabulary"),
         ("/v1/completions", {"model": "writer", "prompt": []}, "send a string"),
         ("/v1/completions", {"model": "writer", "prompt": "a", "temperature": 3}, "less than or equal to 2"),

@@ -50,7 +50,7 @@ def gate() -> Gate:
 
 @pytest.fixture
 def reader(gate: Gate) -> Iterator[Reader]:
-    running = Reader(max_characters=20, max_tokens=100)
+    running = Reader(max_characters=20)
     running.start()
     yield running
     gate.open.set()
@@ -151,12 +151,13 @@ def test_a_request_is_read_no_further_than_to_its_limit(reader: Reader, gate: Ga
 
     async def scenario() -> None:
         with pytest.raises(TooLarge, match="the first 11 of 30 texts have 110 tokens; the limit is 100, send several"):
-            await reader.encode(tokenizer, ["a" * 10] * 30, 99)
+            await reader.encode(tokenizer, ["a" * 10] * 30, 99, max_tokens=100)
+        assert tokenizer.calls == [1] * 11
+        assert len(await reader.encode(tokenizer, ["a" * 10] * 30, 99)) == 30, "who has no limit is read to the end"
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reading, "PART_CHARACTERS", 10)
         asyncio.run(scenario())
-    assert tokenizer.calls == [1] * 11
 
 
 def test_a_text_of_great_length_keeps_nobody_waiting(reader: Reader, gate: Gate) -> None:

@@ -29,7 +29,7 @@ from service.engine.reading import Reader
 from service.engine.replies import deliver, settle
 from service.engine.runner import Array, LoadedModel, Operation, attend
 from service.engine.shared import Pass, Shared
-from service.engine.spans import Part, Trace, current_trace
+from service.engine.spans import Trace, current_trace
 from service.engine.timings import add_time, current_timings
 from service.engine.writer import Order, Told, Writer, Written
 from service.errors import Busy, TimedOut, Unavailable
@@ -111,20 +111,20 @@ class Engine:
         self._writer = Writer(metrics, max_batch_tokens)
         self._writing = False  # one core grows the texts that are written
         self._writers_turn = False
-        self._reader = Reader(max_queue_tokens * CHARACTERS_PER_TOKEN, max_queue_tokens)
+        self.reader = Reader(max_queue_tokens * CHARACTERS_PER_TOKEN)
         self._lock = threading.Lock()
         self._cores = Cores(cores, self._lock, self._take)
         self._threads_a_core = max(1, all_threads() // cores)
         self._tokens_per_second = 0.0  # of a core of late, while it worked; 0: not known yet
 
     def start(self) -> None:
-        self._reader.start()
+        self.reader.start()
         self._looker.start()
         self._cores.start()
 
     def stop(self) -> None:
         """Answers what is running, refuses what waits, ends the threads."""
-        self._reader.stop()
+        self.reader.stop()
         self._looker.stop()
         self._cores.stop(STOP_SECONDS)
         stopping = Unavailable("the service is stopping; try again in a moment", retry_after_seconds=5)
@@ -143,27 +143,12 @@ class Engine:
     async def encode(
         self, tokenizer: Tokenizer, texts: Sequence[Text], max_length: int, masks: bool = False
     ) -> list[Encoding]:
-        """As `read`, of texts for the queue. Raises Busy when it is so full that the tokens would surely not fit: to
-        read what is then refused would slow down what is answered."""
-        about = int(SURELY * self._reader.guess_tokens(tokenizer, texts, max_length))
+        """As `Reader.encode`, of texts for the queue. Raises Busy when it is so full that the tokens would surely not
+        fit (to read what is then refused would slow down what is answered), TooLarge when they never would."""
+        about = int(SURELY * self.reader.guess_tokens(tokenizer, texts, max_length))
         if not _bulk.get() and self._queue.tokens + about > self._queue.max_tokens and self._queue.tokens:
             raise self._full(self._queue, f"about {about}")
-        return await self.read(tokenizer, texts, max_length, masks=masks)
-
-    async def read(
-        self,
-        tokenizer: Tokenizer,
-        texts: Sequence[Text],
-        max_length: int,
-        special_tokens: bool = True,
-        masks: bool = False,
-    ) -> list[Encoding]:
-        """As `Tokenizer.encode` with estimates, beside the event loop. Raises Busy when too much text waits, TooLarge
-        when what is kept of the texts is more than the queue holds."""
-        with Part("tokenize", texts=len(texts)) as known:
-            encodings = await self._reader.encode(tokenizer, texts, max_length, special_tokens, masks)
-            known["tokens"] = sum(len(encoding.ids) for encoding in encodings)
-        return encodings
+        return await self.reader.encode(tokenizer, texts, max_length, masks=masks, max_tokens=self._queue.max_tokens)
 
     async def submit(
         self, loaded: LoadedModel, operation: Operation, encodings: Sequence[Encoding], owner: str

@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 from model.tokenizer import Encoding, Text, Tokenizer
 from service.engine.line import Call, Line
 from service.engine.replies import deliver
+from service.engine.spans import Part
 from service.errors import Busy, TooLarge
 
 RATIO_WEIGHT = 0.1  # of the last texts in the running mean of tokens a character
@@ -28,6 +29,7 @@ class _Wanted(Call):
     max_length: int
     special_tokens: bool
     masks: bool
+    max_tokens: int | None
     found: list[Encoding] = field(default_factory=list)  # of the first texts
     tokens: int = 0  # of those
 
@@ -62,10 +64,9 @@ def characters_of(texts: Sequence[Text]) -> int:
 class Reader:
     """Tokenizes for all requests of a process."""
 
-    def __init__(self, max_characters: int, max_tokens: int) -> None:
-        """So many characters wait at most, beside one call that may be longer; a request has at most so many tokens."""
+    def __init__(self, max_characters: int) -> None:
+        """So many characters wait at most, beside one call that may be longer."""
         self._max_characters = max_characters
-        self._max_tokens = max_tokens
         self._tokens_per_character: WeakKeyDictionary[Tokenizer, float] = WeakKeyDictionary()  # running means
         self._line: Line[_Wanted] = Line("vitrine-reader", lambda taken: self._serve(taken, self._line))
         self._long: Line[_Wanted] = Line("vitrine-reader-long", lambda taken: self._serve(taken, self._long))
@@ -91,14 +92,17 @@ class Reader:
         max_length: int,
         special_tokens: bool = True,
         masks: bool = False,
+        max_tokens: int | None = None,
     ) -> list[Encoding]:
-        """As `Tokenizer.encode` with estimates. Raises Busy when too much text waits, TooLarge as soon as the tokens
-        are too many."""
-        wanted = _Wanted(tokenizer, texts, max_length, special_tokens, masks)
+        """As `Tokenizer.encode` with estimates. Raises Busy when too much text waits, TooLarge as soon as the texts
+        have more than `max_tokens` together."""
+        wanted = _Wanted(tokenizer, texts, max_length, special_tokens, masks, max_tokens)
         is_long = any(characters_of([text]) > LONG_CHARACTERS for text in texts)
         line = self._long if is_long else self._line
-        line.put(wanted, lambda waiting: self._check(waiting, wanted.characters))
-        encodings: list[Encoding] = await wanted.reply
+        with Part("tokenize", texts=len(texts)) as known:
+            line.put(wanted, lambda waiting: self._check(waiting, wanted.characters))
+            encodings: list[Encoding] = await wanted.reply
+            known["tokens"] = sum(len(encoding.ids) for encoding in encodings)
         return encodings
 
     def _check(self, waiting: Sequence[_Wanted], characters: int) -> None:
@@ -130,20 +134,13 @@ class Reader:
                 continue
             wanted.found += answer
             wanted.tokens += sum(len(encoding.ids) for encoding in answer)
-            if wanted.tokens > self._max_tokens:
-                ended.append((wanted, self._too_large(wanted)))
+            if wanted.max_tokens is not None and wanted.tokens > wanted.max_tokens:
+                ended.append((wanted, _too_large(wanted)))
             elif wanted.done:
                 ended.append((wanted, wanted.found))
         deliver(wanted.answered(answer) for wanted, answer in ended)
         over = {id(wanted) for wanted, _ in ended}
         return [wanted for wanted in group if id(wanted) not in over]
-
-    def _too_large(self, wanted: _Wanted) -> TooLarge:
-        read, texts = len(wanted.found), len(wanted.texts)
-        what = "this request has" if read == texts else f"the first {read} of {texts} texts have"
-        return TooLarge(
-            f"{what} {wanted.tokens} tokens; the limit is {self._max_tokens}, send several requests", "input"
-        )
 
     def _learn(
         self,
@@ -157,6 +154,12 @@ class Reader:
             ratio = sum(encoding.full_length for _, answer in read for encoding in answer) / characters
             before = self._tokens_per_character.get(tokenizer, ratio)
             self._tokens_per_character[tokenizer] = before + RATIO_WEIGHT * (ratio - before)
+
+
+def _too_large(wanted: _Wanted) -> TooLarge:
+    read, texts = len(wanted.found), len(wanted.texts)
+    what = "this request has" if read == texts else f"the first {read} of {texts} texts have"
+    return TooLarge(f"{what} {wanted.tokens} tokens; the limit is {wanted.max_tokens}, send several requests", "input")
 
 
 def _read(first: _Wanted, parts: Sequence[Sequence[Text]]) -> list[list[Encoding] | Exception]:

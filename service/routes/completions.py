@@ -66,12 +66,13 @@ async def _prompts(parts: Parts, loaded: LoadedModel, body: CompletionRequest) -
     shown: list[str] = []
     limit = loaded.config.max_positions
     texts = [row for row in rows if isinstance(row, str)]  # all or none
-    encodings = await parts.engine.read(loaded.tokenizer, texts, limit, special_tokens=False) if texts else []
+    encodings = await parts.engine.reader.encode(loaded.tokenizer, texts, limit, special_tokens=False) if texts else []
     for index, row in enumerate(rows):
         if isinstance(row, str):
             ids, in_full = list(encodings[index].ids), encodings[index].full_length
+            about = "about " if encodings[index].estimated else ""
         else:
-            ids, in_full = list(row), len(row)
+            ids, in_full, about = list(row), len(row), ""
             if bad := [number for number in ids if not 0 <= number < loaded.config.vocab_size]:
                 raise InvalidRequest(
                     f"token id {bad[0]} is outside the vocabulary of {loaded.config.vocab_size}", "prompt"
@@ -83,7 +84,7 @@ async def _prompts(parts: Parts, loaded: LoadedModel, body: CompletionRequest) -
         try:
             check_room(loaded.model, max(len(ids), in_full), body.max_tokens)
         except ValueError as error:
-            raise InvalidRequest(f"prompt {index}: {error}", "prompt", "context_length_exceeded") from None
+            raise InvalidRequest(f"prompt {index}: {about}{error}", "prompt", "context_length_exceeded") from None
         prompts.append(ids)
         shown.append(row if isinstance(row, str) else loaded.tokenizer.decode(ids))
     return prompts, shown
