@@ -334,6 +334,14 @@ class Registry:
         base = card.base_model if card.adapter else card.id
         return self._formats.of_model(base or card.id, card.config)
 
+    def recorded_passes(self, model_id: str) -> int | None:
+        """How many of its passes are replayed as graphs in this process; None where they are not recorded, as those of
+        adapters and of what is not in memory."""
+        loaded = self._resident.get(model_id)
+        if loaded is None or loaded.slot or loaded.graphs is None or loaded.graphs.failed:
+            return None
+        return len(loaded.graphs)
+
     @property
     def resident(self) -> list[str]:
         return list(self._resident)

@@ -298,7 +298,7 @@ def house(tmp_path: Path) -> Iterator[House]:
 
 def test_the_service_answers_from_a_gpu_and_tunes_on_it(house: House) -> None:
     shown = {model["id"]: model for model in house.ask("GET", "/v1/models", house.ann).json()["data"]}
-    print({name: model.get("dtype") for name, model in shown.items()})
+    print({name: (model["dtype"], model["recorded_passes"]) for name, model in shown.items()})
     body = {"model": house.model, "input": [f"red cat {number}" for number in range(40)]}
     answers = house.ask("POST", "/v1/classify", house.ann, json=body).json()["data"]
     assert len(answers) == 40

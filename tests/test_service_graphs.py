@@ -228,4 +228,7 @@ def test_a_setting_turns_it_off(setting: str, recorded: bool, tmp_path: Path, mo
         for _ in range(3):
             answer = house.ask("POST", "/v1/embeddings", house.ann, json={"model": "tiny", "input": "red cat"})
             assert answer.status_code == 200
+        shown = {model["id"]: model for model in house.ask("GET", "/v1/models", house.ann).json()["data"]}
     assert any(replayed) == recorded
+    assert shown["tiny"]["recorded_passes"] == (1 if recorded else None)
+    assert shown[house.model]["recorded_passes"] is None, "not in memory"

@@ -121,7 +121,7 @@ class Graphs:
         self._lock = threading.Lock()
         self._graphs: dict[Shape, _Graph] = {}
         self._seen: Counter[Shape] = Counter()
-        self._failed = False
+        self.failed = False  # then nothing is recorded any more
 
     @classmethod
     def of(cls, model: TextModel, device: torch.device) -> "Graphs | None":
@@ -137,7 +137,7 @@ class Graphs:
     @torch.inference_mode()
     def read(self, documents: Unpadded) -> Tensor:
         """`forward_unpadded` of the body: last hidden states [N, D], in memory of their own."""
-        if self._failed or len(documents.ids) > MOST_TOKENS:
+        if self.failed or len(documents.ids) > MOST_TOKENS:
             return self._body.forward_unpadded(documents)
         shape = Shape.of(documents)
         with self._lock:
@@ -166,6 +166,6 @@ class Graphs:
         return wanted
 
     def _give_up(self, why: str) -> None:
-        self._failed = True
+        self.failed = True
         self._graphs.clear()
         log.warning("a CUDA graph of this model %s; its operations are asked for one by one", why)

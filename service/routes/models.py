@@ -213,6 +213,7 @@ def shape(card: ModelCard, parts: Parts, aliases: Sequence[Named]) -> ModelObjec
         max_length=card.config.max_positions,
         base_model=card.base_model,
         dtype=parts.registry.dtype_of(card),
+        recorded_passes=parts.registry.recorded_passes(card.id),
         resident=card.id in parts.registry.resident,
         bento_tag=card.tag,
         metrics=card.metrics,

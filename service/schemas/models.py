@@ -26,6 +26,10 @@ class ModelObject(BaseModel):
     max_length: int
     base_model: str | None
     dtype: str
+    recorded_passes: int | None = Field(
+        description="on a GPU, while it is in memory: its forward passes that are replayed as CUDA graphs, by shape; "
+        "null where its operations are asked for one by one"
+    )
     resident: bool
     bento_tag: str
     metrics: dict[str, Any] | None

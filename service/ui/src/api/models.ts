@@ -17,6 +17,7 @@ export interface Model {
   max_length: number;
   base_model: string | null;
   dtype: string;
+  recorded_passes: number | null;
   resident: boolean;
   bento_tag: string;
   metrics: Record<string, unknown> | null;
