@@ -16,7 +16,7 @@ from service import (
     remote_cli,
     serve_cli,
 )
-from service.command import obey
+from service.command import DESCRIPTION, obey
 from service.database import opened
 from service.files import FileStorage
 from service.ids import new_id
@@ -33,8 +33,11 @@ DEMO_DATA = "movie-sentiment"
 
 def main() -> None:
     """All commands; called by `command.py`."""
-    settings = read_settings()
-    parser = argparse.ArgumentParser(prog="vitrine", description="Run, tune and look inside Transformers.")
+    obey(parser_of(read_settings()))
+
+
+def parser_of(settings: Settings) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="vitrine", description=DESCRIPTION)
     commands = parser.add_subparsers(dest="command", required=True)
     setup = commands.add_parser("setup", help="put the base model into the model store and queue the demonstration job")
     setup.set_defaults(run=lambda _: run_setup(settings))
@@ -56,7 +59,7 @@ def main() -> None:
     remote_cli.add_commands(commands)
     on_ray.add_command(commands)
     diagram_cli.add_commands(commands, settings)
-    obey(parser)
+    return parser
 
 
 def publish(settings: Settings, name: str, folder: Path) -> str:

@@ -1,12 +1,16 @@
 """What a start of the service loads: seconds for who starts it, in each of its processes."""
 
+import argparse
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from service.cli import parser_of
+from service.settings import Settings
 from tests.conftest import ROOT, free_port
 
 TRAINING = ("torch._dynamo", "sympy", "scipy", "sklearn", "datasets", "pandas", "transformers")
@@ -29,6 +33,27 @@ def test_no_process_of_a_start_loads_what_it_does_not_need(
         [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
     )
     assert done.stdout == "[]\n", done.stderr
+
+
+def test_help_and_unknown_commands_are_answered_without_torch(tmp_path: Path) -> None:
+    """All commands are told, with the words that those which load it say themselves."""
+    code = "import atexit, sys; atexit.register(lambda: print([name for name in ('torch',) if name in sys.modules])); "
+    code += "from service.command import main; sys.argv = ['vitrine', {word!r}]; main()"
+    told = {}
+    for word in ("--help", "trian"):
+        command = [sys.executable, "-c", code.format(word=word)]
+        environment = os.environ | {"VITRINE_HOME": str(tmp_path), "COLUMNS": "200"}
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+        assert done.stdout.endswith("[]\n"), done.stderr
+        told[word] = done.stdout + done.stderr
+    whole = parser_of(Settings(home=tmp_path))
+    (commands,) = [action for action in whole._actions if isinstance(action, argparse._SubParsersAction)]
+    for action in commands._choices_actions:
+        assert re.search(rf"^ +{action.dest} +{re.escape(str(action.help))}$", told["--help"], re.MULTILINE), (
+            action.dest
+        )
+    assert "invalid choice: 'trian'" in told["trian"]
+    assert "finetune" in told["trian"]
 
 
 def start(tmp_path: Path, **settings: str) -> subprocess.CompletedProcess[str]:

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import time
 from functools import partial
 from pathlib import Path
 
@@ -230,6 +232,17 @@ def test_an_archive_of_other_content_is_refused(downloads: list[str], tmp_path: 
     with pytest.raises(ValueError, match=f"archive.gz has sha256 .*, expected {'0' * 64}; delete it and fetch again"):
         fetch_once(tmp_path / "cache" / "small", package, lambda _, folder: folder.mkdir())
     assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_what_a_killed_download_left_is_removed_a_day_later(downloads: list[str], tmp_path: Path) -> None:
+    abandoned, recent = tmp_path / f"{FETCHING}old", tmp_path / f"{FETCHING}new"
+    for folder in (abandoned, recent):
+        folder.mkdir()
+        (folder / "archive.gz").write_bytes(b"half of the by")
+    two_days_ago = time.time() - 172_800
+    os.utime(abandoned, (two_days_ago, two_days_ago))
+    fetch_once(tmp_path / "small", Package("small", "1", source=True, citation=""), lambda _, folder: folder.mkdir())
+    assert {path.name for path in tmp_path.iterdir()} == {"small", recent.name}, "another process may be at that one"
 
 
 def test_a_faster_process_is_no_error(downloads: list[str], tmp_path: Path) -> None:

