@@ -11,6 +11,7 @@ import json
 import os
 import resource
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -40,7 +41,7 @@ MANY, MANY_CONNECTIONS = 64, 4  # sentences of a request, where there are many, 
 LONGEST_WORDS = 380  # of a long text: about 512 tokens
 MODEL = "minilm-l6"
 LITSERVE = ("torch==2.13.0", "transformers==5.23.0", "safetensors", "litserve")
-INFINITY = ("torch==2.13.0", "infinity-emb[torch,server]")
+INFINITY = ("torch==2.13.0", "infinity-emb[torch,server,optimum]", "optimum[onnxruntime]<2")  # 2 lacks what it calls
 
 
 @dataclass
@@ -115,11 +116,15 @@ def echo_section(home: Path) -> str:
 def embedders(home: Path, base: Path, peers: bool) -> Iterator[list[tuple[str, str, Callable[[Any], object]]]]:
     """The servers of the model: name, URL, how to ask for one text or several."""
     dtype = dtype_here()
+
+    def body(text: object) -> object:
+        return {"model": MODEL, "input": text}
+
     with contextlib.ExitStack() as stack:
-        ours = stack.enter_context(bento(home, "service.main:Vitrine"))
-        found: list[tuple[str, str, Callable[[Any], object]]] = [
-            (f"ours, {dtype}", f"{ours}/v1/embeddings", lambda text: {"model": MODEL, "input": text})
-        ]
+        found: list[tuple[str, str, Callable[[Any], object]]] = []
+        for own in (dtype, "int8"):
+            ours = stack.enter_context(bento(home, "service.main:Vitrine", VITRINE_DTYPE=own))
+            found.append((f"ours, {own}", f"{ours}/v1/embeddings", body))
         if peers:
             port = free_port()
             python = peer_python(home, "litserve", LITSERVE)
@@ -127,15 +132,27 @@ def embedders(home: Path, base: Path, peers: bool) -> Iterator[list[tuple[str, s
             command = [python, script, "--base", base.absolute(), "--dtype", dtype, "--port", str(port)]
             url = stack.enter_context(server(command, port, "/health", {}))
             found.append((f"LitServe and transformers, {dtype}", f"{url}/predict", lambda text: {"input": text}))
-            port = free_port()
-            command = [peer_python(home, "infinity", INFINITY).with_name("infinity_emb"), "v2"]
-            command += ["--model-id", base.absolute(), "--port", str(port), "--host", "127.0.0.1", "--device", "cpu"]
-            command += ["--dtype", dtype, "--engine", "torch", "--no-bettertransformer", "--served-model-name", MODEL]
-            url = stack.enter_context(server(command, port, "/health", {"DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"}))
-            found.append(
-                (f"infinity (torch), {dtype}", f"{url}/embeddings", lambda text: {"model": MODEL, "input": text})
-            )
+            for name, command in infinity_commands(home, base, dtype).items():
+                port = free_port()
+                command += ["--port", str(port), "--host", "127.0.0.1", "--device", "cpu", "--served-model-name", MODEL]
+                url = stack.enter_context(
+                    server(command, port, "/health", {"DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"})
+                )
+                found.append((name, f"{url}/embeddings", body))
         yield found
+
+
+def infinity_commands(home: Path, base: Path, dtype: str) -> dict[str, list[str | Path]]:
+    """Its servers by name: torch in the model's best format here, and ONNX Runtime in int8."""
+    python = peer_python(home, "infinity", INFINITY)
+    torch_engine = [python.with_name("infinity_emb"), "v2", "--model-id", base.absolute()]
+    torch_engine += ["--dtype", dtype, "--engine", "torch", "--no-bettertransformer"]
+    quantized = home.absolute() / "peers" / "minilm-l6-onnx-int8"
+    if not (quantized / "model_quantized.onnx").is_file():
+        script = ROOT / "benchmarks" / "peers" / "quantize_onnx.py"
+        subprocess.run([python, script, base, quantized], check=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
+    onnx_engine = [python.with_name("infinity_emb"), "v2", "--model-id", quantized, "--engine", "optimum"]
+    return {f"infinity (torch), {dtype}": torch_engine, "infinity (ONNX Runtime), int8": onnx_engine}
 
 
 def model_sections(home: Path, base: Path, sentences: Sequence[str], peers: bool) -> list[str]:
@@ -176,7 +193,10 @@ def model_sections(home: Path, base: Path, sentences: Sequence[str], peers: bool
 
 
 def against(contestants: Sequence[Contestant]) -> list[str]:
-    return [f"- Ours against {peer.name}: {ratio(contestants[0], peer)}." for peer in contestants[1:]]
+    """Each of ours beside each of the others."""
+    own = [one for one in contestants if one.name.startswith("ours")]
+    peers = [one for one in contestants if one not in own]
+    return [f"- {one.name.capitalize()}, against {peer.name}: {ratio(one, peer)}." for one in own for peer in peers]
 
 
 def cpu_seconds() -> float:

@@ -46,7 +46,8 @@ WORKERS = 2
 BASE = "tiny"
 WORDS = ["red", "green", "blue", "cat", "dog", "bird", "runs", "sleeps"]
 ROWS, BATCH_SIZE, EPOCHS, SEED = 900, 8, 4, 3
-MOMENT_SECONDS = 180.0  # to wait for the moment of a kill, on a machine that may be busy
+MOMENT_SECONDS = 300.0  # to wait for the moment of a kill, on a machine that may be busy
+WATCH_SECONDS = 1.0  # for such a moment, before jobs are listed anew
 END_SECONDS = 900.0
 BOTH_SHARE = 0.15  # of the kills that take the service and a worker together
 MOST_REGISTER_KILLS = 2  # of one job: a job whose workers die again and again without a step counts as broken
@@ -169,19 +170,31 @@ class Chaos:
         return next((worker for worker in self.workers if worker.pid == pid), None)
 
     def _at(self, phase: str) -> Job | None:
-        """A running job at this very moment of its life; looked for often."""
-        for job in self.store.list_jobs(None, 50)[0]:
-            if job.status != "running" or self._worker_of(job) is None:
-                continue
-            folder = self.settings.runs / job.id
-            finished = (folder / "manifest.json").is_file()
-            if phase == "register" and finished and self.registered[job.id] < MOST_REGISTER_KILLS:
-                return job
-            if phase == "checkpoint" and (folder / ".checkpoint.tmp").is_dir():
-                return job
-            if phase == "train" and not finished and (job.progress or {}).get("step"):
-                return job
+        """A running job at this very moment of its life. Some are over in milliseconds, so nothing else is asked for
+        meanwhile."""
+        running = [job for job in self.store.list_jobs(None, 50)[0] if job.status == "running" and self._worker_of(job)]
+        deadline = time.monotonic() + WATCH_SECONDS
+        while time.monotonic() < deadline:
+            for job in running:
+                if self._is_at(phase, job.id):
+                    return job
+            time.sleep(0.002)
         return None
+
+    def _is_at(self, phase: str, job_id: str) -> bool:
+        folder = self.settings.runs / job_id
+        if phase == "checkpoint":
+            return (folder / ".checkpoint.tmp").is_dir()
+        if (folder / "manifest.json").is_file() != (phase == "register"):
+            return False
+        job = self.store.job(job_id)
+        if job.status != "running":
+            return False
+        return (
+            bool((job.progress or {}).get("step"))
+            if phase == "train"
+            else self.registered[job_id] < MOST_REGISTER_KILLS
+        )
 
     def _keep_busy(self) -> None:
         """There is always a job to disturb."""
