@@ -41,7 +41,7 @@ MANY, MANY_CONNECTIONS = 64, 4  # sentences of a request, where there are many, 
 LONGEST_WORDS = 380  # of a long text: about 512 tokens
 MODEL = "minilm-l6"
 LITSERVE = ("torch==2.13.0", "transformers==5.23.0", "safetensors", "litserve")
-INFINITY = ("torch==2.13.0", "infinity-emb[torch,server,optimum]", "optimum[onnxruntime]<2")  # 2 lacks what it calls
+INFINITY = ("torch==2.13.0", "infinity-emb[torch,server,optimum]")
 
 
 @dataclass
@@ -145,13 +145,22 @@ def embedders(home: Path, base: Path, peers: bool) -> Iterator[list[tuple[str, s
 def infinity_commands(home: Path, base: Path, dtype: str) -> dict[str, list[str | Path]]:
     """Its servers by name: torch in the model's best format here, and ONNX Runtime in int8."""
     python = peer_python(home, "infinity", INFINITY)
-    torch_engine = [python.with_name("infinity_emb"), "v2", "--model-id", base.absolute()]
+    torch_engine: list[str | Path] = [python.with_name("infinity_emb"), "v2", "--model-id", base.absolute()]
     torch_engine += ["--dtype", dtype, "--engine", "torch", "--no-bettertransformer"]
     quantized = home.absolute() / "peers" / "minilm-l6-onnx-int8"
     if not (quantized / "model_quantized.onnx").is_file():
         script = ROOT / "benchmarks" / "peers" / "quantize_onnx.py"
         subprocess.run([python, script, base, quantized], check=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
-    onnx_engine = [python.with_name("infinity_emb"), "v2", "--model-id", quantized, "--engine", "optimum"]
+    # Its version of optimum finds a model by its name in the folder alone, not by a path.
+    onnx_engine: list[str | Path] = [
+        "env",
+        f"--chdir={quantized}",
+        python.with_name("infinity_emb"),
+        "v2",
+        "--model-id",
+        ".",
+    ]
+    onnx_engine += ["--engine", "optimum"]
     return {f"infinity (torch), {dtype}": torch_engine, "infinity (ONNX Runtime), int8": onnx_engine}
 
 
