@@ -160,7 +160,7 @@ def infinity_commands(home: Path, base: Path, dtype: str) -> dict[str, list[str 
         "--model-id",
         ".",
     ]
-    onnx_engine += ["--engine", "optimum"]
+    onnx_engine += ["--engine", "optimum", "--pooling-method", "mean"]
     return {f"infinity (torch), {dtype}": torch_engine, "infinity (ONNX Runtime), int8": onnx_engine}
 
 
