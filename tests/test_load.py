@@ -23,7 +23,7 @@ class Busy(BaseHTTPRequestHandler):
     """A service that has one classifier and refuses half of what is asked of a model."""
 
     protocol_version = "HTTP/1.1"
-    asked: dict[str, list[float]]  # when each body came
+    asked: dict[tuple[object, str], list[float]]  # when each body came from each user, who has a connection
 
     def do_GET(self) -> None:
         models = [{"id": "mood", "task": "classification", "created": 1}]
@@ -31,8 +31,9 @@ class Busy(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["content-length"])).decode()
-        self.asked[body].append(time.monotonic())
-        self.answer(429 if len(self.asked[body]) == 1 else 200, {})
+        moments = self.asked[self.client_address, body]
+        moments.append(time.monotonic())
+        self.answer(429 if len(moments) == 1 else 200, {})
 
     def answer(self, status: int, body: object) -> None:
         content = json.dumps(body).encode()
