@@ -51,17 +51,18 @@ def test_a_newcomer_has_at_most_two_hundred_lines_to_read() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1_700)  # a job of 265 or 530 steps beside another test
+@pytest.mark.timeout(1_700)  # a job of 178 or 530 steps beside another test
 def test_the_script_tunes_a_model_seven_points_over_tfidf(service: Service, cache: Path, tmp_path: Path) -> None:
-    """A CPU without bfloat16 takes more than twice as long, and has every second row; of those five points are asked for."""
+    """A CPU without bfloat16 takes more than twice as long, and has every third row; the model of those need not be as
+    good to be promoted, and is compared with TF-IDF on the same."""
     whole = has_bfloat16(torch.device("cpu"))
-    least_gain = 0.07 if whole else 0.05
     scripts = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     (script,) = (script for script in scripts if "fine_tuning.jobs.create" in script)
     training, *_ = write_splits("movie-sentiment", cache, tmp_path)
-    lines = training.read_text(encoding="utf-8").splitlines(keepends=True)[:: 1 if whole else 2]
+    lines = training.read_text(encoding="utf-8").splitlines(keepends=True)[:: 1 if whole else 3]
     training.write_text("".join(lines), encoding="utf-8")
     script = script.replace("localhost:3000", f"127.0.0.1:{service.port}")
+    script = script.replace('"at_least": 0.8}', f'"at_least": {0.8 if whole else 0.75}}}')
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=1_500)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "Created fine-tuning job" in done.stdout
@@ -77,4 +78,4 @@ def test_the_script_tunes_a_model_seven_points_over_tfidf(service: Service, cach
     rows = [json.loads(line) for line in lines]
     features = tfidf.fit_transform([row["text"] for row in rows])
     baseline = LogisticRegression(C=4, max_iter=1000).fit(features, [row["label"] for row in rows])
-    assert accuracy >= baseline.score(tfidf.transform(texts), labels) + least_gain
+    assert accuracy >= baseline.score(tfidf.transform(texts), labels) + 0.07
