@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from service.cli import parser_of
+from service.command import LOADED_ON_DEMAND
 from service.settings import Settings
 from tests.conftest import ROOT, free_port
 
@@ -48,6 +49,7 @@ def test_help_and_unknown_commands_are_answered_without_torch(tmp_path: Path) ->
         told[word] = done.stdout + done.stderr
     whole = parser_of(Settings(home=tmp_path))
     (commands,) = [action for action in whole._actions if isinstance(action, argparse._SubParsersAction)]
+    assert LOADED_ON_DEMAND.keys() < commands.choices.keys()
     for action in commands._choices_actions:
         assert re.search(rf"^ +{action.dest} +{re.escape(str(action.help))}$", told["--help"], re.MULTILINE), (
             action.dest

@@ -18,7 +18,7 @@ def main():
     exported = output.with_name(f"{output.name}.float32")
     ORTModelForFeatureExtraction.from_pretrained(base, export=True).save_pretrained(exported)
     AutoTokenizer.from_pretrained(base, model_max_length=512).save_pretrained(output)
-    instructions = {True: AutoQuantizationConfig.avx512_vnni, False: AutoQuantizationConfig.avx2}[has_vnni()]
+    instructions = AutoQuantizationConfig.avx512_vnni if has_vnni() else AutoQuantizationConfig.avx2
     ORTQuantizer.from_pretrained(exported).quantize(
         save_dir=output, quantization_config=instructions(is_static=False, per_channel=True)
     )
