@@ -3,6 +3,7 @@
 import atexit
 import os
 import signal
+import sys
 import threading
 import time
 from typing import Any
@@ -37,7 +38,8 @@ def build() -> tuple[FastAPI, ASGIApp]:
     HTTP_PROTOCOLS["auto"] = Connections(Limits.of(settings)).protocol  # type: ignore[assignment]
     try:
         return create_app(settings)
-    except ValueError:  # of the settings: BentoML would start this process again and again
+    except ValueError as error:  # of the settings: BentoML would start this process again and again
+        print(f"vitrine: {error}", file=sys.stderr, flush=True)  # before it is ended, which may cut a traceback
         os.kill(os.getppid(), FAIL)
         raise
 
