@@ -23,6 +23,7 @@ from service.jobs.store import JobStore
 from service.keys import KeyStore
 from service.registry import ModelStore
 from service.settings import Settings
+from tests.conftest import wait_for
 
 WORDS = ["red", "green", "blue", "cat", "dog"]
 
@@ -97,5 +98,7 @@ def made_house(folder: Path, device: Literal["cpu", "cuda"], **fields: Any) -> I
         body = {"input_file_id": client.post("/v1/files", headers=headers[0], files=upload).json()["id"]}
         body |= {"endpoint": "/v1/classify", "completion_window": "24h"}
         batch = client.post("/v1/batches", headers=headers[0], json=body).json()["id"]
+        asked = lambda: client.get(f"/v1/batches/{batch}", headers=headers[0]).json()  # noqa: E731
+        wait_for(lambda: asked()["status"] == "completed", 60, asked)  # else its file comes amid a test
         webhook = client.post("/v1/webhook_endpoints", headers=headers[0], json=hook).json()["id"]
         yield House(app, client, settings, *headers, reader_row.id, file, job, "ft:tiny:vitrine:mood:1", webhook, batch)
