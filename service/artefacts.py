@@ -21,6 +21,7 @@ from service.errors import ArtefactsUnavailable
 
 RETRY_SECONDS = 5
 LIST_SUFFIX = ".files.json"
+RUNS = "runs"  # the folder of what open runs need to go on
 
 
 class Artefacts:
@@ -163,3 +164,8 @@ def _told() -> Iterator[None]:
             f"the store of artefacts did not answer ({type(error).__name__}: {str(error)[:200]}); try again soon",
             retry_after_seconds=RETRY_SECONDS,
         ) from error
+
+
+def name_of_run(job_id: str) -> str:
+    """The folder of one job's run."""
+    return f"{RUNS}/{job_id}"

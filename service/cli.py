@@ -20,7 +20,7 @@ from service.command import DESCRIPTION, obey
 from service.database import opened
 from service.files import FileStorage
 from service.ids import new_id
-from service.jobs import on_ray, worker
+from service.jobs import on_ray, process
 from service.jobs.store import DEMO_PRIORITY, JobStore
 from service.registry import ModelStore
 from service.settings import Settings, read_settings
@@ -43,7 +43,7 @@ def parser_of(settings: Settings) -> argparse.ArgumentParser:
     setup.set_defaults(run=lambda _: run_setup(settings))
     serve_cli.add_command(commands, settings)
     alone = commands.add_parser("worker", help="run a job worker alone, on a host that shares the state folder")
-    alone.set_defaults(run=lambda _: worker.main())
+    alone.set_defaults(run=lambda _: process.main())
     store = Store(
         publish=partial(publish, settings),
         find_base=partial(data_cli.find_base, settings=settings),

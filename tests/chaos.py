@@ -212,7 +212,7 @@ class Chaos:
     def _new_worker(self) -> "subprocess.Popen[bytes]":
         with open(self.home / "worker.log", "ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "service.jobs.worker"], cwd=ROOT, env=self.service.environment,
+                [sys.executable, "-m", "service.jobs.process"], cwd=ROOT, env=self.service.environment,
                 stdin=subprocess.PIPE, stdout=log, stderr=log,
             )  # fmt: skip
 

@@ -151,7 +151,7 @@ class Service:
             with contextlib.suppress(OSError):
                 command = (folder / "cmdline").read_bytes()
                 environment = (folder / "environ").read_bytes()
-                if b"service.jobs.worker" in command and f"VITRINE_HOME={self.home}\0".encode() in environment:
+                if b"service.jobs.process" in command and f"VITRINE_HOME={self.home}\0".encode() in environment:
                     found.append(int(folder.name))
         return found
 

@@ -281,7 +281,7 @@ def worker_of(house: House) -> Iterator[None]:
         "VITRINE_DEVICE": "cuda",
         "VITRINE_TRAINING_GPU": "shared",
     }
-    command = [sys.executable, "-m", "service.jobs.worker"]
+    command = [sys.executable, "-m", "service.jobs.process"]
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.PIPE)
     try:
         yield

@@ -58,7 +58,7 @@ def main() -> None:
     ModelStore.of(settings).share_all()
     store = JobStore(Database(settings.database_url))
     facts: dict[str, Any] = {"nothing_done": nothing_done(settings, store)}
-    worker = subprocess.Popen([sys.executable, "-m", "service.jobs.worker"], cwd=ROOT, stdin=subprocess.PIPE)
+    worker = subprocess.Popen([sys.executable, "-m", "service.jobs.process"], cwd=ROOT, stdin=subprocess.PIPE)
     try:
         calm = submit(settings, store)
         wait_for(lambda: store.job(calm).status in ("succeeded", "failed"), 150, told(store, calm))

@@ -23,6 +23,7 @@ TRAINING = ("torch._dynamo", "sympy", "scipy", "sklearn", "datasets", "pandas", 
         ("service.app", TRAINING),  # answers requests
         ("service.main", ("torch", *TRAINING)),  # BentoML's own, which starts those
         ("service.command", ("torch", *TRAINING)),  # `vitrine serve`, which becomes BentoML's
+        ("service.jobs.process", ("torch", *TRAINING)),  # the job worker's, until there is work
     ],
 )
 def test_no_process_of_a_start_loads_what_it_does_not_need(

@@ -44,7 +44,7 @@ def test_fifty_jobs_of_three_owners_run_once_each_and_in_turn(database_url: str,
         "VITRINE_HOME": str(home), "VITRINE_DATABASE": database_url, "VITRINE_DEFAULT_MODEL": BASE,
         "VITRINE_TRAINING_THREADS": "1", "OMP_NUM_THREADS": "1", "VITRINE_KEEP_CHECKPOINTS": "0",
     }  # fmt: skip
-    command = [sys.executable, "-m", "service.jobs.worker"]
+    command = [sys.executable, "-m", "service.jobs.process"]
     workers = [
         subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
         for _ in range(2)

@@ -288,22 +288,6 @@ def test_limits_are_told_from_the_figures() -> None:
         assert words not in " ".join(plain)
 
 
-def test_old_runs_are_forgotten_and_models_and_results_stay(worker: Worker) -> None:
-    job, open_job = finish(worker, submit(worker)), submit(worker)
-    folder = worker.settings.runs / job.id
-    (worker.settings.runs / open_job).mkdir()
-    worker._forget_old_runs()
-    assert folder.is_dir(), "not yet"
-    worker.store.clock = lambda: time.time() + 31 * 86_400
-    worker._forget_old_runs()
-    assert not folder.exists()
-    assert (worker.settings.runs / open_job).is_dir(), "a job that has not ended keeps its run"
-    assert job.fine_tuned_model is not None
-    assert worker.models.find(job.fine_tuned_model)
-    assert job.result_files is not None
-    assert worker.files.path(job.result_files[0]).is_file()
-
-
 def test_a_base_too_large_for_the_machine_is_refused_before_it_is_queued(tmp_path: Path) -> None:
     check_room("bert", 440 * 2**20, "full", 4 * 2**30)
     with pytest.raises(

@@ -1,13 +1,12 @@
-"""Looks into uploads: faults, warnings, the reports that were asked for; and deletes files whose time is over. Used by
-`worker.py`, between jobs and beside one.
+"""Looks into uploads: faults, warnings, the reports that were asked for. Used by `worker.py`, between jobs and beside
+one.
 """
 
-import contextlib
 import logging
 from dataclasses import replace
 
 from model.weights import load_tokenizer
-from service.errors import ArtefactsUnavailable, Conflict, NotFound
+from service.errors import ArtefactsUnavailable
 from service.files import FileStorage
 from service.jobs.file_store import FileStore
 from service.registry import ModelStore
@@ -28,13 +27,8 @@ class Checks:
         self._default_model = default_model
 
     def check_once(self) -> bool:
-        """Checks one upload, makes one report that was asked for or deletes one file whose time is over; False when
-        there was nothing to do."""
-        if (expired := self._store.expired_file()) is not None:
-            with contextlib.suppress(NotFound, Conflict):  # somebody was faster
-                self._store.delete_file(expired)
-                self._files.delete(expired)
-        elif (file := self._store.unchecked_file()) is not None:
+        """Checks one upload or makes one report that was asked for; False when there was nothing to do."""
+        if (file := self._store.unchecked_file()) is not None:
             self.check_file(file)
         elif (wanted := self._store.pending_report()) is not None:
             self.make_report(wanted.file_id, wanted.model)

@@ -5,7 +5,7 @@ import os
 import shutil
 from pathlib import Path
 
-from service.artefacts import Artefacts
+from service.artefacts import Artefacts, name_of_run
 from training.checkpoints import needed_to_continue
 
 CHECKPOINT = "checkpoint"  # of a run's folder, as `finetune` names it
@@ -16,7 +16,7 @@ class SharedRun:
 
     def __init__(self, artefacts: Artefacts | None, job_id: str, folder: Path) -> None:
         self._artefacts = artefacts
-        self._name = name_of(job_id)
+        self._name = name_of_run(job_id)
         self._folder = folder
         self._parts = [path.name for path in needed_to_continue(folder / CHECKPOINT)]
 
@@ -42,8 +42,3 @@ class SharedRun:
     def drop(self) -> None:
         if self._artefacts is not None:
             self._artefacts.delete_folder(self._name)
-
-
-def name_of(job_id: str) -> str:
-    """Among the artefacts."""
-    return f"runs/{job_id}"

@@ -60,7 +60,7 @@ class Supervisor:
 
     def _run_worker(self) -> float:
         """One worker from start to end -> seconds it lived, counted in half seconds."""
-        command = [sys.executable, "-m", "service.jobs.worker", "--beside-service"]
+        command = [sys.executable, "-m", "service.jobs.process", "--beside-service"]
         environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}  # see DECISIONS.md
         worker = subprocess.Popen(command, stdin=subprocess.PIPE, cwd=Path(__file__).parents[2], env=environment)
         assert worker.stdin is not None

@@ -1,7 +1,5 @@
-"""The job worker: a process of its own that runs fine-tuning jobs, one at a time, and checks uploads beside them.
-
-Started by `supervisor.py`, or by hand with `vitrine worker` on any host that shares the state folder. It is
-the one place of the service that imports training, with its parts `checks.py` and `wishes.py`.
+"""The job worker: runs fine-tuning jobs, one at a time, and checks uploads beside them, in a process of its own
+(`process.py`). It is the one place of the service that imports training, with its parts `checks.py` and `wishes.py`.
 """
 
 import contextlib
@@ -11,11 +9,9 @@ import logging
 import os
 import secrets
 import shutil
-import signal
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,18 +28,18 @@ from service.ids import new_id
 from service.jobs.checks import Checks
 from service.jobs.executors import OnRay
 from service.jobs.lease import Lease
+from service.jobs.repeat import repeating
 from service.jobs.results import results_of
 from service.jobs.shared_run import CHECKPOINT, SharedRun
 from service.jobs.store import MAX_ATTEMPTS, JobStore, refuse_unfit
 from service.jobs.wishes import hyperparameters_of, name_model, wishes_of
-from service.logs import about, configure_logs
+from service.logs import about
 from service.model_card import CARD_FILE, model_card
 from service.placement import Place, gpu_count, training_place
 from service.registry import ModelStore
-from service.settings import Settings, read_settings
+from service.settings import Settings
 from service.tables import File, Job
 from service.traces import Traces
-from service.webhooks import WebhookStore, deliver_once
 from training.checkpoints import remove_checkpoints
 from training.choose import Chosen, choose_recipe
 from training.config import Recipe
@@ -57,10 +53,6 @@ from training.results import MANIFEST_FILE, read_manifest
 from training.trainer import Interrupted
 
 POLL_SECONDS = 0.5
-RETENTION_SECONDS = 300.0  # between two looks for old runs
-DAY_SECONDS = 86_400.0
-BESIDE = "--beside-service"
-NICENESS = 15  # live requests come first on a shared machine
 log = logging.getLogger("vitrine.worker")
 
 
@@ -82,7 +74,6 @@ class Worker:
         self.name = name or f"{os.uname().nodename}-{os.getpid()}-{secrets.token_hex(3)}"
         self.database = Database(settings.database_url)
         self.store = JobStore(self.database)
-        self.webhooks = WebhookStore(self.database)
         self.aliases = AliasStore(self.database)
         self.artefacts = Artefacts.of(settings.artefacts)
         self.models = ModelStore.of(settings)
@@ -95,37 +86,20 @@ class Worker:
         self.leaving = leaving or threading.Event()
         self.traces = traces
 
-    def run(self) -> None:
-        """Until it must leave; webhooks are delivered beside, whatever the jobs do."""
-        webhooks = self._beside("vitrine-webhooks", POLL_SECONDS, self._deliver)
-        with webhooks, self._beside("vitrine-retention", RETENTION_SECONDS, self._forget_old_runs):
-            self._work()
-        self.database.close()
-
-    def _forget_old_runs(self) -> None:
-        """Frees the disk of runs whose time is over, and forgets old deliveries; models and result files stay."""
-        there = {path.name for path in self.settings.runs.iterdir()} if self.settings.runs.is_dir() else set()
-        given = set(self.artefacts.folders("runs")) if self.artefacts is not None else set()
-        moment = self.store.clock() - self.settings.keep_runs_days * DAY_SECONDS
-        self.webhooks.forget(moment)
-        ended = self.store.ended_before(moment)
-        for job_id in there.intersection(ended):
-            shutil.rmtree(self.settings.runs / job_id, ignore_errors=True)
-        for job_id in given.intersection(ended):
-            SharedRun(self.artefacts, job_id, self.settings.runs / job_id).drop()
-
-    def _deliver(self) -> bool:
-        return deliver_once(self.webhooks, self.settings.webhook_private)
-
-    def _work(self) -> None:
-        while not self.leaving.is_set():
+    def run(self, idle_seconds: float | None = None) -> None:
+        """Until it must leave, or there has been no work for so long."""
+        worked_at = time.monotonic()
+        while not self.leaving.is_set() and (idle_seconds is None or time.monotonic() - worked_at < idle_seconds):
             try:
                 busy = self.work_once()
             except (SQLAlchemyError, ArtefactsUnavailable):  # a full disk, a restart: the next turn tries again
                 log.exception("the store did not answer")
                 busy = False
-            if not busy:
+            if busy:
+                worked_at = time.monotonic()
+            else:
                 self.leaving.wait(POLL_SECONDS)
+        self.database.close()
 
     def work_once(self) -> bool:
         """Checks one file, makes one report or runs one job; False when there was nothing to do."""
@@ -171,8 +145,8 @@ class Worker:
             self.store.fail(job.id, self.name, "worker_died", message)
             return
         lease = self._lease(job)
-        beats = self._beside("vitrine-heartbeat", self.settings.lease_seconds / 4, lease.beat)
-        with beats, self._beside("vitrine-checks", POLL_SECONDS, self.checks.check_once):
+        beats = repeating("vitrine-heartbeat", self.settings.lease_seconds / 4, lease.beat)
+        with beats, repeating("vitrine-checks", POLL_SECONDS, self.checks.check_once):
             if self.cluster is not None:
                 self.cluster.run(job, lease)
             else:
@@ -223,28 +197,6 @@ class Worker:
                 raise  # the job goes on elsewhere
             log.exception("job %s failed", job.id)
             self.store.fail(job.id, self.name, "internal", f"{type(error).__name__}: {error}")
-
-    @contextlib.contextmanager
-    def _beside(self, name: str, seconds: float, work: Callable[[], bool | None]) -> Iterator[None]:
-        """Runs small work in a thread beside a job: again at once while there is more, else after some seconds."""
-        done = threading.Event()
-
-        def run() -> None:
-            wait = seconds
-            while not done.wait(wait):
-                try:
-                    wait = 0.0 if work() else seconds
-                except Exception:  # a busy database: the next turn tries again
-                    log.exception("%s failed", name)
-                    wait = seconds
-
-        thread = threading.Thread(target=run, name=name, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            done.set()
-            thread.join()
 
     def _tune(self, job: Job, lease: Lease | None, world: World) -> None:
         """In the first process with the lease, in the others without."""
@@ -396,41 +348,3 @@ class Worker:
             if event.step > int((job.progress or {}).get("step", 0)):
                 values["attempts"] = 1  # further than any worker before: those that died did so by accident
             self.store.set_progress(job.id, self.name, **values)
-
-
-def main(beside: bool = False) -> None:
-    """Runs until SIGTERM. `beside` a service on this host, also until its standard input closes, and then at once: the
-    supervisor holds the other end, so it can't be orphaned."""
-    leaving = threading.Event()
-
-    def leave(which: int, _: object) -> None:
-        leaving.set()
-        if which == signal.SIGINT:
-            signal.signal(which, signal.SIG_DFL)  # a second one does not wait
-
-    for which in (signal.SIGTERM, signal.SIGINT):  # first of all: one that is told to end while it starts ends well
-        signal.signal(which, leave)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s worker %(levelname)s %(message)s")
-    settings = read_settings()
-    configure_logs(settings.log_format)
-    with contextlib.suppress(OSError):
-        os.nice(NICENESS)
-    torch.set_num_threads(settings.training_threads or os.cpu_count() or 1)
-    if beside:
-        threading.Thread(target=_exit_with_parent, daemon=True).start()
-    traces = Traces.of(settings, "worker")
-    if traces is not None:
-        traces.start()
-    Worker(settings, beside=beside, leaving=leaving, traces=traces).run()
-    if traces is not None:
-        traces.stop()
-
-
-def _exit_with_parent() -> None:
-    while os.read(sys.stdin.fileno(), 1):  # not through `sys.stdin`, whose lock the end of the process wants
-        pass
-    os._exit(0)  # at once: the lease and the last checkpoint make this safe
-
-
-if __name__ == "__main__":
-    main(beside=BESIDE in sys.argv)

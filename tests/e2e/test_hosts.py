@@ -34,7 +34,7 @@ def test_what_one_host_takes_another_trains_and_a_third_serves(
     front, back = (Service(homes[name], VITRINE_RUN_WORKER="false", **shared) for name in ("front", "back"))
     environment = os.environ | shared | {"VITRINE_HOME": str(homes["trainer"])}
     worker = subprocess.Popen(
-        [sys.executable, "-m", "service.jobs.worker"], cwd=ROOT, env=environment, stdin=subprocess.PIPE
+        [sys.executable, "-m", "service.jobs.process"], cwd=ROOT, env=environment, stdin=subprocess.PIPE
     )
     try:
         for service in (front, back):

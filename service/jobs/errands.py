@@ -1,0 +1,70 @@
+"""What a worker's process does whether or not there is a job: delivers webhooks, deletes files whose time is over,
+frees the disk of old runs. It needs the database and no torch. Used by `process.py`.
+"""
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+
+from service.artefacts import RUNS, Artefacts, name_of_run
+from service.database import Database
+from service.errors import Conflict, NotFound
+from service.files import FileStorage
+from service.jobs.repeat import repeating
+from service.jobs.store import JobStore
+from service.settings import Settings
+from service.webhooks import WebhookStore, deliver_once
+
+POLL_SECONDS = 0.5
+EXPIRY_SECONDS = 5.0  # between two looks for files whose time is over
+RETENTION_SECONDS = 300.0  # between two looks for old runs
+DAY_SECONDS = 86_400.0
+
+
+class Errands:
+    """Each piece is done once, and again if it was not; several processes may run them."""
+
+    def __init__(self, settings: Settings, database: Database) -> None:
+        self.store = JobStore(database)
+        self._settings = settings
+        self._webhooks = WebhookStore(database)
+        self._files = FileStorage.of(settings)
+        self._artefacts = Artefacts.of(settings.artefacts)
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Within, they are run beside; each has a thread of its own, as an endpoint may take seconds to answer."""
+        with (
+            repeating("vitrine-webhooks", POLL_SECONDS, self.deliver),
+            repeating("vitrine-expiry", EXPIRY_SECONDS, self.delete_expired_file),
+            repeating("vitrine-retention", RETENTION_SECONDS, self.forget_old_runs),
+        ):
+            yield
+
+    def deliver(self) -> bool:
+        """One round of deliveries; False when none was due."""
+        return deliver_once(self._webhooks, self._settings.webhook_private)
+
+    def delete_expired_file(self) -> bool:
+        """One file; False when there is none whose time is over."""
+        expired = self.store.expired_file()
+        if expired is None:
+            return False
+        with contextlib.suppress(NotFound, Conflict):  # somebody was faster
+            self.store.delete_file(expired)
+            self._files.delete(expired)
+        return True
+
+    def forget_old_runs(self) -> None:
+        """Frees the disk of runs whose time is over, and forgets old deliveries; models and result files stay."""
+        runs = self._settings.runs
+        there = {path.name for path in runs.iterdir()} if runs.is_dir() else set()
+        given = set(self._artefacts.folders(RUNS)) if self._artefacts is not None else set()
+        moment = self.store.clock() - self._settings.keep_runs_days * DAY_SECONDS
+        self._webhooks.forget(moment)
+        ended = self.store.ended_before(moment)
+        for job_id in there.intersection(ended):
+            shutil.rmtree(runs / job_id, ignore_errors=True)
+        if self._artefacts is not None:
+            for job_id in given.intersection(ended):
+                self._artefacts.delete_folder(name_of_run(job_id))
