@@ -91,7 +91,7 @@ def recorded(case: Case) -> list[str]:
     rows = []
     for size in FEW_TEXTS:
         batches = [tokenizer.encode(texts[start : start + size], 128) for start in range(0, PASSES * size, size)]
-        ways = {"one by one": plain, "recorded": replace(plain, graphs=Graphs.of(model, GPU))}
+        ways = {"one by one": plain, "recorded": replace(plain, recorded=Graphs.of(model, GPU))}
         times: dict[str, list[float]] = {name: [] for name in ways}
         for _ in range(PAIRS + SEEN_BEFORE + 1):
             for name, loaded in ways.items():

@@ -12,6 +12,7 @@ import torch
 from benchmarks.in_process import in_process
 from model.lora import AdapterBank
 from model.weights import load_model
+from service.engine.programs import Program
 from service.engine.runner import LoadedModel
 from service.formats import convert
 
@@ -20,7 +21,8 @@ def loaded_model(folder: Path, dtype: str) -> LoadedModel:
     """As the registry serves it."""
     model, tokenizer = load_model(folder)
     convert(model, tokenizer, dtype)
-    return LoadedModel("m", "m:1", model.config, AdapterBank(model), tokenizer, dtype, "m:1")
+    program = Program.of(model, next(model.parameters()).device)
+    return LoadedModel("m", "m:1", model.config, AdapterBank(model), tokenizer, dtype, "m:1", recorded=program)
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from model.batch import Unpadded
 from model.cache import LayerCache
 from model.dropout import drop
+from model.script import as_script
 
 
 @cache
@@ -63,6 +64,23 @@ def dropout_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | 
     if mask is not None:
         scores = scores.masked_fill_(~mask, float("-inf"))
     return drop(torch.softmax(scores, dim=-1).to(value.dtype), dropout) @ value
+
+
+@as_script
+def stretch_attention(qkv: Tensor, stretches: Tensor, num_heads: int, causal: bool) -> Tensor:
+    """Each document by itself, those of one length at a time: qkv [N, 3D], stretches [S, 2] as `Unpadded` has them ->
+    mixed values [N, D]."""
+    width = qkv.size(-1) // 3
+    mixed = torch.empty([qkv.size(0), width], dtype=qkv.dtype, device=qkv.device)
+    table: list[list[int]] = stretches.tolist()
+    start = 0
+    for documents, length in table:
+        end = start + documents * length
+        block = qkv[start:end].view(documents, length, 3, num_heads, width // num_heads).permute(2, 0, 3, 1, 4)
+        attended = F.scaled_dot_product_attention(block[0], block[1], block[2], is_causal=causal)  # [B, H, T, K]
+        mixed[start:end] = attended.transpose(1, 2).reshape(end - start, width)
+        start = end
+    return mixed
 
 
 class MultiHeadAttention(nn.Module):
@@ -141,13 +159,7 @@ class MultiHeadAttention(nn.Module):
             window = (-1, 0) if causal else (-1, -1)
             mixed = varlen().varlen_attn(query, key, value, starts, starts, longest, longest, window_size=window)
             return self._output(mixed.flatten(1))
-        mixed = torch.empty_like(hidden)
-        for stretch in documents.stretches:
-            block = qkv[stretch.tokens].view(stretch.documents, stretch.length, -1)
-            query, key, value = self._split(block, 3)
-            attended = F.scaled_dot_product_attention(query, key, value, is_causal=causal)  # [B, H, T, K]
-            mixed[stretch.tokens] = attended.transpose(1, 2).reshape(-1, hidden.size(-1))
-        return self._output(mixed)
+        return self._output(stretch_attention(qkv, documents.stretches, self.num_heads, causal))
 
     def forward_with_probabilities(
         self, hidden: Tensor, mask: Tensor | None, memory: Tensor | None = None, cache: LayerCache | None = None

@@ -6,6 +6,7 @@ Shapes: B batch, T tokens, N tokens of all documents together.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate, groupby
 
 import torch
 from torch import Tensor
@@ -87,19 +88,6 @@ def pad_ids(rows: Sequence[Sequence[int]], pad_id: int) -> Batch:
 
 
 @dataclass(frozen=True)
-class Stretch:
-    """Documents of one length that lie side by side: tokens [start, start + documents * length)."""
-
-    start: int
-    documents: int
-    length: int
-
-    @property
-    def tokens(self) -> slice:
-        return slice(self.start, self.start + self.documents * self.length)
-
-
-@dataclass(frozen=True)
 class Unpadded:
     """Documents one after another, nothing between them. Those of one length make a stretch, so that attention takes
     them as a block without a mask, and every other layer takes all tokens at once."""
@@ -109,7 +97,7 @@ class Unpadded:
     positions: Tensor  # [N] int64, counted from 0 in each document
     starts: Tensor  # [B + 1] int32: where each document begins, in the order they lie; then N
     order: tuple[int, ...]  # which of the encodings lies at each place
-    stretches: tuple[Stretch, ...]
+    stretches: Tensor  # [S, 2] int64, on the CPU: how many documents of one length lie side by side, and that length
     max_length: int  # of a document
 
     def to(self, device: torch.device) -> "Unpadded":
@@ -128,20 +116,13 @@ def unpad(encodings: Sequence[Encoding], groups: Sequence[int] | None = None) ->
     lengths = [len(encoding.ids) for encoding in encodings]
     of = [0] * len(encodings) if groups is None else groups
     order = sorted(range(len(encodings)), key=lambda index: (of[index], lengths[index]))
-    stretches: list[Stretch] = []
-    starts = [0]
-    for index in order:
-        last = stretches[-1] if stretches else None
-        if last is not None and last.length == lengths[index]:
-            stretches[-1] = Stretch(last.start, last.documents + 1, last.length)
-        else:
-            stretches.append(Stretch(starts[-1], 1, lengths[index]))
-        starts.append(starts[-1] + lengths[index])
+    stretches = [(len(list(same)), length) for length, same in groupby(lengths[index] for index in order)]
+    starts = [0, *accumulate(lengths[index] for index in order)]
     ids = torch.tensor([number for index in order for number in encodings[index].ids])
     segments = torch.tensor([number for index in order for number in encodings[index].segments])
-    positions = torch.cat([torch.arange(one.length).repeat(one.documents) for one in stretches])
+    positions = torch.cat([torch.arange(length).repeat(count) for count, length in stretches])
     where = torch.tensor(starts, dtype=torch.int32)
-    return Unpadded(ids, segments, positions, where, tuple(order), tuple(stretches), max(lengths))
+    return Unpadded(ids, segments, positions, where, tuple(order), torch.tensor(stretches), max(lengths))
 
 
 @dataclass(frozen=True)

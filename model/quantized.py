@@ -8,6 +8,7 @@ Shapes: N tokens, I inputs, O outputs, U uneven input channels.
 
 import random
 from collections.abc import Sequence
+from typing import List, Optional, Union  # noqa: UP035 (as TorchScript knows them)
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from model.batch import unpad
 from model.capability import activation_levels
 from model.heads import TextModel
+from model.script import as_script
 from model.tokenizer import Encoding, Tokenizer
 
 WEIGHT_LEVELS = 127
@@ -26,6 +28,7 @@ SAMPLE_WORDS = (4, 8, 16, 32, 64) * 8
 class QuantizedLinear(nn.Linear):
     """y = W x + b by int8 products. It keeps W in float32 too, for what takes a model apart (`AdapterBank.plain`)."""
 
+    _packed: Tensor  # [O, I] int8
     _even: Tensor  # [I] 0 at uneven channels, else 1
     _uneven: Tensor  # [U] int64
     _exact_weight: Tensor  # [U + 1, O] of the uneven channels, then of a token's middle
@@ -37,13 +40,13 @@ class QuantizedLinear(nn.Linear):
         super().__init__(linear.in_features, linear.out_features, linear.bias is not None, device="meta")
         self.weight, self.bias = linear.weight, linear.bias
         self.levels = levels
-        self.zero = levels + 1  # the level of the middle: the product wants activations without a sign
         with torch.no_grad():
             even = torch.ones(linear.in_features).index_fill(0, uneven, 0.0)
             weight = linear.weight * even  # [O, I]
             scales = weight.abs().amax(dim=1).clamp_min(SMALLEST) / WEIGHT_LEVELS  # [O]
             whole = (weight / scales[:, None]).round().to(torch.int8)
-            self._packed = torch.ops.onednn.qlinear_prepack(whole, None)  # in a layout of oneDNN's own
+            packed = torch.ops.onednn.qlinear_prepack(whole, None)  # in a layout of oneDNN's own
+            self.register_buffer("_packed", packed, persistent=False)
             self.register_buffer("_even", even, persistent=False)
             self.register_buffer("_uneven", uneven, persistent=False)
             of_middle = whole.sum(dim=1) * scales  # [O]
@@ -56,24 +59,40 @@ class QuantizedLinear(nn.Linear):
     def forward(self, inputs: Tensor) -> Tensor:
         """inputs [..., I] -> [..., O], for inference."""
         assert not inputs.requires_grad, "rounding has no gradient; take a plain model"
-        flat = inputs.reshape(-1, self.in_features)  # [N, I]
-        levels, middle, step = self._levels(flat)
-        outputs: Tensor = torch.ops.onednn.qlinear_pointwise(
-            levels, 1.0, self.zero, self._packed, self._scales, self._zeros, None, 1.0, 0, torch.float32, "none", [], ""
-        )  # [N, O]; what follows is done in place, since pages of fresh memory cost more than the arithmetic
-        torch.addcmul(self.bias, outputs, step, out=outputs)
-        outputs.addmm_(torch.cat([flat.index_select(1, self._uneven), middle], dim=1), self._exact_weight)
+        outputs = int8_linear(
+            inputs.reshape(-1, self.in_features), self.levels, self._even, self._packed, self._scales, self._zeros,
+            self._uneven, self._exact_weight, self.bias,
+        )  # fmt: skip
         return outputs.view(*inputs.shape[:-1], self.out_features)
 
-    def _levels(self, flat: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """[N, I] -> levels [N, I] uint8, with the middle and the step [N, 1] of each token: after GELU almost all of a
-        token lies on one side of zero."""
-        even = flat * self._even
-        lowest, highest = even.amin(dim=1, keepdim=True), even.amax(dim=1, keepdim=True)
-        middle = (lowest + highest) / 2
-        half = torch.maximum(highest - middle, middle - lowest).clamp_min_(SMALLEST)  # the middle is rounded too
-        whole = even.sub_(middle).mul_(self.levels / half).round_()
-        return whole.to(torch.int8).view(torch.uint8).add_(self.zero), middle, half / self.levels
+
+@as_script
+def int8_linear(
+    inputs: Tensor, levels: int, even: Tensor, packed: Tensor, scales: Tensor, zeros: Tensor, uneven: Tensor,
+    exact_weight: Tensor, bias: Tensor,
+) -> Tensor:  # fmt: skip
+    """inputs [N, I] -> [N, O]."""
+    whole, middle, step = token_levels(inputs, levels, even)
+    none: List[Optional[Union[int, float, complex]]] = []  # noqa: UP006, UP045, UP007 (as TorchScript knows a Scalar)
+    outputs: Tensor = torch.ops.onednn.qlinear_pointwise(
+        whole, 1.0, levels + 1, packed, scales, zeros, None, 1.0, 0, torch.float32, "none", none, ""
+    )  # [N, O]; what follows is done in place, since pages of fresh memory cost more than the arithmetic
+    torch.addcmul(bias, outputs, step, out=outputs)
+    outputs.addmm_(torch.cat([inputs.index_select(1, uneven), middle], dim=1), exact_weight)
+    return outputs
+
+
+def token_levels(inputs: Tensor, levels: int, even: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """[N, I] -> levels [N, I] uint8, with the middle and the step [N, 1] of each token, from whose middle they reach
+    equally far to both sides: after GELU almost all of a token lies on one side of zero. The middle is level
+    `levels + 1`, since the product wants activations without a sign."""
+    evened = inputs * even
+    lowest, highest = evened.amin([1], True), evened.amax([1], True)
+    middle = (lowest + highest) / 2
+    half = torch.maximum(highest - middle, middle - lowest).clamp_min_(1e-30)  # the middle is rounded too
+    shift = torch.full_like(middle, levels + 1.5)  # what stands behind the point is cut off: rounded half up
+    whole = torch.addcmul(shift, evened.sub_(middle), levels / half).to(torch.uint8)
+    return whole, middle, half / levels
 
 
 def quantize(model: TextModel, tokenizer: Tokenizer) -> None:

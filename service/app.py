@@ -127,6 +127,7 @@ def build_parts(settings: Settings) -> Parts:
         settings.max_resident_models,
         settings.max_resident_bytes,
         settings.gpu_graphs == "auto",
+        settings.cpu_programs == "auto",
     )
     engine = Engine(
         metrics,

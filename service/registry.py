@@ -27,10 +27,12 @@ from bentoml.exceptions import BentoMLException
 from bentoml.models import Model as StoredModel
 
 from model.config import TransformerConfig
+from model.heads import TextModel
 from model.lora import AdapterBank, is_adapter_folder, load_adapter, load_adapter_config
 from model.weights import load_config, load_model
 from service.artefacts import Artefacts
 from service.engine.graphs import Graphs
+from service.engine.programs import Program
 from service.engine.runner import LoadedModel, Operation, run
 from service.errors import ArtefactsUnavailable, Conflict, NotFound
 from service.formats import Formats, convert
@@ -313,16 +315,17 @@ class Registry:
         max_resident: int,
         max_bytes: int = 0,
         graphs: bool = True,
+        programs: bool = True,
     ) -> None:
         """At most `max_resident` models stay, of at most `max_bytes` together (0: no such limit). With `graphs` passes
-        are recorded where that is possible."""
+        are recorded on a GPU, with `programs` on a CPU, where that is possible."""
         self.store = store
         self._formats = formats
         self._metrics = metrics
         self._device = device
         self._max_resident = max_resident
         self._max_bytes = max_bytes
-        self._records = graphs
+        self._graphs, self._programs = graphs, programs
         self._bytes: dict[str, int] = {}  # of those that are resident, by their weights on disk
         self._known: set[str] = set()  # loaded at some time by this process
         self._resident: OrderedDict[str, LoadedModel] = OrderedDict()
@@ -335,12 +338,12 @@ class Registry:
         return self._formats.of_model(base or card.id, card.config)
 
     def recorded_passes(self, model_id: str) -> int | None:
-        """How many of its passes are replayed as graphs in this process; None where they are not recorded, as those of
-        adapters and of what is not in memory."""
+        """How many of its passes run as a whole in this process; None where they are not recorded, as those of adapters
+        and of what is not in memory."""
         loaded = self._resident.get(model_id)
-        if loaded is None or loaded.slot or loaded.graphs is None or loaded.graphs.failed:
+        if loaded is None or loaded.slot or loaded.recorded is None or loaded.recorded.failed:
             return None
-        return len(loaded.graphs)
+        return len(loaded.recorded)
 
     @property
     def resident(self) -> list[str]:
@@ -416,18 +419,22 @@ class Registry:
             dropped = True
         return dropped
 
+    def _record(self, model: TextModel) -> Graphs | Program | None:
+        graphs = Graphs.of(model, self._device) if self._graphs else None
+        return Program.of(model, self._device) if graphs is None and self._programs else graphs
+
     def _read(self, card: ModelCard, base: LoadedModel | None) -> LoadedModel:
         if base is None:
             model, tokenizer = load_model(card.folder)
             dtype = self.dtype_of(card)
             convert(model, tokenizer, dtype)
             bank = AdapterBank(model.to(self._device))
-            graphs = Graphs.of(bank.base, self._device) if self._records else None
-            loaded = LoadedModel(card.id, card.tag, card.config, bank, tokenizer, dtype, card.tag, graphs=graphs)
+            recorded = self._record(bank.base)
+            loaded = LoadedModel(card.id, card.tag, card.config, bank, tokenizer, dtype, card.tag, recorded=recorded)
         else:
             slot = base.bank.add(load_adapter(card.folder))
             bank, tokenizer, tag = base.bank, base.tokenizer, base.tag
-            loaded = LoadedModel(card.id, card.tag, card.config, bank, tokenizer, base.dtype, tag, slot, base.graphs)
+            loaded = LoadedModel(card.id, card.tag, card.config, bank, tokenizer, base.dtype, tag, slot, base.recorded)
             weakref.finalize(loaded, base.bank.remove, slot)  # when no request holds it any more
         _warm_up(loaded)
         return loaded

@@ -49,6 +49,10 @@ class Settings(BaseSettings):
         default="auto",
         description="on a GPU, in bfloat16: whether forward passes are recorded and replayed as a whole (CUDA graphs)",
     )
+    cpu_programs: Literal["auto", "off"] = Field(
+        default="auto",
+        description="on a CPU: whether forward passes are recorded and run as a whole, without Python (TorchScript)",
+    )
     max_queue_tokens: int = Field(default=131_072, ge=1024, description="tokens waiting before a request gets 429")
     max_batch_tokens: int = Field(default=2_048, ge=128, description="tokens of one forward pass")
     max_inputs: int = Field(default=2_048, ge=1, description="texts in one request")

@@ -14,7 +14,7 @@ from model.batch import pad_ids, unpad
 from model.capability import activation_levels, has_int8
 from model.heads import TextModel, pool_unpadded
 from model.lora import AdapterBank, RoutedLinear, Span, merge
-from model.quantized import QuantizedLinear, quantize, sample
+from model.quantized import QuantizedLinear, quantize, sample, token_levels
 from model.tokenizer import Encoding, Tokenizer, train_wordpiece
 from model.weights import load_model
 from tests.conftest import Rows
@@ -57,6 +57,10 @@ def embedded(model: TextModel, encodings: list[Encoding]) -> Tensor:
         return F.normalize(pool_unpadded(model.body.forward_unpadded(documents), documents, "mean"), dim=-1)
 
 
+def levels_in(linear: QuantizedLinear, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return token_levels(rows, linear.levels, linear._even)
+
+
 @few
 @given(
     inputs=st.sampled_from([8, 33, 384]), outputs=st.sampled_from([3, 65, 384]), before=st.integers(0, 70),
@@ -72,7 +76,7 @@ def test_a_row_is_the_same_whatever_its_neighbours(
     many[-1] = 0
     many[before] = row
     linear = linear_of(inputs, outputs, seed)
-    for alone, together in zip(linear._levels(row), linear._levels(many), strict=True):
+    for alone, together in zip(levels_in(linear, row), levels_in(linear, many), strict=True):
         assert torch.equal(alone[0], together[before])
     assert gap(linear(many)[before], linear(row)[0]) < 1e-6
     linear._exact_weight.zero_()
@@ -100,7 +104,7 @@ def test_the_largest_products_do_not_overflow() -> None:
         rounded = QuantizedLinear(linear, torch.tensor([7]), activation_levels())
         rows = torch.full((40, 512), sign * 3.0)
         rows[:, 0] = -sign * 3.0
-        assert set(rounded._levels(rows)[0].unique().tolist()) >= {1, 2 * rounded.levels + 1}
+        assert set(levels_in(rounded, rows)[0].unique().tolist()) >= {1, 2 * rounded.levels + 1}
         assert torch.allclose(rounded(rows), linear(rows), rtol=1e-4)
 
 
@@ -113,10 +117,10 @@ def test_both_numbers_of_levels_are_right(levels: int) -> None:
         linear.weight.copy_(torch.diag(torch.randn(64)))
     rounded = QuantizedLinear(linear, torch.tensor([3]), levels)
     rows = torch.cat([torch.randn(20, 64), 5 + torch.rand(20, 64), torch.full((1, 64), 0.1), torch.zeros(1, 64)])
-    found, middle, step = rounded._levels(rows)
+    found, middle, step = levels_in(rounded, rows)
     assert int(found.min()) >= 1
     assert int(found.max()) == 2 * levels + 1
-    near = (found.float() - rounded.zero) * step + middle
+    near = (found.float() - (rounded.levels + 1)) * step + middle
     assert bool(((near - rows * rounded._even).abs() <= step / 2 * 1.001 + 1e-6).all())
     assert bool(((rounded(rows) - linear(rows)).abs() <= step / 2 * 1.001 * linear.weight.diag().abs() + 1e-5).all())
 

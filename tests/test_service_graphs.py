@@ -194,7 +194,7 @@ def test_batches_with_adapters_are_computed_and_their_base_s_are_replayed(monkey
         plain = [loaded(bank, slot) for slot in mixed]
         wanted = run(plain, "embed", rows)
         for _ in range(3):
-            found = run([replace(model, graphs=kept) for model in plain], "embed", rows)
+            found = run([replace(model, recorded=kept) for model in plain], "embed", rows)
             assert np.abs(np.stack(found) - np.stack(wanted)).max() < 1e-5
         assert len(replayed) == 3 * times
         replayed.clear()
@@ -224,7 +224,7 @@ def test_a_setting_turns_it_off(setting: str, recorded: bool, tmp_path: Path, mo
 
     monkeypatch.setattr(graphs, "GpuRecorder", lambda _: record_operations)
     monkeypatch.setattr(Graphs, "read", noted)
-    with made_house(tmp_path, "cpu", gpu_graphs=setting) as house:
+    with made_house(tmp_path, "cpu", gpu_graphs=setting, cpu_programs="off") as house:
         for _ in range(3):
             answer = house.ask("POST", "/v1/embeddings", house.ann, json={"model": "tiny", "input": "red cat"})
             assert answer.status_code == 200

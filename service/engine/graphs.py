@@ -88,7 +88,8 @@ class _Graph:
     def __init__(self, body: Encoder, shape: Shape, like: Unpadded, record: Recorder) -> None:
         ids, segments, positions = like.ids.new_zeros(3, shape.tokens)
         starts = like.starts.new_zeros(shape.documents + 1)
-        self._own = Unpadded(ids, segments, positions, starts, order=(), stretches=(), max_length=shape.longest)
+        none = like.stretches[:0]
+        self._own = Unpadded(ids, segments, positions, starts, order=(), stretches=none, max_length=shape.longest)
         self._fill(like)
         self._result, self._replay = record(lambda: body.forward_unpadded(self._own))
         self._result.zero_()  # a replay that computes nothing is to be noticed

@@ -18,6 +18,7 @@ from model.heads import TextModel, pool_unpadded
 from model.lora import AdapterBank, Span, spans_of
 from model.tokenizer import Encoding, Tokenizer
 from service.engine.graphs import Graphs
+from service.engine.programs import Program
 
 Operation = Literal["classify", "embed", "tag", "fill_mask"]
 Array = npt.NDArray[np.float32]
@@ -36,7 +37,7 @@ class LoadedModel:
     dtype: str
     base_tag: str  # whose rows can share a batch with this model's; its own tag when it has no adapter
     slot: int = 0  # of the adapter in the bank; 0 is the base itself
-    graphs: Graphs | None = None  # of the base, where a pass over it can be recorded
+    recorded: Graphs | Program | None = None  # the base's passes, where they can be recorded
 
     @property
     def model(self) -> TextModel:
@@ -106,9 +107,9 @@ def run(models: Sequence[LoadedModel], operation: Operation, encodings: Sequence
 
 def _hidden(base: LoadedModel, slots: Sequence[int], documents: Unpadded) -> Tensor:
     """Last hidden states [N, D]. Which adapters a batch mixes is known to Python alone, so that is never recorded."""
-    if base.graphs is None or any(slots):
+    if base.recorded is None or any(slots):
         return base.model.body.forward_unpadded(documents)
-    return base.graphs.read(documents)
+    return base.recorded.read(documents)
 
 
 def _by_model(models: Sequence[LoadedModel]) -> list[tuple[LoadedModel, list[int]]]:

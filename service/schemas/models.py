@@ -27,8 +27,8 @@ class ModelObject(BaseModel):
     base_model: str | None
     dtype: str
     recorded_passes: int | None = Field(
-        description="on a GPU, while it is in memory: its forward passes that are replayed as CUDA graphs, by shape; "
-        "null where its operations are asked for one by one"
+        description="while it is in memory, its forward passes that run as a whole: on a CPU one for all shapes, on a "
+        "GPU CUDA graphs, one a shape; null where its operations are asked for one by one"
     )
     resident: bool
     bento_tag: str
