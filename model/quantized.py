@@ -90,9 +90,9 @@ def token_levels(inputs: Tensor, levels: int, even: Tensor) -> tuple[Tensor, Ten
     lowest, highest = evened.amin([1], True), evened.amax([1], True)
     middle = (lowest + highest) / 2
     half = torch.maximum(highest - middle, middle - lowest).clamp_min_(1e-30)  # the middle is rounded too
-    shift = torch.full_like(middle, levels + 1.5)  # what stands behind the point is cut off: rounded half up
-    whole = torch.addcmul(shift, evened.sub_(middle), levels / half).to(torch.uint8)
-    return whole, middle, half / levels
+    # addcmul and a cut behind the point would be one pass in the place of three, and take ten times as long
+    whole = evened.sub_(middle).mul_(levels / half).round_().to(torch.int8)
+    return whole.to(torch.uint8).add_(levels + 1), middle, half / levels  # both steps modulo 256
 
 
 def quantize(model: TextModel, tokenizer: Tokenizer) -> None:
