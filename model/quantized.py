@@ -21,7 +21,7 @@ from model.tokenizer import Encoding, Tokenizer
 
 WEIGHT_LEVELS = 127
 MAX_UNEVEN = 16  # input channels of a linear
-SMALLEST = 1e-30  # of a token's scale; a token of zeros has one too
+SMALLEST = 1e-30  # of a scale: rows of zeros have one too
 SAMPLE_WORDS = (4, 8, 16, 32, 64) * 8
 
 
@@ -89,7 +89,7 @@ def token_levels(inputs: Tensor, levels: int, even: Tensor) -> tuple[Tensor, Ten
     evened = inputs * even
     lowest, highest = evened.amin([1], True), evened.amax([1], True)
     middle = (lowest + highest) / 2
-    half = torch.maximum(highest - middle, middle - lowest).clamp_min_(1e-30)  # the middle is rounded too
+    half = torch.maximum(highest - middle, middle - lowest).clamp_min_(1e-30)  # SMALLEST: a script sees no globals
     # addcmul and a cut behind the point would be one pass in the place of three, and take ten times as long
     whole = evened.sub_(middle).mul_(levels / half).round_().to(torch.int8)
     return whole.to(torch.uint8).add_(levels + 1), middle, half / levels  # both steps modulo 256

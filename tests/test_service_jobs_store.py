@@ -377,35 +377,6 @@ def test_a_file_goes_when_its_time_is_over_and_no_job_needs_it(store: JobStore, 
     assert store.expired_file() == "file-short"
 
 
-def test_work_is_what_a_worker_would_take(store: JobStore, clock: Clock) -> None:
-    """Looked for without a change: an idle process asks twice a second."""
-    assert not store.has_work(15)
-    store.add_file("file-requests", "a", 1, "batch")
-    assert not store.has_work(15), "requests are for the API"
-    job = add_job(store)
-    assert store.has_work(15)
-    claimed = store.claim_job("w", 15)
-    assert claimed is not None
-    assert claimed.id == job.id
-    assert not store.has_work(15), "another works on it"
-    clock.now += 16
-    assert store.has_work(15), "another died on it"
-    store.pause_job(job.id)
-    assert not store.has_work(15)
-    store.resume_job(job.id)
-    assert store.has_work(15)
-    store.cancel_job(job.id)
-    assert not store.has_work(15)
-    store.report(job.training_file, "other")
-    assert store.has_work(15)
-    store.set_report(job.training_file, "other", {})
-    assert not store.has_work(15)
-    store.add_file("file-new", "a", 1, "fine-tune")
-    assert store.has_work(15)
-    store.set_file_checked("file-new", [], [], [], 1)
-    assert not store.has_work(15)
-
-
 # ---- on both databases
 
 

@@ -17,9 +17,10 @@ from service.jobs.store import JobStore
 from service.jobs.worker import Worker
 from service.settings import Settings
 from tests.conftest import ROOT, wait_for
+from tests.test_service_jobs_store import Clock, add_job, clock, store
 from tests.test_service_results import ROWS, finish, settings, submit, worker
 
-__all__ = ["settings", "worker"]  # fixtures
+__all__ = ["clock", "settings", "store", "worker"]  # fixtures
 TORCH = b"libtorch_cpu"
 MIB = 2**20
 
@@ -80,6 +81,41 @@ def test_a_light_process_ends_with_who_started_it_and_when_it_is_told_to(setting
             time.sleep(3.0)  # amid its start or its waiting: both end well
             end(process)
             assert process.wait(10) == 0
+
+
+def test_work_is_what_a_worker_would_take(store: JobStore, clock: Clock) -> None:
+    """Looked for without a change: an idle process asks twice a second."""
+    assert not store.has_work(15)
+    store.add_file("file-requests", "a", 1, "batch")
+    assert not store.has_work(15), "requests are for the API"
+    job = add_job(store)
+    assert store.has_work(15)
+    claimed = store.claim_job("w", 15)
+    assert claimed is not None
+    assert claimed.id == job.id
+    assert not store.has_work(15), "another works on it"
+    clock.now += 5
+    assert not store.has_work(15), "its heartbeat may be late"
+    clock.now += 4
+    assert store.has_work(15), "another has died on it, and there is time to load before its lease is over"
+    assert store.heartbeat(job.id, "w", 15)
+    assert not store.has_work(15)
+    clock.now += 16
+    assert store.has_work(15)
+    store.pause_job(job.id)
+    assert not store.has_work(15)
+    store.resume_job(job.id)
+    assert store.has_work(15)
+    store.cancel_job(job.id)
+    assert not store.has_work(15)
+    store.report(job.training_file, "other")
+    assert store.has_work(15)
+    store.set_report(job.training_file, "other", {})
+    assert not store.has_work(15)
+    store.add_file("file-new", "a", 1, "fine-tune")
+    assert store.has_work(15)
+    store.set_file_checked("file-new", [], [], [], 1)
+    assert not store.has_work(15)
 
 
 def test_old_runs_are_forgotten_and_models_and_results_stay(worker: Worker) -> None:

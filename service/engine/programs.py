@@ -8,7 +8,6 @@ what depends on the batch's lengths is a loop in it (`model/script.py`).
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -41,7 +40,6 @@ class Program:
         self._body = body
         self._weights = tuple(_weights(body).values())
         self._traced: Traced | None = None
-        began = time.perf_counter()
         try:
             with _tracing, torch.no_grad():
                 if architecture not in _traced:
@@ -50,7 +48,6 @@ class Program:
             self._check()
         except Exception as error:  # what only makes it faster keeps no model from being served
             self._give_up(f"could not be made ({error})")
-        log.debug("the program of a model took %.3f s", time.perf_counter() - began)
 
     @classmethod
     def of(cls, model: TextModel, device: torch.device) -> "Program | None":

@@ -187,10 +187,11 @@ class JobStore(FileStore):
     # The worker's side
 
     def claim_job(self, worker: str, lease_seconds: float) -> Job | None:
-        """The next job to run, now leased to `worker`: first those of dead workers, then by `turns.py`."""
+        """The next job to run, now leased to `worker`: first those of dead workers, then by `turns.py`. A lease further
+        ahead than leases reach was given before the clock went back, and is worth nothing."""
         now = self.clock()
-        free = self._is_free(lease_seconds)
         with self._database.write() as session:
+            free = (Job.lease_until < now) | (Job.lease_until > now + 2 * lease_seconds)
             abandoned = select(Job.id).where(Job.status == "running", free).order_by(Job.created_at).limit(1)
             job_id = session.scalar(abandoned)
             if job_id is None:
@@ -210,18 +211,15 @@ class JobStore(FileStore):
         return job
 
     def has_work(self, lease_seconds: float) -> bool:
-        """Whether a worker has something to do: a job to run, an upload to check, a report to make."""
-        claimable = Job.status.in_(WORKED_STATES) & self._is_free(lease_seconds)
+        """Whether a worker has something to do, or soon will: a job to run, an upload to check, a report to make. A
+        worker that has let half its lease pass without a heartbeat is probably dead."""
+        now = self.clock()
+        free = (Job.lease_until < now + lease_seconds / 2) | (Job.lease_until > now + 2 * lease_seconds)
         with self._database.read() as session:
-            if session.scalar(select(Job.id).where(claimable).limit(1)) is not None:
+            claimable = select(Job.id).where(Job.status.in_(WORKED_STATES), free).limit(1)
+            if session.scalar(claimable) is not None:
                 return True
         return self.unchecked_file() is not None or self.pending_report() is not None
-
-    def _is_free(self, lease_seconds: float) -> ColumnElement[bool]:
-        """Held by no worker. A lease further ahead than leases reach was given before the clock went back, and is worth
-        nothing."""
-        now = self.clock()
-        return (Job.lease_until < now) | (Job.lease_until > now + 2 * lease_seconds)
 
     def _waiting(self, session: Session, which: ColumnElement[bool], foreseen: bool = False) -> list[str]:
         """The ids of these waiting jobs, in the order in which they run; `foreseen`, once those that run have ended."""
