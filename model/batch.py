@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, groupby
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -101,6 +102,8 @@ class Unpadded:
     max_length: int  # of a document
 
     def to(self, device: torch.device) -> "Unpadded":
+        if device == self.ids.device:
+            return self
         return replace(
             self,
             ids=self.ids.to(device),
@@ -118,11 +121,16 @@ def unpad(encodings: Sequence[Encoding], groups: Sequence[int] | None = None) ->
     order = sorted(range(len(encodings)), key=lambda index: (of[index], lengths[index]))
     stretches = [(len(list(same)), length) for length, same in groupby(lengths[index] for index in order)]
     starts = [0, *accumulate(lengths[index] for index in order)]
-    ids = torch.tensor([number for index in order for number in encodings[index].ids])
-    segments = torch.tensor([number for index in order for number in encodings[index].segments])
-    positions = torch.cat([torch.arange(length).repeat(count) for count, length in stretches])
-    where = torch.tensor(starts, dtype=torch.int32)
-    return Unpadded(ids, segments, positions, where, tuple(order), torch.tensor(stretches), max(lengths))
+    ids = _integers(number for index in order for number in encodings[index].ids)
+    segments = _integers(number for index in order for number in encodings[index].segments)
+    positions = _integers(number for index in order for number in range(lengths[index]))
+    where = torch.from_numpy(np.array(starts, np.int32))
+    alike = torch.from_numpy(np.array(stretches, np.int64))
+    return Unpadded(ids, segments, positions, where, tuple(order), alike, max(lengths))
+
+
+def _integers(numbers: Iterable[int]) -> Tensor:
+    return torch.from_numpy(np.fromiter(numbers, np.int64))
 
 
 @dataclass(frozen=True)

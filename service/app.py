@@ -24,6 +24,7 @@ from service.batches import BatchStore
 from service.bulk import BulkWorker
 from service.context import Parts
 from service.database import Database
+from service.direct import Direct
 from service.document import openapi_of, operation_id
 from service.drain import Drain, before_exit
 from service.engine.cores import cores_on
@@ -108,7 +109,7 @@ def create_app(settings: Settings) -> tuple[FastAPI, ASGIApp]:
                 parts.metrics.preset_route(route.path, method)
     auth = Auth(parts.keys, settings.requests_per_minute / settings.api_workers)
     app.state.auth = auth
-    return app, Gate(app, parts, auth, AuditLog(settings.audit_log))
+    return app, Gate(Direct(app, parts, inference.ROUTES), parts, auth, AuditLog(settings.audit_log))
 
 
 def build_parts(settings: Settings) -> Parts:
@@ -159,7 +160,7 @@ async def _lifespan(parts: Parts) -> AsyncIterator[None]:
     supervisor = Supervisor(settings.home.absolute(), settings.grace_seconds) if settings.run_worker else None
     if supervisor is not None:
         supervisor.start()
-    ever = (_prewarm(parts), BulkWorker(parts, batches.ROUTES).run(), give_back_for_good())
+    ever = (_prewarm(parts), BulkWorker(parts, inference.ROUTES).run(), give_back_for_good())
     beside = [asyncio.create_task(task) for task in ever]
 
     async def stop_beside() -> None:

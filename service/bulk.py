@@ -10,16 +10,17 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
 from service.batches import OUTPUT_PURPOSE, BatchStore, Done
 from service.context import Parts
+from service.direct import Route
 from service.engine.engine import in_bulk
 from service.errors import INTERNAL_BODY, ArtefactsUnavailable, ServiceError, Unavailable, body_of, status_of
 from service.faults import told_of_values
@@ -36,16 +37,7 @@ MAX_LINE_BYTES = 4 * 2**20
 SHOWN_ERRORS = 50
 TOO_MANY = 429
 ASKS = frozenset(("infer",))  # who made a batch was let in to ask
-Ask = Callable[[Any, Parts, Caller], Awaitable[BaseModel]]
 log = logging.getLogger("vitrine.bulk")
-
-
-@dataclass(frozen=True)
-class Route:
-    """How a request of one endpoint is read and answered."""
-
-    request: type[BaseModel]
-    ask: Ask
 
 
 class Lost(Exception):
@@ -55,10 +47,10 @@ class Lost(Exception):
 class BulkWorker:
     """One an API process; takes one batch at a time."""
 
-    def __init__(self, parts: Parts, routes: Mapping[str, Route]) -> None:
+    def __init__(self, parts: Parts, routes: Iterable[Route]) -> None:
         self._parts = parts
         self._store: BatchStore = parts.batches
-        self._routes = routes
+        self._routes = {route.path: route for route in routes}
         self._name = f"{os.uname().nodename}-{os.getpid()}-{secrets.token_hex(3)}"
 
     async def run(self) -> None:

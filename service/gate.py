@@ -67,7 +67,7 @@ log = logging.getLogger("vitrine.gate")
 
 
 class Gate:
-    """ASGI middleware; `app` is the FastAPI application."""
+    """ASGI middleware; `app` is what answers."""
 
     def __init__(self, app: ASGIApp, parts: Parts, auth: Auth, audit: AuditLog) -> None:
         self.app = app
@@ -244,7 +244,7 @@ async def _while_there(app: ASGIApp, scope: Scope, receive: Receive, send: Send)
 
 
 async def _answer(send: Send, status: int, body: dict[str, object], headers: dict[str, str]) -> None:
-    content = json.dumps(body, ensure_ascii=False).encode()
+    content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
     pairs = {"content-type": "application/json", "content-length": str(len(content)), **headers}
     raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in pairs.items()]
     await send({"type": "http.response.start", "status": status, "headers": raw})

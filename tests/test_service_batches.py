@@ -19,7 +19,7 @@ from service.errors import Conflict, InvalidRequest, NotFound
 from service.ids import new_id
 from service.jobs.announce import EVENT_TYPES
 from service.jobs.store import JobStore
-from service.routes.batches import ROUTES
+from service.routes.inference import ROUTES
 from tests.house import House, house
 from tests.test_service_jobs_store import Clock
 

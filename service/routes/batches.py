@@ -4,22 +4,13 @@ import asyncio
 
 from fastapi import APIRouter
 
-from service.bulk import Route
 from service.context import CallerOf, PartsOf
-from service.routes import inference
 from service.routes.answers import refusals
 from service.routes.names import After, BatchId, Limit
 from service.schemas.batches import BatchCounts, BatchErrorItem, BatchErrors, BatchList, BatchObject, CreateBatchRequest
-from service.schemas.inference import ClassifyRequest, EmbeddingsRequest, FillMaskRequest, TagRequest
 from service.tables import Batch
 
 router = APIRouter(prefix="/v1/batches", tags=["batches"])
-ROUTES = {
-    "/v1/classify": Route(ClassifyRequest, inference.classify),
-    "/v1/embeddings": Route(EmbeddingsRequest, inference.embeddings),
-    "/v1/tag": Route(TagRequest, inference.tag),
-    "/v1/fill-mask": Route(FillMaskRequest, inference.fill_mask),
-}
 
 
 @router.post("", responses=refusals(404))

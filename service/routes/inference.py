@@ -9,6 +9,7 @@ from fastapi import APIRouter
 
 from model.tokenizer import Encoding, Text
 from service.context import CallerOf, Parts, PartsOf
+from service.direct import Route
 from service.engine.runner import LoadedModel, Operation
 from service.engine.tags import find_tags
 from service.engine.windows import Read, Texts, whole, windowed
@@ -294,3 +295,11 @@ def _from_ids(loaded: LoadedModel, ids: list[int], truncate: bool) -> Encoding:
         raise InvalidRequest(message, "input", "context_length_exceeded")
     kept = tuple(ids[:limit])
     return Encoding.of_ids(kept, full_length=len(ids))
+
+
+ROUTES = (  # asked most, and by batches
+    Route("/v1/classify", ClassifyRequest, classify),
+    Route("/v1/embeddings", EmbeddingsRequest, embeddings),
+    Route("/v1/tag", TagRequest, tag),
+    Route("/v1/fill-mask", FillMaskRequest, fill_mask),
+)
