@@ -14,7 +14,7 @@ CONTRACT_EXAMPLES ?= 100
 CONTAINER_BASE ?= debian:12-slim
 TORCH_INDEX ?=
 WORK ?= $(VITRINE_HOME)/by-hand
-TEST_PROCESSES ?= 2
+TEST_PROCESSES ?= 3
 export VITRINE_HOME
 
 VENV := .venv
@@ -22,11 +22,13 @@ BIN := $(VENV)/bin
 PAGE := service/ui/static/index.html
 PAGE_SOURCES := service/ui/build.mjs $(shell find service/ui/src service/ui/public -type f)
 NPM := sh service/ui/npm.sh $(BIN)/python
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --no-compile
+INSTALL := $(BIN)/python $(PIP_INSTALL) --constraint constraints.txt
+unexport PYTHONDONTWRITEBYTECODE  # what pip leaves uncompiled is compiled once, when it is first used
 
-.PHONY: audit faults flood sbom serve test check check-gpu format load bento setup clean chaos contract docs docs-serve chinese-encoder \
-  bench-finetune bench-inference bench-http bench-adapters bench-overload bench-capacity bench-explain bench-render \
-  bench-traces bench-long-text soak container-by-hand
+.PHONY: audit faults flood sbom serve test check check-types check-code check-page check-gpu format load bento setup \
+  clean chaos contract docs docs-serve chinese-encoder bench-finetune bench-inference bench-http bench-adapters \
+  bench-overload bench-capacity bench-explain bench-render bench-traces bench-long-text soak container-by-hand
 
 serve: $(VENV)/serve.done $(PAGE)  ## install, fetch the base model, start at http://localhost:3000
 	@$(BIN)/vitrine setup
@@ -37,12 +39,19 @@ setup: $(VENV)/serve.done $(PAGE)
 test: $(VENV)/test.done $(PAGE)  ## the whole suite
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
-check: $(VENV)/test.done audit  ## format, lint, types, imports, Dockerfile, the page, known vulnerabilities
+check:  ## format, lint, types, imports, Dockerfile, the page, known vulnerabilities
+	@$(MAKE) --no-print-directory --jobs 2 check-types check-page check-code audit
+
+check-types: $(VENV)/test.done
+	$(BIN)/mypy
+
+check-code: $(VENV)/test.done
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/hadolint Dockerfile
+
+check-page: $(VENV)/test.done
 	$(NPM) run --silent check
 
 audit: $(VENV)/test.done $(VENV)/audit.done  ## known vulnerabilities of what is pinned; says what could not be looked up
@@ -134,6 +143,7 @@ $(VENV)/serve.done: pyproject.toml constraints.txt
 	@echo "installing Vitrine; the first time takes some minutes ..."
 	$(INSTALL) setuptools
 	$(INSTALL) --no-build-isolation --editable .
+	$(BIN)/python -c 'import service.app, service.cli, service.jobs.worker'
 	touch $@
 
 $(VENV)/docs.done: $(VENV)/serve.done
@@ -142,8 +152,8 @@ $(VENV)/docs.done: $(VENV)/serve.done
 
 $(VENV)/test.done: $(VENV)/serve.done service/ui/package-lock.json
 	$(INSTALL) --no-build-isolation --editable '.[test,check,docs]'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(VENV)/openai-2 -r tests/openai-2.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(VENV)/openapi-client -r tests/openapi-client.txt
+	$(BIN)/python $(PIP_INSTALL) --no-deps --upgrade --target $(VENV)/openai-2 -r tests/openai-2.txt
+	$(BIN)/python $(PIP_INSTALL) --no-deps --upgrade --target $(VENV)/openapi-client -r tests/openapi-client.txt
 	sh tests/install_tools.sh
 	$(NPM) ci
 	touch $(VENV)/page.done $(VENV)/docs.done $@
@@ -151,5 +161,5 @@ $(VENV)/test.done: $(VENV)/serve.done service/ui/package-lock.json
 # In an environment of its own: what audits and lists the dependencies is none of them.
 $(VENV)/audit.done: tests/audit-tools.txt | $(VENV)/serve.done
 	$(PYTHON) -m venv $(VENV)/audit
-	$(VENV)/audit/bin/python -m pip install --quiet --disable-pip-version-check -r tests/audit-tools.txt
+	$(VENV)/audit/bin/python $(PIP_INSTALL) -r tests/audit-tools.txt
 	touch $@

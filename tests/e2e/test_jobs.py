@@ -28,10 +28,10 @@ def client_of(service: Service) -> openai.OpenAI:
     return openai.OpenAI(base_url=f"{service.url}/v1", api_key="none", max_retries=0)
 
 
-def submit(client: openai.OpenAI, file: Path, epochs: int, suffix: str) -> str:
+def submit(client: openai.OpenAI, file: Path, epochs: int, suffix: str, batch_size: int = 32) -> str:
     uploaded = client.files.create(file=file.open("rb"), purpose="fine-tune")
     job = client.fine_tuning.jobs.create(
-        model=M, training_file=uploaded.id, suffix=suffix, hyperparameters={"n_epochs": epochs, "batch_size": 32},
+        model=M, training_file=uploaded.id, suffix=suffix, hyperparameters={"n_epochs": epochs, "batch_size": batch_size},
         extra_body={"training_method": "fine_tune"},  # with few rows quicker than the few-shot method
     )  # fmt: skip
     return job.id
@@ -250,7 +250,7 @@ def test_kill_9_of_the_worker_and_of_the_service_lose_nothing(
     fragile: Service, movie_rows: Rows, tmp_path: Path, faults: Faults
 ) -> None:
     client = client_of(fragile)
-    long_job = submit(client, write_jsonl(tmp_path / "rows.jsonl", movie_rows[:560]), 2, "long")
+    long_job = submit(client, write_jsonl(tmp_path / "rows.jsonl", movie_rows[:280]), 2, "long", batch_size=16)
     short_job = submit(client, write_jsonl(tmp_path / "few.jsonl", movie_rows[:96]), 1, "short")
 
     def step() -> int:
@@ -279,7 +279,7 @@ def test_kill_9_of_the_worker_and_of_the_service_lose_nothing(
     assert events_before <= {event.id for event in events}, "no event is lost"
     steps = [event.data["step"] for event in events if "train_loss" in (event.data or {})]  # type: ignore[operator, index]
     assert steps == sorted(set(steps), reverse=True), "no step is reported twice"
-    assert steps[0] == 2 * -(-int(560 * 0.9) // 32)
+    assert steps[0] == 2 * -(-int(280 * 0.9) // 16)
     died, left = (sum(word in event.message for event in events) for word in ("worker of this job died", "was stopped"))
     assert died >= 1, "the worker that was killed"
     assert died + left == 2, "what is left of a killed service may still let its worker go in good order"
