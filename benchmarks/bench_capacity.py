@@ -24,7 +24,7 @@ from benchmarks.bench_overload import Client, Seen, bodies_of, prepare, resident
 from benchmarks.report import ROOT, environment, parser_of, table, write
 from benchmarks.serving import bento, some
 from model.capability import has_bfloat16, has_int8
-from model.weights import load_tokenizer
+from model.folders import load_tokenizer
 from training.catalogue import fetch_minilm, movie_sentiment
 
 SENTENCES = 2_048

@@ -16,8 +16,9 @@ import torch
 from datasets import Dataset
 
 from benchmarks.report import environment, follow, mean_and_spread, parser_of, table, trained, write
+from model.folders import load_tokenizer
 from model.heads import TextModel
-from model.weights import load_model, load_tokenizer, save_model
+from model.weights import load_model, save_model
 from training.baselines import character_tfidf
 from training.catalogue import chinese_reviews
 from training.config import Recipe

@@ -24,8 +24,8 @@ import psutil
 
 from benchmarks.report import environment, parser_of, table, write
 from benchmarks.serving import SEED, bento, some
-from model.weights import load_tokenizer
-from service.registry import ModelStore
+from model.folders import load_tokenizer
+from service.model_store import ModelStore
 from training.catalogue import fetch_minilm, movie_sentiment, write_splits
 
 MODEL, MANY, BODIES = "minilm-l6", 64, 50

@@ -27,7 +27,7 @@ from benchmarks.serving import SEED, bento, some
 from model.heads import TextModel
 from model.lora import save_adapter
 from model.weights import load_model, save_model
-from service.registry import ModelStore
+from service.model_store import ModelStore
 from training.catalogue import fetch_minilm, movie_sentiment
 
 MODEL, ALIAS, OWNER = "minilm-l6", "live", "local"

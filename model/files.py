@@ -1,5 +1,5 @@
-"""Reading the files of a model folder; a broken one is a ValueError that names it. Used by `weights.py` and
-`huggingface/folder.py`."""
+"""Reading the files of a model folder; a broken one is a ValueError that names it. Used by `folders.py`,
+`weights.py` and `huggingface/`."""
 
 import json
 from collections.abc import Iterator
@@ -11,14 +11,20 @@ from safetensors import SafetensorError, safe_open
 
 
 @contextmanager
-def open_tensors(path: Path) -> Iterator[Any]:
+def open_tensors(path: Path, framework: str = "pt") -> Iterator[Any]:
     """A safetensors file: `keys()` and `get_tensor(name)`. A download cut off, or a pointer to a file kept elsewhere,
     is none."""
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(path, framework=framework) as file:
             yield file
     except SafetensorError as error:
         raise ValueError(f"{path.name} is no whole safetensors file ({error}); copy or fetch it again") from None
+
+
+def tensor_names(path: Path) -> list[str]:
+    """Of a safetensors file; reads no tensor, and loads no torch."""
+    with open_tensors(path, framework="np") as file:
+        return list(file.keys())
 
 
 def read_json(path: Path) -> dict[str, Any]:

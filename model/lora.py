@@ -21,12 +21,11 @@ from torch import Tensor, nn
 
 from model.batch import Unpadded
 from model.config import TransformerConfig
-from model.files import read_json
+from model.folders import ADAPTER_CONFIG_FILE, adapter_fields, described
 from model.heads import ClassificationHead, Pooler, TextModel
 from model.threads import threads
 from model.weights import read_tensors, write_tensors
 
-ADAPTER_CONFIG_FILE = "adapter.json"
 ADAPTER_WEIGHTS_FILE = "adapter.safetensors"
 BODY_FIELDS = (  # that must be the base's own
     "architecture", "vocab_size", "width", "num_layers", "num_heads", "feed_forward_width", "positions", "activation",
@@ -213,39 +212,15 @@ def save_adapter(adapter: Adapter, base_model: str, folder: Path) -> None:
     os.replace(temporary, folder / ADAPTER_CONFIG_FILE)
 
 
-def is_adapter_folder(folder: Path) -> bool:
-    return (folder / ADAPTER_CONFIG_FILE).is_file()
-
-
-def load_adapter_config(folder: Path) -> tuple[str, TransformerConfig]:
-    """The base model's name and the tuned model's config."""
-    fields = _fields(folder)
-    with _described():
-        return str(fields["base_model"]), TransformerConfig.from_dict(fields["config"])
-
-
 def load_adapter(folder: Path) -> Adapter:
     """Raises ValueError for a folder that holds no whole adapter."""
-    fields = _fields(folder)
+    fields = adapter_fields(folder)
     tensors = read_tensors(folder / ADAPTER_WEIGHTS_FILE)
-    with _described():
+    with described():
         lora = LoraConfig(**{**fields["lora"], "targets": tuple(fields["lora"]["targets"])})
         names = sorted({name.removesuffix(".down") for name in tensors if name.endswith(".down")})
         factors = {name: (tensors.pop(f"{name}.down"), tensors.pop(f"{name}.up")) for name in names}
         return Adapter(lora, TransformerConfig.from_dict(fields["config"]), factors, tensors, fields.get("body_sha256"))
-
-
-def _fields(folder: Path) -> dict[str, Any]:
-    return read_json(folder / ADAPTER_CONFIG_FILE)
-
-
-@contextmanager
-def _described() -> Iterator[None]:
-    """Fields or tensors that are missing or of another kind are a damaged folder."""
-    try:
-        yield
-    except (LookupError, TypeError, AttributeError) as error:
-        raise ValueError(f"{ADAPTER_CONFIG_FILE} describes no adapter ({error!r}); copy the folder again") from None
 
 
 class AdapterBank:

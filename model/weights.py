@@ -1,8 +1,5 @@
-"""Model folders on disk: our own layout here, Hugging Face's by `huggingface/`.
-
-A folder of ours holds `vitrine.json` (config), `model.safetensors` and `tokenizer.json`. Only safetensors is read:
-a pickle can run code when it is opened.
-"""
+"""The weights of model folders: our own layout here, Hugging Face's by `huggingface/`. What a folder describes is told
+by `folders.py`. Only safetensors is read: a pickle can run code when it is opened."""
 
 import json
 import os
@@ -13,18 +10,14 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from model import huggingface
 from model.config import TransformerConfig
 from model.files import open_tensors
+from model.folders import CONFIG_FILE, load_config, load_tokenizer
 from model.heads import TextModel
-from model.tokenizer import TOKENIZER_FILE, Tokenizer
+from model.huggingface import folder as huggingface
+from model.tokenizer import Tokenizer
 
-CONFIG_FILE = "vitrine.json"
 WEIGHTS_FILE = "model.safetensors"
-
-
-def is_model_folder(folder: Path) -> bool:
-    return (folder / CONFIG_FILE).is_file() or (folder / "config.json").is_file()
 
 
 def load_model(folder: Path) -> tuple[TextModel, Tokenizer]:
@@ -49,19 +42,6 @@ def _check_size(config: TransformerConfig, tensors: dict[str, Tensor]) -> None:
     stored = sum(tensor.numel() for tensor in tensors.values())
     if described > 2 * stored:
         raise ValueError(f"weights do not fit the config: it describes {described:,} numbers, the file has {stored:,}")
-
-
-def load_config(folder: Path) -> TransformerConfig:
-    """The config alone, of either layout: enough to describe a model without loading it."""
-    if (folder / CONFIG_FILE).is_file():
-        return TransformerConfig.load(folder / CONFIG_FILE)
-    return huggingface.read_config(folder)
-
-
-def load_tokenizer(folder: Path) -> Tokenizer:
-    if not (folder / TOKENIZER_FILE).is_file():
-        raise ValueError(f"{folder.name} has no {TOKENIZER_FILE}; save the tokenizer in the fast format first")
-    return Tokenizer.load(folder)
 
 
 def save_model(model: TextModel, tokenizer: Tokenizer, folder: Path) -> None:

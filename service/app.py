@@ -50,8 +50,9 @@ from service.jobs.store import JobStore
 from service.jobs.supervisor import Supervisor
 from service.keys import KeyStore
 from service.metrics import Metrics
+from service.model_store import ModelStore
 from service.placement import gpu_count, serving_device
-from service.registry import ModelStore, Registry
+from service.registry import Registry
 from service.routes import (
     attention,
     batches,

@@ -7,14 +7,13 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from service import backup_cli, keys_cli, remote_cli, serve_cli
+from service import backup_cli, keys_cli, remote_cli, serve_cli, setup_cli
 from service.errors import ServiceError
 from service.settings import read_settings
 
 DESCRIPTION = "Run, tune and look inside Transformers."
 
 LOADED_ON_DEMAND = {  # commands of `cli.py`, with what their parsers say of them
-    "setup": "put the base model into the model store and queue the demonstration job",
     "worker": "run a job worker alone, on a host that shares the state folder",
     "data": "write a catalogue data set as JSONL files, or report on a file of yours",
     "finetune": "fine-tune a base model on a labelled file, in this process",
@@ -38,6 +37,7 @@ def main() -> None:
     settings = read_settings()
     parser = argparse.ArgumentParser(prog="vitrine", description=DESCRIPTION)
     commands = parser.add_subparsers(dest="command", required=True)
+    setup_cli.add_command(commands, settings)
     serve_cli.add_command(commands, settings)
     keys_cli.add_commands(commands, settings)
     backup_cli.add_commands(commands, settings)
@@ -50,7 +50,7 @@ def main() -> None:
 def is_light(words: Sequence[str]) -> bool:
     """Whether this module knows the command, and not only its first word."""
     command, action = [*words[:2], "", ""][:2]
-    return command in ("serve", "files", "jobs", "keys", "backup", "restore") or (
+    return command in ("setup", "serve", "files", "jobs", "keys", "backup", "restore") or (
         command == "models" and action in remote_cli.MODEL_COMMANDS
     )
 

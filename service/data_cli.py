@@ -4,9 +4,9 @@ import argparse
 import json
 from pathlib import Path
 
-from model.weights import is_model_folder, load_config, load_tokenizer
+from model.folders import is_model_folder, load_config, load_tokenizer
 from service.errors import NotFound
-from service.registry import ModelStore
+from service.model_store import ModelStore
 from service.report.data.page import report_page
 from service.report.data.picture import report_png
 from service.report.output import check_ending, write_form

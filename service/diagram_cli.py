@@ -7,10 +7,9 @@ from typing import get_args
 
 from model.config import PRESETS, TransformerConfig
 from model.diagram import Format, draw_config
-from model.lora import is_adapter_folder, load_adapter_config
-from model.weights import is_model_folder, load_config
+from model.folders import is_adapter_folder, is_model_folder, load_adapter_config, load_config
 from service.errors import NotFound
-from service.registry import ModelStore
+from service.model_store import ModelStore
 from service.settings import Settings
 
 

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from model.folders import is_adapter_folder, is_model_folder, load_adapter_config
 from model.heads import TextModel
-from model.lora import is_adapter_folder, load_adapter, load_adapter_config, merge, sha256_of_body
+from model.lora import load_adapter, merge, sha256_of_body
 from model.tokenizer import Tokenizer
-from model.weights import is_model_folder, load_model
+from model.weights import load_model
 from service.data_cli import find_base
 from service.errors import NotFound
+from service.model_store import ModelStore
 from service.placement import gpu_count, serving_device
-from service.registry import ModelStore
 from service.report.evaluation.page import evaluation_page
 from service.report.evaluation.picture import evaluation_png
 from service.report.evaluation.words import summary

@@ -8,22 +8,16 @@ from pathlib import Path
 
 from huggingface_hub import snapshot_download
 
+from model.folders import is_adapter_folder, is_model_folder, load_adapter_config
 from model.heads import TextModel
-from model.huggingface import LAYOUTS, write_folder
-from model.lora import (
-    AdapterBank,
-    is_adapter_folder,
-    load_adapter,
-    load_adapter_config,
-    merge,
-    save_adapter,
-    sha256_of_body,
-)
+from model.huggingface.folder import write_folder
+from model.huggingface.layouts import LAYOUTS
+from model.lora import AdapterBank, load_adapter, merge, save_adapter, sha256_of_body
 from model.tokenizer import Tokenizer
-from model.weights import is_model_folder, load_model, save_model
+from model.weights import load_model, save_model
 from service import remote_cli
 from service.errors import NotFound
-from service.registry import ModelStore
+from service.model_store import ModelStore
 from service.settings import Settings
 
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")

@@ -36,7 +36,7 @@ from service.files import FileStorage
 from service.ids import new_id
 from service.jobs.store import JobStore
 from service.jobs.worker import Worker
-from service.registry import ModelStore
+from service.model_store import ModelStore
 from service.settings import Settings
 from service.tables import Job
 from tests.conftest import ROOT, Service

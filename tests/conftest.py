@@ -27,7 +27,7 @@ from model.lora import merge, save_adapter
 from model.tokenizer import train_byte_bpe
 from model.weights import save_model
 from service.database import sqlite_url
-from service.registry import ModelStore
+from service.model_store import ModelStore
 from tests.faults import faults, pytest_sessionfinish, pytest_terminal_summary, pytest_testnodedown
 from tests.zoo import TEXTS, Zoo, make_zoo, random_adapter
 from training.catalogue import fetch_minilm, movie_sentiment
@@ -110,7 +110,7 @@ class Service:
 
     def set_up(self) -> None:
         """`vitrine setup`, which `make serve` runs before each start."""
-        setup = [sys.executable, "-m", "service.cli", "setup"]
+        setup = [sys.executable, "-m", "service.command", "setup"]
         subprocess.run(setup, env=self.environment, cwd=ROOT, check=True, capture_output=True, timeout=300)
 
     def start(self, set_up: bool = True) -> "Service":

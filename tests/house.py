@@ -21,7 +21,7 @@ from service.app import create_app
 from service.database import Database
 from service.jobs.store import JobStore
 from service.keys import KeyStore
-from service.registry import ModelStore
+from service.model_store import ModelStore
 from service.settings import Settings
 from tests.conftest import wait_for
 

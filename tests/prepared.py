@@ -21,7 +21,7 @@ from model.weights import save_model
 from service.database import Database, sqlite_url
 from service.keys import KeyStore
 from service.model_card import CARD_FILE
-from service.registry import ModelStore
+from service.model_store import ModelStore
 from tests.conftest import ROOT, Rows, Service, wait_for
 from tests.zoo import LABELS, SMALL, shaped
 

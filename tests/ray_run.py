@@ -27,7 +27,7 @@ from service.ids import new_id
 from service.jobs.executors import OnRay
 from service.jobs.lease import Lease
 from service.jobs.store import JobStore
-from service.registry import ModelStore
+from service.model_store import ModelStore
 from service.settings import Settings
 from service.tables import Job
 from tests.chaos import BASE, prepare_base

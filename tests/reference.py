@@ -17,7 +17,7 @@ from torch import Tensor
 from model.batch import Batch
 from model.config import Task, TransformerConfig
 from model.heads import TextModel
-from model.huggingface import LAYOUTS
+from model.huggingface.layouts import LAYOUTS
 from model.tokenizer import train_wordpiece
 
 TEXTS = ["the film was good", "a much longer sentence about a rather dull and endless film", "no", "café, 电影!"]

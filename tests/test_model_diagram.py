@@ -20,10 +20,10 @@ from model.batch import Batch
 from model.config import PRESETS, TASKS_OF, TransformerConfig
 from model.diagram import Diagram, draw, draw_config, to_mermaid, to_svg, walk
 from model.diagram.text import clean, compact, width
+from model.folders import CONFIG_FILE
 from model.heads import TextModel
 from model.lora import LoraConfig, make_trainable
 from model.transformer import EncoderDecoder, Trace
-from model.weights import CONFIG_FILE
 from service.app import create_app
 from service.diagram_cli import add_commands
 from service.settings import Settings

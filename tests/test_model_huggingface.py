@@ -15,10 +15,12 @@ from sentence_transformers import SentenceTransformer
 
 from model.batch import pad
 from model.config import TASKS_OF, Task, TransformerConfig
+from model.folders import load_config
 from model.heads import TextModel
-from model.huggingface import LAYOUTS, write_folder
+from model.huggingface.folder import write_folder
+from model.huggingface.layouts import LAYOUTS
 from model.tokenizer import Tokenizer
-from model.weights import load_config, load_model
+from model.weights import load_model
 from tests.reference import (
     LABELS,
     PAIRS,

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from model.batch import pad
 from model.config import Task
+from model.folders import load_config
 from model.tokenizer import Tokenizer
-from model.weights import load_config, load_model
+from model.weights import load_model
 from tests.reference import (
     LABELS,
     PAIRS,

@@ -9,12 +9,13 @@ import torch
 import transformers
 
 from model.config import TransformerConfig
+from model.folders import load_config
 from model.heads import TextModel
-from model.huggingface import layout_of, write_folder
-from model.huggingface.convert import our_name
+from model.huggingface.configs import layout_of, our_name
+from model.huggingface.folder import write_folder
 from model.huggingface.layouts import BERT
 from model.tokenizer import Tokenizer, train_byte_bpe
-from model.weights import load_config, load_model, load_tensors
+from model.weights import load_model, load_tensors
 from tests.reference import (
     ENCODER,
     LABELS,

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from model.batch import pad_ids, unpad
 from model.config import TransformerConfig
+from model.folders import is_adapter_folder, load_adapter_config
 from model.heads import TextModel, pool_unpadded
 from model.lora import (
     TARGETS,
@@ -22,9 +23,7 @@ from model.lora import (
     LoraLinear,
     RoutedLinear,
     Span,
-    is_adapter_folder,
     load_adapter,
-    load_adapter_config,
     make_trainable,
     merge,
     save_adapter,

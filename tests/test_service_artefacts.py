@@ -15,7 +15,7 @@ from service.artefacts import Artefacts
 from service.errors import ArtefactsUnavailable, NotFound
 from service.files import FileStorage
 from service.jobs.worker import Worker
-from service.registry import ModelStore
+from service.model_store import ModelStore
 from service.settings import Settings
 from tests.conftest import free_port
 from tests.faults import Faults

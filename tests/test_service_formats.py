@@ -15,7 +15,8 @@ from model.tokenizer import Tokenizer, train_wordpiece
 from service.engine.runner import LoadedModel, run
 from service.formats import Formats
 from service.metrics import Metrics
-from service.registry import ModelStore, Registry
+from service.model_store import ModelStore
+from service.registry import Registry
 from service.settings import Settings
 from tests.house import made_house
 from tests.small import random_model, small_config

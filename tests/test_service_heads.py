@@ -19,7 +19,7 @@ from model.lora import save_adapter
 from model.tokenizer import train_byte_bpe
 from model.weights import save_model
 from service.engine.windows import Read, windows_of
-from service.registry import ModelStore
+from service.model_store import ModelStore
 from tests.conftest import Service
 from tests.zoo import LABELS, TEXTS, Zoo, random_adapter
 

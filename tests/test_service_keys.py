@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from service.cli import queue_demo
 from service.database import Database
 from service.errors import Conflict, InvalidRequest, NotFound
 from service.jobs.store import JobStore
 from service.keys import KeyStore
 from service.serve_cli import check_exposure
 from service.settings import Settings
+from service.setup_cli import queue_demo
 from tests.test_service_jobs_store import Clock
 
 
@@ -46,7 +46,7 @@ def test_the_demonstration_belongs_to_who_can_ask_for_it(
     paths = [tmp_path / f"{name}.jsonl" for name in ("train", "validation", "test")]
     for path in paths:
         path.write_text('{"text": "good", "label": "positive"}\n')
-    monkeypatch.setattr("service.cli.write_splits", lambda *_: paths)
+    monkeypatch.setattr("training.catalogue.write_splits", lambda *_: paths)
     settings = Settings(home=tmp_path / "home", first_key_owner=owner)
     settings.home.mkdir()
     for _ in range(2):

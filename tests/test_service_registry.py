@@ -28,7 +28,8 @@ from service.errors import Conflict, NotFound
 from service.formats import Formats
 from service.jobs.store import JobStore
 from service.metrics import Metrics
-from service.registry import ModelStore, Registry
+from service.model_store import ModelStore
+from service.registry import Registry
 from service.settings import Settings
 from tests.conftest import wait_for
 from tests.house import made_house

@@ -18,7 +18,7 @@ from service.errors import InvalidRequest
 from service.jobs.results import OPENAI_COLUMNS, PURPOSE, metrics_csv
 from service.jobs.store import new_id
 from service.jobs.worker import Worker
-from service.registry import ModelStore
+from service.model_store import ModelStore
 from service.settings import Settings
 from service.tables import File, Job
 

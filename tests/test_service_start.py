@@ -12,7 +12,7 @@ import pytest
 from service.cli import parser_of
 from service.command import LOADED_ON_DEMAND
 from service.settings import Settings
-from tests.conftest import ROOT, free_port
+from tests.conftest import ROOT, free_port, new_home
 
 TRAINING = ("torch._dynamo", "sympy", "scipy", "sklearn", "datasets", "pandas", "transformers")
 
@@ -35,6 +35,17 @@ def test_no_process_of_a_start_loads_what_it_does_not_need(
         [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
     )
     assert done.stdout == "[]\n", done.stderr
+
+
+def test_a_set_up_that_finds_all_there_only_looks(tmp_path: Path, cache: Path) -> None:
+    """As at every start of a service, but the first."""
+    code = "import sys; from service.command import main; sys.argv = ['vitrine', 'setup']; main(); "
+    code += f"print([name for name in {('torch', *TRAINING)} if name in sys.modules])"
+    environment = os.environ | {"VITRINE_HOME": str(new_home(tmp_path, cache)), "VITRINE_DEMO_JOB": "false"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout == "[]\n", done.stdout + done.stderr
 
 
 def test_help_and_unknown_commands_are_answered_without_torch(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import service.engine.cores as cores
 from model.weights import save_model
 from service.engine.runner import run
 from service.logs import JsonLines, about, requests_log
-from service.registry import ModelStore
+from service.model_store import ModelStore
 from service.settings import Settings
 from tests.house import House, house
 from tests.zoo import Zoo

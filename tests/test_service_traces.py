@@ -21,7 +21,7 @@ from service.engine import cores
 from service.engine.spans import Part, in_trace
 from service.logs import JsonLines
 from service.metrics import Metrics
-from service.registry import ModelStore
+from service.model_store import ModelStore
 from service.settings import Settings
 from service.traces import EXPORTER, Traces
 from tests.collector import Collector, Told, collecting

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from model.weights import load_config, load_tokenizer
+from model.folders import load_config, load_tokenizer
 from training.config import Recipe
 from training.few_shot import few_shot_fields
 from training.finetune import Data

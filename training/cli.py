@@ -10,8 +10,8 @@ from typing import Any, TypeAlias
 from tqdm import tqdm
 
 from model.config import PRESETS, TransformerConfig
+from model.folders import is_model_folder
 from model.tokenizer import END_OF_TEXT, Tokenizer, train_byte_bpe, train_wordpiece
-from model.weights import is_model_folder
 from training.catalogue import DATASETS, write_splits
 from training.choose import choose_recipe
 from training.config import PretrainRecipe, Recipe

@@ -14,10 +14,11 @@ from datasets import Dataset
 from torch import Tensor
 
 from model.config import Pooler, TransformerConfig
+from model.folders import load_tokenizer
 from model.heads import TextModel
 from model.lora import LoraConfig, make_trainable, save_adapter, sha256_of_body, take_adapter
 from model.tokenizer import Tokenizer
-from model.weights import load_model, load_tokenizer, save_model
+from model.weights import load_model, save_model
 from training.config import ClassWeights, Recipe
 from training.data import DataTask, Examples, check_training, check_validation, load_examples, split_validation
 from training.evaluation.files import judge, write_evaluation

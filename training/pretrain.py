@@ -13,9 +13,10 @@ from typing import Any
 import torch
 
 from model.config import TransformerConfig
+from model.folders import load_tokenizer
 from model.heads import TextModel
 from model.tokenizer import CLS, END_OF_TEXT, MASK, PAD, SEP, UNKNOWN, Tokenizer
-from model.weights import load_tokenizer, save_model
+from model.weights import save_model
 from training.config import PretrainRecipe
 from training.corpus import Corpus, PackedRows, build_corpus, open_corpus
 from training.events import TrainingEvent

@@ -218,7 +218,7 @@ def job(language: Language) -> Canvas:
             ("job", "stored, then\n“queued”"),
             ("worker", "holds a lease,\nown process"),
             ("trainer", "steps, events,\ncheckpoints"),
-            ("registry", "manifest last,\nthen renamed"),
+            ("model store", "manifest last,\nthen renamed"),
             ("live", "warmed up,\nthen swapped in"),
         ]
         if english
@@ -227,7 +227,7 @@ def job(language: Language) -> Canvas:
             ("job", "写入存储，\n状态 queued"),
             ("worker", "持有租约，\n独立进程"),
             ("trainer", "步骤、事件、\n检查点"),
-            ("registry", "清单最后写入，\n再改名"),
+            ("model store", "清单最后写入，\n再改名"),
             ("live", "预热后\n切换上线"),
         ]
     )

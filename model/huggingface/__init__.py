@@ -1,10 +1,5 @@
 """Doors to Hugging Face: folders of BERT, RoBERTa, DistilBERT and GPT-2, read into our model and written from it.
 
-`layouts.py` has the names as tables, `convert.py` turns configs and tensors, `folder.py` does the files.
+`layouts.py` has the names as tables, `configs.py` what a folder describes, `convert.py` turns tensors, `folder.py`
+reads and writes weights. Nothing is imported here, since `configs.py` is used where torch is not.
 """
-
-from model.huggingface.convert import layout_of
-from model.huggingface.folder import read_config, read_tensors, write_folder
-from model.huggingface.layouts import LAYOUTS
-
-__all__ = ["LAYOUTS", "layout_of", "read_config", "read_tensors", "write_folder"]

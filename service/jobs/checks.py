@@ -5,11 +5,11 @@ one.
 import logging
 from dataclasses import replace
 
-from model.weights import load_tokenizer
+from model.folders import load_tokenizer
 from service.errors import ArtefactsUnavailable
 from service.files import FileStorage
 from service.jobs.file_store import FileStore
-from service.registry import ModelStore
+from service.model_store import ModelStore
 from service.tables import File
 from training.config import Recipe
 from training.faults import told

@@ -35,8 +35,8 @@ from service.jobs.store import MAX_ATTEMPTS, JobStore, refuse_unfit
 from service.jobs.wishes import hyperparameters_of, name_model, wishes_of
 from service.logs import about
 from service.model_card import CARD_FILE, model_card
+from service.model_store import ModelStore
 from service.placement import Place, gpu_count, training_place
-from service.registry import ModelStore
 from service.settings import Settings
 from service.tables import File, Job
 from service.traces import Traces

@@ -14,7 +14,8 @@ from service.context import CallerOf, Parts, PartsOf
 from service.errors import Conflict, InvalidRequest, NotFound
 from service.keys import Caller
 from service.model_card import CARD_FILE
-from service.registry import ModelCard, routes_of
+from service.model_store import ModelCard
+from service.registry import routes_of
 from service.routes.answers import forms, refusals
 from service.routes.names import Alias, ModelId
 from service.schemas.base import Deleted

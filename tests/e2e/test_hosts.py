@@ -12,7 +12,7 @@ import httpx
 import openai
 import pytest
 
-from service.registry import ModelStore
+from service.model_store import ModelStore
 from service.settings import Settings
 from tests.chaos import BASE, prepare_base
 from tests.conftest import ROOT, Service, wait_for, write_jsonl
