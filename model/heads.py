@@ -3,9 +3,13 @@
 Shapes: B batch, T tokens, N tokens of unpadded documents, D width, C classes, V vocabulary, M chosen positions.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from model.batch import Batch, Unpadded
 from model.config import TransformerConfig
@@ -197,3 +201,21 @@ def _initialise(module: nn.Module) -> None:
             nn.init.zeros_(module.bias)
     elif isinstance(module, nn.Embedding):
         nn.init.normal_(module.weight, std=0.02)
+
+
+def empty_model(config: TransformerConfig, device: str = "cpu") -> TextModel:
+    """A model for weights that are yet to be loaded: memory as it was, or on the meta device shapes alone."""
+    with torch.device(device), _Unset():
+        return TextModel(config)
+
+
+class _Unset(TorchFunctionMode):
+    """Within, modules draw no weights. On the meta device that would load torch's compiler, for seconds and 70 MiB."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        given = dict(kwargs or {})
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return given["tensor"] if "tensor" in given else args[0]
+        return func(*args, **given)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from model.batch import Unpadded
 from model.config import TransformerConfig
 from model.folders import ADAPTER_CONFIG_FILE, adapter_fields, described
-from model.heads import ClassificationHead, Pooler, TextModel
+from model.heads import ClassificationHead, Pooler, TextModel, empty_model
 from model.threads import threads
 from model.weights import read_tensors, write_tensors
 
@@ -274,8 +274,7 @@ class AdapterBank:
         A model of its own, that no adapter added meanwhile changes; weights that are as they should be are shared, not
         copied.
         """
-        with torch.device("meta"):
-            model = TextModel(self.heads[slot].config if slot else self.base.config)
+        model = empty_model(self.heads[slot].config if slot else self.base.config, "meta")
         with self._lock:
             own = {name.replace(".base.", "."): tensor for name, tensor in self.base.state_dict().items()}
             factors = {name: routed.factors.get(slot) for name, routed in self._routed.items()}

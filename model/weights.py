@@ -5,7 +5,6 @@ import json
 import os
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
@@ -13,7 +12,7 @@ from torch import Tensor
 from model.config import TransformerConfig
 from model.files import open_tensors
 from model.folders import CONFIG_FILE, load_config, load_tokenizer
-from model.heads import TextModel
+from model.heads import TextModel, empty_model
 from model.huggingface import folder as huggingface
 from model.tokenizer import Tokenizer
 
@@ -30,15 +29,14 @@ def load_model(folder: Path) -> tuple[TextModel, Tokenizer]:
     ours = (folder / CONFIG_FILE).is_file()
     tensors = read_tensors(folder / WEIGHTS_FILE) if ours else huggingface.read_tensors(folder, config)
     _check_size(config, tensors)
-    model = TextModel(config)
+    model = empty_model(config)
     load_tensors(model, tensors)
     return model.eval(), tokenizer
 
 
 def _check_size(config: TransformerConfig, tensors: dict[str, Tensor]) -> None:
     """A damaged config must not ask for memory that its weights do not fill."""
-    with torch.device("meta"):
-        described = sum(tensor.numel() for tensor in TextModel(config).state_dict().values())
+    described = sum(tensor.numel() for tensor in empty_model(config, "meta").state_dict().values())
     stored = sum(tensor.numel() for tensor in tensors.values())
     if described > 2 * stored:
         raise ValueError(f"weights do not fit the config: it describes {described:,} numbers, the file has {stored:,}")

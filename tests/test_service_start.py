@@ -48,6 +48,29 @@ def test_a_set_up_that_finds_all_there_only_looks(tmp_path: Path, cache: Path) -
     assert done.stdout == "[]\n", done.stdout + done.stderr
 
 
+def test_a_model_is_loaded_and_taken_apart_without_the_compiler_of_torch(tmp_path: Path, minilm: Path) -> None:
+    """Seconds and 70 MiB in each API process, and a pass on the meta device is enough to load it."""
+    code = f"""
+import sys
+from pathlib import Path
+import torch
+from model.diagram import draw_config
+from model.lora import AdapterBank
+from model.weights import load_model
+from service.engine.programs import Program
+from service.formats import convert
+model, tokenizer = load_model(Path({str(minilm)!r}))
+bank = AdapterBank(model)
+assert len(Program.of(model, torch.device("cpu"))) == 1
+bank.plain(0)
+draw_config(model.config, "minilm")
+convert(model, tokenizer, "int8")
+print([name for name in {TRAINING} if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.stdout == "[]\n", done.stdout + done.stderr
+
+
 def test_help_and_unknown_commands_are_answered_without_torch(tmp_path: Path) -> None:
     """All commands are told, with the words that those which load it say themselves."""
     code = "import atexit, sys; atexit.register(lambda: print([name for name in ('torch',) if name in sys.modules])); "

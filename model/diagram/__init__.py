@@ -6,14 +6,12 @@
 
 from typing import Literal
 
-import torch
-
 from model.config import TransformerConfig
 from model.diagram.blocks import Diagram
 from model.diagram.mermaid import to_mermaid
 from model.diagram.svg import to_svg
 from model.diagram.walk import walk
-from model.heads import TextModel
+from model.heads import TextModel, empty_model
 
 Format = Literal["svg", "mermaid"]
 __all__ = ["Diagram", "Format", "draw", "draw_config", "to_mermaid", "to_svg", "walk"]
@@ -27,6 +25,4 @@ def draw(model: TextModel, name: str, form: Format = "svg") -> str:
 
 def draw_config(config: TransformerConfig, name: str, form: Format = "svg") -> str:
     """The same for a model that is not in memory: its modules are made without weights, in milliseconds."""
-    with torch.device("meta"):
-        model = TextModel(config)
-    return draw(model, name, form)
+    return draw(empty_model(config, "meta"), name, form)
