@@ -193,5 +193,19 @@ def test_an_automatic_split_leaks_no_repeated_text(tmp_path: Path) -> None:
     assert not set(train.inputs) & set(validation.inputs)
 
 
+@pytest.mark.parametrize("share", [0.01, 0.5, 0.99])
+def test_every_class_stays_on_both_sides_of_a_split(tmp_path: Path, share: float) -> None:
+    rows = labelled([(f"text {i}", "a" if i < 2 else "b") for i in range(12)])
+    train, validation = split_validation(load_examples(write(tmp_path / "file", rows)), share, seed=0)
+    assert set(train.labels) == set(validation.labels) == {"a", "b"}
+
+
+def test_a_row_alone_is_not_split(tmp_path: Path) -> None:
+    path = write(tmp_path / "file", [{"tokens": ["Ann", "sings"], "tags": ["B-P", "O"]}])
+    with pytest.raises(DataFaults, match="the file has 1 row, and a part of them is held out .* give at least 2, or"):
+        load_data(path, None, RECIPE)
+    assert len(load_data(path, path, RECIPE).train.rows) == 1
+
+
 def test_words_are_joined_as_their_script_is_written() -> None:
     assert join_words(["New", "York", "很", "大", "，", "ok"]) == ("New York很大，ok", [0, 4, 8, 9, 10, 11])

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from datasets import Dataset
 
-from training.faults import MAX_FAULTS, DataFaults, Fault
+from training.faults import MAX_FAULTS, DataFaults, Fault, count_of
 from training.kinds import LONE_SURROGATE, MAX_TEXT_CHARACTERS, DataTask, check_rows
 from training.tables import read_table
 
@@ -188,13 +188,16 @@ def split_validation(examples: Examples, share: float, seed: int) -> tuple[Examp
     """A stratified split -> (training, validation): every class stays on both sides, other tasks split at random.
 
     A row held out whose text also stands in a training row goes back, so that the split itself leaks nothing; only
-    a file of nothing but repeated texts keeps them.
+    a file of nothing but repeated texts keeps them. Raises DataFaults for a file too small to be split.
     """
     generator = random.Random(seed)
     held_out: set[int] = set()
     for indices in _strata(examples):
         generator.shuffle(indices)
-        held_out.update(indices[: max(1, round(len(indices) * share))])
+        held_out.update(indices[: min(len(indices) - 1, max(1, round(len(indices) * share)))])
+    if not held_out:
+        message = f"the file has {count_of(len(examples.rows), 'row')}, and a part of them is held out to be judged by"
+        raise DataFaults([Fault(0, f"{message}; give at least 2, or validation rows of their own")])
     texts = examples.inputs
     trained = {text for index, text in enumerate(texts) if index not in held_out}
     held_out = {index for index in held_out if texts[index] not in trained} or held_out
