@@ -3,6 +3,8 @@
 import csv
 import json
 import math
+import random
+import string
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,10 +20,11 @@ from model.config import TransformerConfig
 from model.heads import TextModel
 from model.tokenizer import Tokenizer, train_wordpiece
 from tests.small import few
-from training.baselines.tfidf import counts_characters
+from training.baselines.tfidf import FEW_TEXTS, counts_characters
 from training.baselines.words import CommonestTag
 from training.data import DataFaults, Examples, load_examples
 from training.dynamics import Dynamics, cartography
+from training.evaluate import score
 from training.evaluation import Evidence, evaluation_report, open_task
 from training.evaluation.calibration import NUM_BINS, calibration
 from training.evaluation.files import PREDICTIONS_FILE, REPORT_FILE, judge, write_evaluation
@@ -149,6 +152,24 @@ def test_a_class_that_only_the_model_knows_keeps_its_column(tmp_path: Path, toke
     assert [score["support"] for score in report["per_label"]] == [0, 0, 2]
     assert report["baselines"] == []
     assert "versus" not in report
+
+
+def test_labels_that_no_row_has_and_no_answer_names_do_not_count(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    rows = [{"text": "red", "label": label} for label in ("cold", "cold", "warm")]
+    model = model_for("classification", ["cold", "hot", "mild", "warm"], tokenizer)
+    task = open_task(model, tokenizer, read(tmp_path, rows))
+    assert task.figures([0, 0, 3])["macro_f1"] == task.figures([0, 0, 3])["macro_recall"] == 1.0
+    assert task.figures([0, 0, 1])["macro_f1"] == pytest.approx((1.0 + 0.0 + 0.0) / 3), "a class that is named counts"
+    logits = torch.eye(4)[[0, 0, 3]] * 9
+    assert score(logits, [0, 0, 3], model.config.labels).macro_f1 == 1.0
+    rows = [{"text": "red", "labels": labels} for labels in (["cat"], ["cat"], [])]
+    task = open_task(model_for("multi_label", ["cat", "red", "runs"], tokenizer), tokenizer, read(tmp_path, rows))
+    first, second, nothing = (True, False, False), (True, True, False), (False, False, False)
+    assert task.figures([first, first, nothing])["macro_f1"] == 1.0
+    assert task.figures([second, first, nothing])["macro_f1"] == pytest.approx((1.0 + 0.0) / 2)
+    assert task.figures([nothing] * 3)["macro_f1"] == 0.0
+    none = score_label_sets(torch.full((2, 3), -9.0), [(0.0, 0.0, 0.0)] * 2, ("cat", "red", "runs"))
+    assert none.macro_f1 == 0.0
 
 
 def test_sets_of_labels_are_scored_as_by_hand(tmp_path: Path, tokenizer: Tokenizer) -> None:
@@ -363,6 +384,17 @@ def test_rare_labels_are_not_held_against_a_row(tmp_path: Path) -> None:
     found = mislabelled(examples, None)
     assert found is not None
     assert not any(item["given"] == "rare" for item in found["worst"])
+
+
+def test_texts_without_a_term_in_common_have_no_second_witness(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    draw = random.Random(0)
+    names = ["".join(draw.choices(string.ascii_lowercase, k=9)) for _ in range(2 * FEW_TEXTS)]
+    examples = read(tmp_path, [{"text": name, "label": ("cold", "warm")[i % 2]} for i, name in enumerate(names)])
+    assert out_of_fold(examples, ["cold", "warm"]) is None
+    model = model_for("classification", ["cold", "warm"], tokenizer)
+    report = evaluation_report(model, tokenizer, examples, Evidence(examples))
+    assert report["mislabelled"] is None
+    assert "no terms remain" in report["baselines_failed"]
 
 
 # Refusals and files

@@ -5,11 +5,12 @@ Counting is scikit-learn's but for spans, whose few lines are here: a span is ri
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from sklearn.metrics import (
@@ -130,7 +131,7 @@ def score_label_sets(
         loss=float(F.binary_cross_entropy_with_logits(logits, true)),
         accuracy=float(accuracy_score(wanted, predicted)),
         micro_f1=float(f1_score(wanted, predicted, average="micro", labels=counted, zero_division=0.0)),
-        macro_f1=float(f1_score(wanted, predicted, average="macro", labels=counted, zero_division=0.0)),
+        macro_f1=macro_f1(wanted, predicted),
         majority_baseline=common / len(targets),
         per_label=per_label(wanted, predicted, labels, counted),
     )
@@ -173,9 +174,19 @@ def score_tags(
     )
 
 
-def counted_columns(labels: Sequence[str]) -> list[int] | None:
+def counted_columns(labels: Sized) -> list[int] | None:
     """What scikit-learn is to score in columns of 0 and 1: all, but it takes a single one for the classes 0 and 1."""
     return [1] if len(labels) == 1 else None
+
+
+def macro_f1(wanted: npt.NDArray[np.int_], predicted: npt.NDArray[np.int_]) -> float:
+    """Of columns of 0 and 1 [N, C]: the mean over the labels that some row has or is given; 0 without any."""
+    present = (wanted.any(axis=0) | predicted.any(axis=0)).nonzero()[0]
+    if not len(present):
+        return 0.0
+    counted = counted_columns(present) or list(range(len(present)))
+    shown = {"average": "macro", "labels": counted, "zero_division": 0.0}
+    return float(f1_score(wanted[:, present], predicted[:, present], **shown))
 
 
 def per_label(

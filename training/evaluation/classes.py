@@ -45,10 +45,10 @@ class Classes:
         return mean_of(np.equal(answers, self.truth).astype(np.float64))
 
     def figures(self, answers: Sequence[int]) -> dict[str, float]:
-        common = {"labels": self._numbers, "zero_division": 0.0}
-        precision, recall, f1, _ = precision_recall(self.truth, answers, average="macro", **common)
+        """Means over the classes that these rows have or the model names: it may know others."""
+        precision, recall, f1, _ = precision_recall(self.truth, answers, average="macro", zero_division=0.0)
         told_apart = len({*self.truth, *answers}) > 1  # else the correlation has no meaning, and is given as 0
-        _, _, weighted_f1, _ = precision_recall(self.truth, answers, average="weighted", **common)
+        _, _, weighted_f1, _ = precision_recall(self.truth, answers, average="weighted", zero_division=0.0)
         return {
             "accuracy": float(accuracy_score(self.truth, answers)),
             "macro_f1": float(f1),

@@ -19,7 +19,7 @@ from training.evaluation.ratio import Numbers, Ratio
 from training.evaluation.task import Baseline, Metric, Mistake, Prediction, spaced
 from training.labelled import encode_label_sets
 from training.report.copies import flat
-from training.scores import THRESHOLD, counted_columns, per_label
+from training.scores import THRESHOLD, counted_columns, macro_f1, per_label
 
 LabelSet = tuple[bool, ...]  # [C]
 
@@ -49,7 +49,7 @@ class LabelSets:
         common = {"labels": counted_columns(self._labels), "zero_division": 0.0}
         return {
             "micro_f1": float(f1_score(true, given, average="micro", **common)),
-            "macro_f1": float(f1_score(true, given, average="macro", **common)),
+            "macro_f1": macro_f1(true, given),
             "accuracy": float(accuracy_score(true, given)),  # the whole set
             "hamming_loss": float(hamming_loss(true, given)),
         }

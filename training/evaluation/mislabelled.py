@@ -71,7 +71,8 @@ def suspicion(rows: Cartography | None, outside: Outside | None, count: int) -> 
 
 
 def out_of_fold(training: Examples, labels: Sequence[str]) -> Outside | None:
-    """TF-IDF cross-validated over the rows whose label is frequent enough for every fold; None without any."""
+    """TF-IDF cross-validated over the rows whose label is frequent enough for every fold; None without any, and for
+    texts that have no term in common."""
     number = {label: index for index, label in enumerate(labels)}
     probability = np.full(len(training.rows), np.nan)
     other = np.full(len(training.rows), -1)
@@ -86,7 +87,10 @@ def out_of_fold(training: Examples, labels: Sequence[str]) -> Outside | None:
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
     classes, columns = np.unique(given, return_inverse=True)
     model = tfidf(texts, logistic_regression())
-    found = cross_val_predict(model, texts, columns, cv=folds, method="predict_proba")  # [asked, classes]
+    try:
+        found = cross_val_predict(model, texts, columns, cv=folds, method="predict_proba")  # [asked, classes]
+    except ValueError:  # scikit-learn's, for texts without anything to learn from, such as names that each stand once
+        return None
     places = np.array(asked) * step
     everyone = np.arange(len(asked))
     probability[places] = found[everyone, columns]
