@@ -25,6 +25,7 @@ from training.cli import SOURCE_HELP, Commands
 from training.data import load_examples
 from training.evaluation import TASKS, Evidence, Names, check_labels, open_task, report_on
 from training.evaluation.files import PREDICTIONS_FILE, REPORT_FILE, json_bytes, predictions_csv
+from training.faults import faults_named
 from training.tables import find_source
 
 FORMATS = (".html", ".json", ".png", ".csv")
@@ -83,8 +84,9 @@ def _measure(arguments: argparse.Namespace, settings: Settings) -> Evaluated:
     held_out = load_examples(find_source(arguments.data), model.config.task)
     training = None
     if arguments.training_data:
-        training = load_examples(find_source(arguments.training_data), model.config.task)
-        check_labels(training, model.config.labels)
+        with faults_named("training data"):
+            training = load_examples(find_source(arguments.training_data), model.config.task)
+            check_labels(training, model.config.labels)
     task = open_task(model, tokenizer, held_out, arguments.max_length)
     prediction = task.predict(model.to(serving_device(settings.device, 1, gpu_count())))
     names = Names(arguments.model, Path(arguments.data).name)

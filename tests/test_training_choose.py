@@ -16,6 +16,13 @@ from training.optim import usual_learning_rate
 from training.results import read_manifest
 
 
+@pytest.mark.parametrize("seed", [-(2**63) - 1, 2**63])
+def test_a_seed_that_no_generator_takes_is_refused(seed: int) -> None:
+    with pytest.raises(ValueError, match=rf"seed is {seed}; choose from -2\^63 to 2\^63 - 1"):
+        Recipe(seed=seed)
+    assert Recipe(seed=seed + (1 if seed < 0 else -1))
+
+
 def data_of(folder: Path, counts: dict[str, int], words: int = 6) -> Data:
     rows = [
         {"text": f"{label} {index} " + "word " * (words - 2), "label": label}
@@ -39,6 +46,13 @@ def test_a_wish_is_never_overridden_and_needs_no_reason(minilm: Path, tmp_path: 
     recipe, reasons = choices_of(minilm, data, **wanted)
     assert {name: getattr(recipe, name) for name in wanted} == wanted
     assert not reasons.keys() & wanted.keys()
+
+
+def test_a_rank_without_the_adapter_is_refused(minilm: Path, tmp_path: Path) -> None:
+    data = data_of(tmp_path, {"a": 4, "b": 4})
+    with pytest.raises(ValueError, match="lora_rank is 4, but the adapter is 'full'; choose adapter 'lora', or none"):
+        choices_of(minilm, data, lora_rank=4)
+    assert choices_of(minilm, data, lora_rank=4, adapter="lora")[0].lora_rank == 4
 
 
 def test_few_rows_get_small_batches_and_more_epochs(minilm: Path, tmp_path: Path) -> None:

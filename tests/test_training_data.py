@@ -181,6 +181,11 @@ def test_leaks_between_the_files_are_counted_with_lines(tmp_path: Path) -> None:
     other = write(tmp_path / "other", KINDS["regression"])
     with pytest.raises(DataFaults, match="for 'regression', the training rows for 'classification'"):
         load_data(train, other, RECIPE)
+    faulty = write(tmp_path / "faulty", labelled([("fine", "a"), ("", "b")]))
+    with pytest.raises(DataFaults, match=r"^validation file: line 2: 'text' is empty; remove the row or fill it$"):
+        load_data(train, faulty, RECIPE)
+    with pytest.raises(DataFaults, match=r"^line 2: 'text' is empty"):
+        load_data(faulty, train, RECIPE)
 
 
 def test_an_automatic_split_leaks_no_repeated_text(tmp_path: Path) -> None:
@@ -202,7 +207,7 @@ def test_every_class_stays_on_both_sides_of_a_split(tmp_path: Path, share: float
 
 def test_a_row_alone_is_not_split(tmp_path: Path) -> None:
     path = write(tmp_path / "file", [{"tokens": ["Ann", "sings"], "tags": ["B-P", "O"]}])
-    with pytest.raises(DataFaults, match="the file has 1 row, and a part of them is held out .* give at least 2, or"):
+    with pytest.raises(DataFaults, match=r"the file has 1 row, and a part of them is held out .* give at least 2, or"):
         load_data(path, None, RECIPE)
     assert len(load_data(path, path, RECIPE).train.rows) == 1
 

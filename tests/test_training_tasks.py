@@ -20,7 +20,7 @@ from training.config import Recipe
 from training.data import DataFaults, join_words
 from training.evaluate import predict
 from training.events import Noted, TrainingEvent
-from training.finetune import encode, finetune, load_data, make_objective
+from training.finetune import encode, finetune, load_data, make_objective, metric_of
 from training.labelled import NOT_LEARNED, align_tags
 from training.results import read_manifest
 from training.scores import score_label_sets, score_numbers, score_tags, spans_of
@@ -158,6 +158,33 @@ def test_cut_rows_are_said_and_counted(base: Path, tmp_path: Path) -> None:
     recipe = Recipe(num_epochs=1, batch_size=8, max_length=12, bfloat16=False)
     notes = [event.message for event in run(base, rows, tmp_path, recipe) if isinstance(event, Noted)]
     assert any("longer than 12 tokens" in note and "are not read" in note for note in notes), notes
+
+
+def test_held_out_rows_of_one_score_are_judged_by_the_error(base: Path, tmp_path: Path) -> None:
+    rows = [{"text": text, "score": float(len(text))} for text in WORDS]
+    train, one = write(tmp_path / "train", rows), write(tmp_path / "one", [{"text": "blue cat", "score": 6}])
+    data = load_data(train, one, RECIPE)
+    (warning,) = map(str, data.warnings)
+    assert "there is 1 validation row, of which R² and correlation can't be told" in warning
+    (tmp_path / "run").mkdir()
+    list(finetune(base, data, RECIPE, tmp_path / "run", CPU))
+    manifest = read_manifest(tmp_path / "run")
+    errors = {row["step"]: row["valid_mean_absolute_error"] for row in manifest["history"] if "valid_loss" in row}
+    assert len(errors) == RECIPE.num_epochs
+    assert manifest["best_step"] == min(errors, key=errors.__getitem__)
+    with pytest.raises(
+        ValueError, match=r"metric is 'r2', but the held-out rows all have one score; choose one of \['mean"
+    ):
+        next(finetune(base, data, replace(RECIPE, metric="r2"), tmp_path / "other", CPU))
+    assert metric_of(None, load_data(train, train, RECIPE)) == "r2"
+
+
+def test_spans_are_no_metric_for_tags_without_them(base: Path, tmp_path: Path) -> None:
+    plain = write(tmp_path / "plain", [{"tokens": ["red", "cat"], "tags": ["A", "N"]}] * 4)
+    with pytest.raises(ValueError, match="metric is 'span_f1', but no tag of the data begins with 'B-'; choose one of"):
+        next(finetune(base, load_data(plain, None, RECIPE), replace(RECIPE, metric="span_f1"), tmp_path / "run", CPU))
+    spans = write(tmp_path / "spans", [{"tokens": ["red", "cat"], "tags": ["O", "B-N"]}] * 4)
+    assert metric_of("span_f1", load_data(spans, None, RECIPE)) == "span_f1"
 
 
 def test_plain_text_is_refused_with_the_command_that_takes_it(tmp_path: Path) -> None:

@@ -70,6 +70,10 @@ def choose_recipe(wanted: Mapping[str, Any], data: Data, base: Path, multiplier:
     steps_an_epoch = -(-rows // batch_size)
     choose("num_epochs", *_num_epochs(steps_an_epoch))
     adapter = choose("adapter", "full", "the whole model learns more than an adapter, and a model of this kind fits")
+    if adapter != "lora" and "lora_rank" in wanted:
+        raise ValueError(
+            f"lora_rank is {wanted['lora_rank']}, but the adapter is {adapter!r}; choose adapter 'lora', or none"
+        )
     if adapter == "lora":
         choose("learning_rate", LORA_RATE * multiplier, "an adapter starts at zero and needs ten times the usual rate")
     else:

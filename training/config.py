@@ -41,6 +41,8 @@ class Optimisation:
             raise ValueError(f"learning_rate is {self.learning_rate}; choose a value above 0 and at most 1")
         if not 0.0 < self.layer_decay <= 1.0:
             raise ValueError(f"layer_decay is {self.layer_decay}; choose a value above 0 and at most 1")
+        if not -(2**63) <= self.seed < 2**63:  # what torch takes
+            raise ValueError(f"seed is {self.seed}; choose from -2^63 to 2^63 - 1")
         for name in ("micro_batch_size", "evaluation_steps", "patience"):
             value = getattr(self, name)
             if value is not None and value < 1:

@@ -1,6 +1,7 @@
 """What is wrong with a file, or odd about it, by line. Used by everything that reads training data."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 MAX_FAULTS = 100  # reported a file; the rest is counted
@@ -24,6 +25,15 @@ class DataFaults(ValueError):
     def __init__(self, faults: Sequence[Fault]) -> None:
         self.faults = list(faults)
         super().__init__("; ".join(told(self.faults)))
+
+
+@contextmanager
+def faults_named(name: str) -> Iterator[None]:
+    """Within, faults say of which of several files they are."""
+    try:
+        yield
+    except DataFaults as error:
+        raise DataFaults([Fault(0, f"{name}: {fault}") for fault in error.faults]) from None
 
 
 def told(faults: Sequence[Fault]) -> list[str]:

@@ -23,11 +23,11 @@ from training.config import ClassWeights, Recipe
 from training.data import DataTask, Examples, check_training, check_validation, load_examples, split_validation
 from training.evaluation.files import judge, write_evaluation
 from training.events import Evaluated, Noted, Started, TrainingEvent
-from training.faults import DataFaults, Fault
+from training.faults import DataFaults, Fault, faults_named
 from training.few_shot import few_shot_objective
 from training.labelled import Rows, encode_classes, encode_label_sets, encode_scores, encode_tags
 from training.objectives import ChooseLabels, Classify, Regress, TagWords, balanced_weights
-from training.oddities import cut_warning, find_leaks, leak_warning, odd_rows
+from training.oddities import cut_warning, find_leaks, has_one_score, leak_warning, odd_rows, one_score_warning
 from training.parallel import ALONE, World
 from training.results import write_folder, write_manifest
 from training.sharding import Placement
@@ -62,13 +62,15 @@ def load_data(
     if validation_file is None:
         train, validation = split_validation(examples, recipe.validation_share, recipe.seed)
     else:
-        train, validation = examples, load_examples(validation_file, task)
-        if validation.task != train.task:
-            message = f"the validation rows are for {validation.task!r}, the training rows for {train.task!r}"
-            raise DataFaults([Fault(0, message)])
-        check_validation(validation, labels)
+        train = examples
+        with faults_named("validation file"):
+            validation = load_examples(validation_file, task)
+            if validation.task != train.task:
+                message = f"its rows are for {validation.task!r}, the training rows for {train.task!r}"
+                raise DataFaults([Fault(0, message)])
+            check_validation(validation, labels)
         warnings += [Fault(0, f"validation file: {fault}") for fault in validation.warnings]
-    warnings += leak_warning(train, validation, find_leaks(train, validation))
+    warnings += leak_warning(train, validation, find_leaks(train, validation)) + one_score_warning(validation)
     return Data(train, validation, labels, tuple(warnings))
 
 
@@ -93,8 +95,7 @@ def finetune(
     called again with the same arguments. When the base's vocabulary lacks much of the text, the first event says so and
     names the best of `other_bases`.
     """
-    if recipe.metric not in (None, *METRICS[data.task]):
-        raise ValueError(f"metric is {recipe.metric!r}; for {data.task} choose one of {list(METRICS[data.task])}")
+    metric = metric_of(recipe.metric, data)
     if world.shards and recipe.method == "few_shot":
         raise ValueError(
             "method is 'few_shot', which reads the whole model outside of training; choose 'fine_tune', or leave out "
@@ -123,7 +124,7 @@ def finetune(
         objective: Objective = few_shot_objective(model, tokenizer, train, validation, recipe, weights)
     else:
         objective = make_objective(data.task, model, train, validation, recipe)
-    optimisation = recipe.optimisation_for(USUAL_METRIC[data.task])
+    optimisation = recipe.optimisation_for(metric)
     run_key = run_key_of(description)
     trainer = Trainer(objective, optimisation, output / "checkpoint", run_key, world, placement, interrupted, saved)
 
@@ -166,6 +167,25 @@ METRICS: dict[DataTask, tuple[str, ...]] = {  # what a run of each task may be j
     "tagging": ("macro_f1", "accuracy", "span_f1", "loss"),
 }
 USUAL_METRIC: dict[DataTask, str] = {task: metrics[0] for task, metrics in METRICS.items()}
+OF_VARIED_SCORES = ("r2", "correlation")  # have no meaning when the held-out rows all have one score
+
+
+def metric_of(wanted: str | None, data: Data) -> str:
+    """What judges a run: what the user wants, else the task's usual one, or the first that these rows allow. Raises
+    ValueError for one that this task does not have, or these rows do not allow."""
+    known = METRICS[data.task]
+    if wanted not in (None, *known):
+        raise ValueError(f"metric is {wanted!r}; for {data.task} choose one of {list(known)}")
+    possible, why = list(known), ""
+    if data.task == "regression" and has_one_score(data.validation):
+        possible = [name for name in known if name not in OF_VARIED_SCORES]
+        why = "the held-out rows all have one score"
+    if data.task == "tagging" and not any(label.startswith("B-") for label in data.labels):
+        possible.remove("span_f1")
+        why = "no tag of the data begins with 'B-'"
+    if wanted not in (None, *possible):
+        raise ValueError(f"metric is {wanted!r}, but {why}; choose one of {possible}")
+    return wanted or possible[0]
 
 
 def make_objective(

@@ -125,6 +125,23 @@ def leak_warning(train: Examples, validation: Examples, leaks: Sequence[int]) ->
     return [Fault(0, f"{what} (validation {name_lines(lines)}), {how}")]
 
 
+def has_one_score(validation: Examples) -> bool:
+    """Whether the rows to judge a regression by are all the same, or one."""
+    return validation.task == "regression" and len(set(validation.targets)) < 2
+
+
+def one_score_warning(validation: Examples) -> list[Fault]:
+    """At most one: R² and correlation say nothing of such rows."""
+    if not has_one_score(validation):
+        return []
+    rows = count_of(len(validation.rows), "validation row")
+    what = (
+        f"the score of {rows} is always {validation.targets[0]:g}" if len(validation.rows) > 1 else f"there is {rows}"
+    )
+    how = "unless another metric is asked for, the weights of the lowest mean absolute error are kept"
+    return [Fault(0, f"{what}, of which R² and correlation can't be told; {how}")]
+
+
 def cut_warning(
     examples: Examples, encodings: Sequence[Encoding], max_length: int, base: str, split: str = "training"
 ) -> list[Fault]:
