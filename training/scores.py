@@ -181,7 +181,7 @@ def counted_columns(labels: Sized) -> list[int] | None:
 
 def macro_f1(wanted: npt.NDArray[np.int_], predicted: npt.NDArray[np.int_]) -> float:
     """Of columns of 0 and 1 [N, C]: the mean over the labels that some row has or is given; 0 without any."""
-    present = (wanted.any(axis=0) | predicted.any(axis=0)).nonzero()[0]
+    present = np.flatnonzero((wanted + predicted).any(axis=0))
     if not len(present):
         return 0.0
     counted = counted_columns(present) or list(range(len(present)))
