@@ -5,14 +5,14 @@ import csv
 import io
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageColor
 
 from model.config import TransformerConfig
 from model.heads import TextModel
@@ -20,10 +20,13 @@ from model.lora import LoraConfig, make_trainable, save_adapter, take_adapter
 from model.tokenizer import Tokenizer, train_wordpiece
 from model.weights import save_model
 from service.evaluate_cli import add_commands
+from service.report.canvas import LIGHT, SCALE, PixelCanvas
+from service.report.chart import WIDTH
 from service.report.evaluation.charts import MATRIX_LABELS, charts_of
 from service.report.evaluation.page import evaluation_page
 from service.report.evaluation.picture import evaluation_png
 from service.report.evaluation.words import gain, summary, verdict
+from service.report.sheet import MARGIN, draw_sheet
 from service.settings import Settings
 from training.data import load_examples
 from training.dynamics import Dynamics
@@ -195,6 +198,42 @@ def test_the_verdict_needs_an_interval_on_one_side_of_zero(
     assert verdict(report)[0] == {1: "good", 0: "warn", -1: "bad"}[expected]
 
 
+def ink_of(draw: Callable[[PixelCanvas], None]) -> bytes:
+    image = Image.new("RGB", (300, 80), LIGHT["paper"])
+    draw(PixelCanvas(image, 20, 20))
+    return image.tobytes()
+
+
+@pytest.mark.parametrize(("one", "another"), [("😀", "🎉"), ("שלום", "עולם"), ("สวัสดี", "ขอบคุณ"), ("नमस्ते", "धन्यवाद")])
+def test_a_picture_has_the_letters_of_every_script(one: str, another: str) -> None:
+    """Boxes of a font without them would be the same."""
+    first, second = (ink_of(lambda canvas, text=text: canvas.text(0, 0, text[:2])) for text in (one, another))  # type: ignore[misc]
+    assert first != second
+    assert Image.new("RGB", (300, 80), LIGHT["paper"]).tobytes() not in (first, second)
+
+
+def test_the_verdict_stands_whole_on_the_picture_and_without_remarks() -> None:
+    words = "Not surely better than the simple models: +11.0 points of accuracy against the baseline TF-IDF " * 2
+    heights = []
+    for title in ("", "short", words):
+        image = Image.open(io.BytesIO(draw_sheet("How good", "is it", (), (), (), title)))
+        beyond = image.crop(((MARGIN + WIDTH + 10) * SCALE, 0, image.width, image.height))
+        assert beyond.getcolors() == [(beyond.width * beyond.height, ImageColor.getrgb(LIGHT["paper"]))]
+        heights.append(image.height)
+    assert heights[0] < heights[1] < heights[2]
+
+
+def test_a_figure_with_nothing_to_count_is_no_lack_of_training_rows() -> None:
+    report = {
+        "metric": {"key": "span_f1", "title": "span F1", "higher_is_better": True},
+        "headline": {"value": None, "interval": None},
+    }
+    assert verdict(report) == (
+        "warn",
+        "span F1 can't be told: these rows, and what the model says of them, have nothing to count.",
+    )
+
+
 SPARSE: dict[str, list[list[dict[str, Any]]]] = {  # training rows, held-out rows: the poorest that a job may have
     "classification": [
         [{"text": "!", "label": "cold"}, {"text": "!", "label": "cold"}, {"text": "?", "label": "温暖"}, {"text": "?", "label": "温暖"}],
@@ -252,6 +291,12 @@ def command(tmp_path: Path, tokenizer: Tokenizer) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser()
     add_commands(parser.add_subparsers(), Settings(home=tmp_path / "home", device="cpu"))
     return parser
+
+
+def test_an_adapter_without_its_base_says_how_to_get_it(command: argparse.ArgumentParser, tmp_path: Path) -> None:
+    (tmp_path / "base").rename(tmp_path / "moved")
+    with pytest.raises(ValueError, match=r"adapter' is an adapter, and its base is not here: .* import FOLDER --name"):
+        run(command, "--model", tmp_path / "adapter", "--data", tmp_path / "held.jsonl")
 
 
 def run(command: argparse.ArgumentParser, *words: str | Path) -> None:

@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 
 from PIL import Image, ImageColor, ImageDraw
 
-from service.pictures.fonts import font
+from service.pictures.fonts import font, runs
 
 Role = Literal["ink", "faint", "line", "paper", "panel", "bar", "second", "alert", "good", "pad"]
 Anchor = Literal["start", "middle", "end"]
@@ -86,7 +86,7 @@ def _opacity(strength: float) -> str:
 
 
 class PixelCanvas:
-    """The same on an image, at an offset, in the light palette; the font has Latin, Chinese, Japanese and Korean."""
+    """The same on an image, at an offset, in the light palette; each run of a text in the font that has it."""
 
     def __init__(self, image: Image.Image, left: int, top: int) -> None:
         self._draw = ImageDraw.Draw(image, "RGBA")  # so that a strength blends with what is beneath
@@ -116,8 +116,16 @@ class PixelCanvas:
             self._draw.line([self._at(*point) for point in piece], LIGHT[role], max(1, round(width * SCALE)))
 
     def text(self, x: float, y: float, text: str, role: Role = "ink", size: int = 13, anchor: Anchor = "start") -> None:
-        side = {"start": "l", "middle": "m", "end": "r"}[anchor]
-        self._draw.text(self._at(x, y), text, LIGHT[role], font(size * SCALE), anchor=f"{side}m")
+        pieces = runs(text)
+        widths = [piece.width(size * SCALE) for piece in pieces]
+        left, middle = self._at(x, y)
+        left -= sum(widths) * {"start": 0.0, "middle": 0.5, "end": 1.0}[anchor]
+        ascent, descent = font(size * SCALE).getmetrics()
+        baseline = middle + (ascent - descent) / 2  # one for all fonts
+        for piece, width in zip(pieces, widths, strict=True):
+            letters, own, direction = piece.drawn(size * SCALE)
+            self._draw.text((left, baseline), letters, LIGHT[role], own, anchor="ls", direction=direction)
+            left += width
 
 
 def _ink(role: Role, strength: float) -> tuple[int, ...]:

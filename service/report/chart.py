@@ -24,7 +24,7 @@ def histogram(canvas: Canvas, counts: Sequence[int], left: float, base: float, r
     """Bars of equal width with a scale of counts at the left."""
     largest = max(counts)
     step = room / len(counts)
-    for share in (0.5, 1.0):
+    for share in (0.5, 1.0) if largest > 1 else (1.0,):
         y = base - share * (base - BAR_TOP)
         canvas.line([(left, y), (left + room, y)], "line")
         canvas.text(left - 8, y, compact(round(share * largest)), "faint", 12, "end")

@@ -12,6 +12,7 @@ from service.report.document import Fact
 
 MARGIN = 40
 LINE = 20  # height of a line of text
+TITLE_SIZE, TITLE_LINE = 16, 24  # of the remarks, and the height of a line of it
 TOP = 148  # where the first chart begins
 SHOWN_FACTS = 5
 
@@ -24,9 +25,10 @@ def draw_sheet(
     remarks: Sequence[tuple[Role, str]],
     remarks_title: str = "",
 ) -> bytes:
-    """At twice the resolution of the page; as tall as its charts."""
+    """At twice the resolution of the page; as tall as its charts and remarks, whose title stands there even alone."""
+    titles = wrap(remarks_title, WIDTH, TITLE_SIZE) if remarks_title else []
     height = TOP + sum(chart.height + 84 + LINE * (len(wrap(chart.hint, WIDTH, 12)) - 1) for chart in charts)
-    height += 40 + len(remarks) * LINE + 30 if remarks else 20
+    height += len(titles) * TITLE_LINE + len(remarks) * LINE + 46 if titles or remarks else 20
     image = Image.new("RGB", ((WIDTH + 2 * MARGIN) * SCALE, height * SCALE), LIGHT["paper"])
     page = PixelCanvas(image, MARGIN, 0)
     page.text(0, 40, shorten(headline, WIDTH, 24), size=24)
@@ -42,10 +44,11 @@ def draw_sheet(
             y += LINE
         chart.draw(PixelCanvas(image, MARGIN, y + 34))
         y += chart.height + 64
-    if remarks:
-        page.text(0, y + 12, remarks_title, size=16)
-        for index, (role, line) in enumerate(remarks):
-            page.text(0, y + 40 + index * LINE, line, role, 12)
+    for line in titles:
+        page.text(0, y + 12, line, size=TITLE_SIZE)
+        y += TITLE_LINE
+    for index, (role, line) in enumerate(remarks):
+        page.text(0, y + 16 + index * LINE, line, role, 12)
     buffer = io.BytesIO()
     image.save(buffer, "PNG", compress_level=4)
     return buffer.getvalue()

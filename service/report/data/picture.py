@@ -14,7 +14,9 @@ SHOWN_MESSAGES = 6
 def report_png(report: Report) -> bytes:
     remarks = list(_messages(report))
     charts = charts_of(report)
-    return draw_sheet(headline(report), subtitle(report), facts_of(report), charts, remarks, "Faults and warnings")
+    return draw_sheet(
+        headline(report), subtitle(report), facts_of(report), charts, remarks, "Faults and warnings" if remarks else ""
+    )
 
 
 def _messages(report: Report) -> Iterator[tuple[Role, str]]:

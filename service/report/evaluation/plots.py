@@ -36,7 +36,7 @@ def calibration(report: Report) -> Chart:
 
     def draw(canvas: Canvas) -> None:
         frame(canvas, left, ("0%", "50%", "100%"), said)
-        frame(canvas, second + left, ("0", compact(round(largest / 2)), compact(largest)), said)
+        frame(canvas, second + left, ("0", compact(round(largest / 2)) if largest > 1 else "", compact(largest)), said)
         for item in bins:
             x, width = left + item["from"] * wide, (item["to"] - item["from"]) * wide
             shares = f"confidence {item['confidence']:.1%}, right {item['accuracy']:.1%}"

@@ -51,6 +51,8 @@ def verdict(report: Report) -> tuple[str, str]:
     """(kind, sentence): whether the model is worth having."""
     title, value = report["metric"]["title"], amount(report, report["headline"]["value"])
     versus = report.get("versus")
+    if report["headline"]["value"] is None:
+        return "warn", f"{title} can't be told: these rows, and what the model says of them, have nothing to count."
     if not versus:
         return (
             "warn",
