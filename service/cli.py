@@ -43,6 +43,7 @@ def parser_of(settings: Settings) -> argparse.ArgumentParser:
         publish=partial(publish, settings),
         find_base=partial(data_cli.find_base, settings=settings),
         bases=lambda: ModelStore.of(settings).bases(),
+        check_name=models_cli.check_name,
     )
     data_commands = add_commands(commands, settings.home.absolute(), store)
     data_cli.add_report(data_commands, settings)

@@ -26,8 +26,19 @@ LOADED_ON_DEMAND = {  # commands of `cli.py`, with what their parsers say of the
 }
 
 
+INTERRUPTED = 130  # what a shell says of a command that Ctrl-C ended
+
+
 def main() -> None:
-    """Entry point."""
+    """Entry point. Ctrl-C ends a command without a traceback."""
+    try:
+        _main()
+    except KeyboardInterrupt:
+        print("vitrine: interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+
+
+def _main() -> None:
     words = sys.argv[1:]
     if words and words[0] in LOADED_ON_DEMAND and not is_light(words):
         from service.cli import main as all_commands

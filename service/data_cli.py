@@ -9,7 +9,7 @@ from service.errors import NotFound
 from service.model_store import ModelStore
 from service.report.data.page import report_page
 from service.report.data.picture import report_png
-from service.report.output import check_ending, write_form
+from service.report.output import check_output, write_form
 from service.settings import Settings
 from training.catalogue import fetch_minilm
 from training.cli import SOURCE_HELP, Commands
@@ -36,7 +36,7 @@ def add_report(data_commands: Commands, settings: Settings) -> None:
 
 def run_report(arguments: argparse.Namespace, settings: Settings) -> None:
     output: Path | None = arguments.output
-    check_ending(output, FORMATS)
+    check_output(output, FORMATS)
     folder = find_base(arguments.base, settings)
     length = min(arguments.max_length, load_config(folder).max_positions)
     train = read_source(find_source(arguments.file), Path(arguments.file).name)

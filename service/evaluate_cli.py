@@ -19,7 +19,7 @@ from service.placement import gpu_count, serving_device
 from service.report.evaluation.page import evaluation_page
 from service.report.evaluation.picture import evaluation_png
 from service.report.evaluation.words import summary
-from service.report.output import check_ending, write_form
+from service.report.output import check_output, write_form
 from service.settings import Settings
 from training.cli import SOURCE_HELP, Commands
 from training.data import load_examples
@@ -49,7 +49,7 @@ def add_commands(commands: Commands, settings: Settings) -> None:
 
 
 def run_evaluate(arguments: argparse.Namespace, settings: Settings) -> None:
-    check_ending(arguments.output, FORMATS)
+    check_output(arguments.output, FORMATS)
     evaluated = _of_run(Path(arguments.model)) if arguments.data is None else _measure(arguments, settings)
     print(summary(evaluated.report))
     if arguments.output is not None:
@@ -100,7 +100,14 @@ def load_named(given: str, settings: Settings) -> tuple[TextModel, Tokenizer]:
     if not is_adapter_folder(folder):
         return load_model(folder)
     base_id, _ = load_adapter_config(folder)
-    base, tokenizer = load_model(find_base(base_id, settings))
+    try:
+        base_folder = find_base(base_id, settings)
+    except ValueError as error:
+        remedy = f"vitrine models import FOLDER --name {base_id}"
+        raise ValueError(
+            f"{given!r} is an adapter, and its base is not here: {error}; for one in a folder: {remedy}"
+        ) from error
+    base, tokenizer = load_model(base_folder)
     adapter = load_adapter(folder)
     if adapter.body_sha256 not in (None, sha256_of_body(base)):
         raise ValueError(

@@ -18,7 +18,7 @@ from model.tokenizer import Encoding, Tokenizer
 from service.evaluate_cli import load_named
 from service.placement import gpu_count, serving_device
 from service.report.attributions import note, picture, table
-from service.report.output import check_ending, write_form
+from service.report.output import check_output, write_form
 from service.settings import Settings
 from training.cli import SOURCE_HELP, Commands
 from training.data import Examples, load_examples
@@ -61,7 +61,7 @@ def add_commands(commands: Commands, settings: Settings) -> None:
 
 
 def run_benchmark(arguments: argparse.Namespace, settings: Settings) -> None:
-    check_ending(arguments.output, FORMATS)
+    check_output(arguments.output, FORMATS)
     trial = Trial(arguments.num_random, arguments.seed, arguments.bounds)
     model, tokenizer = load_named(arguments.model, settings)
     if model.config.task not in EXPLAINED_TASKS:

@@ -46,14 +46,19 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
 
 
-def import_model(source: str, name: str | None, revision: str | None, settings: Settings) -> str:
-    """Loads a model or adapter, which checks it, and publishes it in our layout -> its BentoML tag. Idempotent."""
-    model_id = name if name is not None else name_of(source)
+def check_name(model_id: str) -> None:
+    """Raises ValueError for a name that no model can have."""
     if not MODEL_ID.fullmatch(model_id):
         raise ValueError(
             f"name {model_id!r} can't be used; take at most 63 lower-case letters, digits, '_', '-' and '.', with a "
             "letter or digit at both ends"
         )
+
+
+def import_model(source: str, name: str | None, revision: str | None, settings: Settings) -> str:
+    """Loads a model or adapter, which checks it, and publishes it in our layout -> its BentoML tag. Idempotent."""
+    model_id = name if name is not None else name_of(source)
+    check_name(model_id)
     folder = Path(source) if Path(source).is_dir() else fetch(source, revision, settings.cache / "huggingface")
     store = ModelStore.of(settings)
     settings.cache.mkdir(parents=True, exist_ok=True)

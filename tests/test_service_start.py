@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from service import command as entry
 from service.cli import parser_of
 from service.command import LOADED_ON_DEMAND
 from service.settings import Settings
@@ -91,6 +92,20 @@ def test_help_and_unknown_commands_are_answered_without_torch(tmp_path: Path) ->
         )
     assert "invalid choice: 'trian'" in told["trian"]
     assert "finetune" in told["trian"]
+
+
+def test_ctrl_c_ends_a_command_without_a_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(parser: argparse.ArgumentParser) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setenv("VITRINE_HOME", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["vitrine", "jobs", "list"])
+    monkeypatch.setattr(entry, "obey", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        entry.main()
+    assert (ended.value.code, capsys.readouterr().err) == (entry.INTERRUPTED, "vitrine: interrupted\n")
 
 
 def start(tmp_path: Path, **settings: str) -> subprocess.CompletedProcess[str]:

@@ -1,12 +1,14 @@
 """The training commands: no option is ignored, own text trains as asked."""
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from training.cli import Store, add_commands
+from training.cli import Store, add_commands, show_all
 from training.config import PretrainRecipe
+from training.events import Noted, TrainingEvent
 from training.results import read_manifest
 
 TEXT = ["the film was good", "这本书非常好", "a song is rather long", "酒店房间很小"] * 6
@@ -20,8 +22,12 @@ def run(home: Path, *arguments: str) -> list[tuple[str, Path]]:
         published.append((name, folder))
         return f"published as {name}"
 
+    def check_name(name: str) -> None:
+        if not name.isidentifier():
+            raise ValueError(f"name {name!r} can't be used")
+
     parser = argparse.ArgumentParser()
-    add_commands(parser.add_subparsers(), home, Store(publish, find_base=Path, bases=dict))
+    add_commands(parser.add_subparsers(), home, Store(publish, Path, dict, check_name))
     parsed = parser.parse_args(arguments)
     parsed.run(parsed)
     return published
@@ -50,6 +56,42 @@ def test_a_model_of_ours_refuses_options_that_its_recipe_sets(tmp_path: Path, op
 def test_sharding_among_one_process_is_refused(tmp_path: Path, command: list[str]) -> None:
     with pytest.raises(ValueError, match=r"--shard spreads the weights over several processes.*start it with torchrun"):
         run(tmp_path, *command, "--shard")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--vocabulary", "0"], "vocabulary is 0; choose from 1 to 1,000,000 tokens"),
+        (["--vocabulary", "-5"], "vocabulary is -5; choose from 1 to 1,000,000 tokens"),
+        (["--vocabulary", "1000001"], "vocabulary is 1000001; choose from 1 to 1,000,000 tokens"),
+        (
+            ["--vocabulary", "20"],
+            r"vocabulary is 20; the characters of this text and .* make \d\d, choose at least that",
+        ),
+        (["--vocabulary", "99", "--task", "causal_lm"], r"vocabulary is 99; the .* make 2\d\d, choose at least that"),
+        (["--publish", "no name"], "name 'no name' can't be used"),
+        (["--publish", ""], "name '' can't be used"),
+    ],
+)
+def test_what_own_text_can_not_become_is_said_before_it_is_trained_on(
+    tmp_path: Path, options: list[str], words: str
+) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("\n".join(TEXT), encoding="utf-8")
+    common = ["pretrain", "--data", str(text), "--validation", str(text), "--preset", "tiny", "--epochs", "1"]
+    with pytest.raises(ValueError, match=words):
+        run(tmp_path, *common, "--output", str(tmp_path / "run"), *options)
+    assert not (tmp_path / "run" / "model").exists()
+
+
+def test_ctrl_c_says_how_a_run_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
+    def events() -> Iterator[TrainingEvent]:
+        yield Noted("begun")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        show_all(events())
+    assert "interrupted; the same command again continues from the last checkpoint" in capsys.readouterr().out
 
 
 def test_own_text_is_trained_with_the_options_given_and_the_recipes_defaults(tmp_path: Path) -> None:

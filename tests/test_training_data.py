@@ -131,6 +131,20 @@ def test_sources_are_found_by_path_folder_and_split(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("train.jsonl", '{"text": "a"\nno json\n', "JSON parse error"),
+        ("train.csv", 'text,label\n"never closed,a\n', "EOF inside string"),
+        ("state.json", "{}", "neither a `Dataset` directory"),
+    ],
+)
+def test_a_folder_that_can_not_be_loaded_says_why(tmp_path: Path, name: str, content: str, reason: str) -> None:
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    with pytest.raises(ValueError, match=f"`datasets` could not load the folder .*{reason}"):
+        find_source(str(tmp_path))
+
+
+@pytest.mark.parametrize(
     ("rows", "words"),
     [
         ([{"text": "a", "score": 1}, {"text": "b", "score": 1.0}], "all 2 rows have the score 1"),

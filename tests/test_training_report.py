@@ -257,3 +257,7 @@ def test_the_command_writes_each_form_and_says_what_is_wrong(
     arguments = parser.parse_args([*command[:-1], str(tmp_path / "report.pdf")])
     with pytest.raises(ValueError, match=r"its ending must be one of \.html, \.json, \.png"):
         arguments.run(arguments)
+    arguments = parser.parse_args([*command[:-1], str(tmp_path / "new" / output.name)])
+    with pytest.raises(ValueError, match=r"there is no folder '.*new'; make it first"):
+        arguments.run(arguments)
+    assert capsys.readouterr().out == "", "before anything is read"

@@ -31,6 +31,7 @@ SHARD_HELP = (
     "in several processes (torchrun): each holds a part of every weight, for models that do not fit one device (FSDP)"
 )
 DEFAULT_VOCABULARY = 8_000
+MAX_VOCABULARY = 1_000_000  # the largest that anyone publishes have a quarter of it
 RECIPE_OPTIONS = {  # of `pretrain`, by the field of the recipe each sets
     "epochs": "num_epochs", "batch_rows": "batch_rows", "row_tokens": "row_tokens", "learning_rate": "learning_rate",
     "seed": "seed",
@@ -59,6 +60,7 @@ class Store:
     publish: Callable[[str, Path], str]  # a finished model's name and folder -> what to tell the user
     find_base: Callable[[str], Path]  # a model's id, or a folder
     bases: Callable[[], Mapping[str, Path]]  # every base in the store, by id
+    check_name: Callable[[str], None]  # raises ValueError for a name that no model can be published under
 
 
 def add_commands(commands: Commands, home: Path, store: Store) -> Commands:
@@ -157,7 +159,9 @@ def _pretrain(arguments: argparse.Namespace, home: Path, store: Store, world: Wo
     ):
         options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         raise ValueError(f"{arguments.name} is trained as its recipe says; leave out {options}, or train on --data")
-    name = arguments.publish or arguments.name
+    name = arguments.name if arguments.publish is None else arguments.publish
+    if name is not None:
+        store.check_name(name)
     output = arguments.output or home / "pretraining" / (name or arguments.data.stem)
     output.mkdir(parents=True, exist_ok=True)
     if arguments.name is not None:
@@ -178,9 +182,16 @@ def _pretrain_on_own_text(arguments: argparse.Namespace, output: Path, world: Wo
     task = arguments.task or "masked_lm"
     vocabulary = DEFAULT_VOCABULARY if arguments.vocabulary is None else arguments.vocabulary
 
+    if not 1 <= vocabulary <= MAX_VOCABULARY:
+        raise ValueError(f"vocabulary is {vocabulary}; choose from 1 to {MAX_VOCABULARY:,} tokens")
+
     def make_tokenizer(texts: Texts) -> Tokenizer:
         train = train_wordpiece if task == "masked_lm" else train_byte_bpe
-        return train(texts(), vocabulary)
+        trained = train(texts(), vocabulary)
+        if trained.vocab_size > vocabulary:
+            least = f"the characters of this text and the special tokens alone make {trained.vocab_size}"
+            raise ValueError(f"vocabulary is {vocabulary}; {least}, choose at least that")
+        return trained
 
     with world.leader_first():
         corpora = prepare(
@@ -216,9 +227,14 @@ def _shape_of(preset: TransformerConfig) -> dict[str, float]:
 def show_all(events: Iterable[TrainingEvent], world: World = ALONE) -> None:
     """A run on the terminal, with its progress bar; of several processes the first shows it."""
     with tqdm(unit="step", disable=not world.leads) as bar:
-        for event in events:
+        try:
+            for event in events:
+                if world.leads:
+                    show(event, bar)
+        except KeyboardInterrupt:
             if world.leads:
-                show(event, bar)
+                bar.write("interrupted; the same command again continues from the last checkpoint")
+            raise
 
 
 def show(event: TrainingEvent, bar: "tqdm[None]") -> None:

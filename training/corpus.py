@@ -21,6 +21,7 @@ from model.tokenizer import Tokenizer
 from training.data import LONE_SURROGATE
 
 CHUNK_DOCUMENTS = 2_000  # tokenized together
+NO_TEXT_ENDINGS = (".csv", ".tsv", ".json", ".parquet", ".gz", ".zip")  # a model of their lines would learn commas
 POOL_PIECES = 4_000  # packed together; a larger pool pads less
 Ids = npt.NDArray[np.uint32]
 
@@ -86,7 +87,10 @@ class Documents:
 
 
 def read_documents(path: Path) -> Iterator[str]:
-    """Streams the documents of a file: one a line of .txt, the "text" of each line of .jsonl."""
+    """Streams the documents of a file: the "text" of each line of .jsonl, else one a line. Raises ValueError for a
+    file whose lines are no documents, by its name or its bytes."""
+    if path.suffix in NO_TEXT_ENDINGS:
+        raise ValueError(f"{path.name} has no document a line; write .txt with one a line, or .jsonl with 'text'")
     with open(path, "rb") as file:
         for number, raw in enumerate(file, start=1):
             try:

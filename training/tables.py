@@ -10,6 +10,7 @@ import io
 import json
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,18 +69,29 @@ def find_source(name: str) -> Path | datasets.Dataset:
     base, _, split = name.rpartition(":") if ":" in name and not path.exists() else (name, "", "train")
     if Path(base).is_dir():
         return _load_folder(Path(base), split)
-    try:
+    with _as_value_error(f"{name!r} is no file here, and `datasets` could not load it"):
         return datasets.load_dataset(base, split=split)
-    except Exception as error:  # the library raises errors of many kinds, of its own and of the network
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise ValueError(f"{name!r} is no file here, and `datasets` could not load it: {reason}") from error
+
+
+@contextmanager
+def _as_value_error(what: str) -> Iterator[None]:
+    """The library raises errors of many kinds, of its own, of pyarrow and of the network; the first has the reason."""
+    try:
+        yield
+    except Exception as error:
+        first: BaseException = error
+        while first.__cause__ is not None:
+            first = first.__cause__
+        reason = str(first).strip().splitlines()[0][:200] if str(first).strip() else type(first).__name__
+        raise ValueError(f"{what}: {reason}") from error
 
 
 def _load_folder(folder: Path, split: str) -> datasets.Dataset:
     saved = any((folder / name).is_file() for name in ("dataset_dict.json", "state.json"))
-    if not saved:
-        return datasets.load_dataset(str(folder), split=split)
-    loaded = datasets.load_from_disk(str(folder))
+    with _as_value_error(f"`datasets` could not load the folder {str(folder)!r}"):
+        if not saved:
+            return datasets.load_dataset(str(folder), split=split)
+        loaded = datasets.load_from_disk(str(folder))
     if isinstance(loaded, datasets.Dataset):
         return loaded
     if split not in loaded:

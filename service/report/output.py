@@ -7,10 +7,14 @@ from pathlib import Path
 Forms = Mapping[str, Callable[[], bytes]]  # ending -> what makes the content
 
 
-def check_ending(output: Path | None, endings: tuple[str, ...]) -> None:
-    """Before anything is measured. Raises ValueError for a form that there is not."""
-    if output is not None and output.suffix not in endings:
+def check_output(output: Path | None, endings: tuple[str, ...]) -> None:
+    """Before anything is measured. Raises ValueError for a form that there is not, or a folder."""
+    if output is None:
+        return
+    if output.suffix not in endings:
         raise ValueError(f"--output is {output.name!r}; its ending must be one of {', '.join(endings)}")
+    if not output.parent.is_dir():
+        raise ValueError(f"--output is {str(output)!r}, and there is no folder {str(output.parent)!r}; make it first")
 
 
 def write_form(output: Path, forms: Forms) -> None:
