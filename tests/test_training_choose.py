@@ -109,6 +109,18 @@ def test_few_rows_of_every_label_get_a_method_of_their_own(minilm: Path, tmp_pat
     assert adapter.method == "fine_tune", "adapters are tuned plainly"
 
 
+def test_a_few_rows_are_judged_often_enough_to_end_early(minilm: Path, tmp_path: Path) -> None:
+    data = data_of(tmp_path, {"a": 20, "b": 20})
+    usual, _ = choices_of(minilm, data)
+    early, reasons = choices_of(minilm, data, patience=2)
+    assert early.method == usual.method == "few_shot"
+    assert early.patience is not None
+    assert early.evaluation_steps is not None
+    assert usual.evaluation_steps is not None
+    assert usual.evaluation_steps >= (early.patience + 1) * early.evaluation_steps
+    assert "evaluation_steps" in reasons
+
+
 def test_a_few_rows_become_a_model_that_knows_them(minilm: Path, tmp_path: Path) -> None:
     texts = {"sport": ["the striker scored twice", "a late goal won the match", "the team lost the final", "a fast race"],
              "food": ["bake the bread for an hour", "add salt to the soup", "a pinch of sugar", "fry the onions"]}  # fmt: skip

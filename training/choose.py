@@ -63,7 +63,10 @@ def choose_recipe(wanted: Mapping[str, Any], data: Data, base: Path, multiplier:
     if _is_few_shot(wanted, data, base):
         method = choose("method", *_method(data))
         if method == "few_shot":
-            for name, value in few_shot_fields(rows, width).items():
+            fields = few_shot_fields(rows, width)
+            if "patience" in wanted:  # a run that is judged once could not end early
+                del fields["evaluation_steps"]
+            for name, value in fields.items():
                 scaled = value * multiplier if name == "learning_rate" else value
                 choose(name, scaled, "what suits few rows")
     batch_size = choose("batch_size", *_batch_size(rows))
