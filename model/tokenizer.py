@@ -120,7 +120,11 @@ class Tokenizer:
             raise ValueError(f"{TOKENIZER_FILE} can't be read ({error}); fetch the folder again") from None
 
     def save(self, folder: Path) -> None:
-        self._inner.save(str(folder / TOKENIZER_FILE))
+        """Raises OSError where it can't be written."""
+        try:
+            self._inner.save(str(folder / TOKENIZER_FILE))
+        except Exception as error:  # the library raises no narrower kind
+            raise OSError(f"{TOKENIZER_FILE} can't be written: {error}") from error
 
     @property
     def vocab_size(self) -> int:

@@ -393,3 +393,8 @@ def test_a_text_stream_that_ends_within_a_character_gives_all_complete_ones() ->
         stream = tokenizer.decode_stream()
         text = "".join(stream.push(number) for number in ids[:cut]) + stream.flush()
         assert text == "ab北京"[: min(cut, 2) + max(0, cut - 2) // 3]
+
+
+def test_a_tokenizer_that_can_not_be_written_is_an_error_of_files(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"tokenizer.json can't be written: No such file"):
+        train_wordpiece(["red"], 40).save(tmp_path / "missing")

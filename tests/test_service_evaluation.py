@@ -26,6 +26,7 @@ from service.report.evaluation.charts import MATRIX_LABELS, charts_of
 from service.report.evaluation.page import evaluation_page
 from service.report.evaluation.picture import evaluation_png
 from service.report.evaluation.words import gain, summary, verdict
+from service.report.output import write_form
 from service.report.sheet import MARGIN, draw_sheet
 from service.settings import Settings
 from training.data import load_examples
@@ -266,6 +267,13 @@ def test_the_poorest_rows_still_have_a_report(tmp_path: Path, tokenizer: Tokeniz
     check_self_contained(evaluation_page(report).html)
     assert evaluation_png(report).startswith(b"\x89PNG")
     assert summary(report)
+
+
+def test_a_report_that_can_not_be_written_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "report.json").mkdir()  # a rename over it fails
+    with pytest.raises(OSError, match=r"report\.json"):
+        write_form(tmp_path / "report.json", {".json": lambda: b"{}"})
+    assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
 
 
 # The command

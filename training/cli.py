@@ -188,7 +188,7 @@ def _pretrain_on_own_text(arguments: argparse.Namespace, output: Path, world: Wo
     def make_tokenizer(texts: Texts) -> Tokenizer:
         train = train_wordpiece if task == "masked_lm" else train_byte_bpe
         trained = train(texts(), vocabulary)
-        if trained.vocab_size > vocabulary:
+        if trained.vocab_size > vocabulary and arguments.vocabulary is not None:
             least = f"the characters of this text and the special tokens alone make {trained.vocab_size}"
             raise ValueError(f"vocabulary is {vocabulary}; {least}, choose at least that")
         return trained

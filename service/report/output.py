@@ -18,7 +18,12 @@ def check_output(output: Path | None, endings: tuple[str, ...]) -> None:
 
 
 def write_form(output: Path, forms: Forms) -> None:
-    """Temporary name, then rename: a reader sees the whole file or none."""
+    """Temporary name, then rename: a reader sees the whole file or none, and a full disk leaves nothing behind."""
+    content = forms[output.suffix]()
     temporary = output.with_name(f".{output.name}.tmp")
-    temporary.write_bytes(forms[output.suffix]())
-    os.replace(temporary, output)
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, output)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
