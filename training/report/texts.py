@@ -56,14 +56,14 @@ def describe_vocabulary(texts: Sequence[Text], encodings: Sequence[Encoding], to
     pieces: Counter[str] = Counter()
     for text, encoding in zip(texts, encodings, strict=True):
         parts = (text,) if isinstance(text, str) else text
-        for index, number in enumerate(encoding.ids):
+        for index, (number, special) in enumerate(zip(encoding.ids, encoding.special, strict=True)):
             if number == unknown:
                 unknown_tokens += 1
                 start, end = encoding.offsets[index]
                 pieces[parts[encoding.texts[index]][start:end]] += 1
-            elif not encoding.special[index]:
+            elif not special:
                 used.add(number)
-            total += number == unknown or not encoding.special[index]
+            total += number == unknown or not special
     characters = sum(len(flat(text)) for text in texts)
     whole = sum(encoding.full_length - sum(encoding.special) for encoding in encodings)
     return {
