@@ -12,6 +12,7 @@ from service.settings import Settings
 from service.traces import Traces
 
 UNREAD_SECONDS = 3  # after a drain, for clients that do not take their answers
+LAST_PORT = 65_535
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -40,6 +41,8 @@ def check_exposure(settings: Settings, host: str) -> None:
 
 def run_serve(settings: Settings, host: str, port: int) -> None:
     """Becomes `bentoml serve`, with BentoML's state inside our home folder."""
+    if not 1 <= port <= LAST_PORT:  # BentoML starts, and waits for ever
+        raise InvalidRequest(f"--port is {port}; choose from 1 to {LAST_PORT}")
     check_exposure(settings, host)
     Traces.of(settings, "api")  # told here, in a line, if they can't be sent
     root = Path(__file__).parents[1]

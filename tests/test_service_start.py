@@ -12,6 +12,8 @@ import pytest
 from service import command as entry
 from service.cli import parser_of
 from service.command import LOADED_ON_DEMAND
+from service.errors import InvalidRequest
+from service.serve_cli import run_serve
 from service.settings import Settings
 from tests.conftest import ROOT, free_port, new_home
 
@@ -122,6 +124,12 @@ def test_wrong_settings_are_named_a_line_each_without_their_values(tmp_path: Pat
     ]  # fmt: skip
     assert "'cpu' or 'cuda'" in done.stderr
     assert "secret" not in done.stderr + done.stdout
+
+
+@pytest.mark.parametrize("port", [-1, 0, 65_536])
+def test_a_port_that_there_is_not_is_refused(tmp_path: Path, port: int) -> None:
+    with pytest.raises(InvalidRequest, match=f"--port is {port}; choose from 1 to 65535"):
+        run_serve(Settings(home=tmp_path), "127.0.0.1", port)
 
 
 def test_settings_that_do_not_fit_this_host_end_the_start(tmp_path: Path) -> None:
