@@ -1,6 +1,7 @@
 """`vitrine serve`: looks whether the service may be reached as asked, then becomes BentoML's server."""
 
 import os
+import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -39,11 +40,23 @@ def check_exposure(settings: Settings, host: str) -> None:
     )
 
 
+def check_port(host: str, port: int) -> None:
+    """Raises InvalidRequest for a port that can't be listened at, which BentoML says in a traceback, or not at all."""
+    if not 1 <= port <= LAST_PORT:
+        raise InvalidRequest(f"--port is {port}; choose from 1 to {LAST_PORT}")
+    try:
+        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except OSError as error:
+        reason = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
+        raise InvalidRequest(
+            f"port {port} of {host} can't be served ({reason}); choose another by --port or --host, or end what has it"
+        ) from error
+
+
 def run_serve(settings: Settings, host: str, port: int) -> None:
     """Becomes `bentoml serve`, with BentoML's state inside our home folder."""
-    if not 1 <= port <= LAST_PORT:  # BentoML starts, and waits for ever
-        raise InvalidRequest(f"--port is {port}; choose from 1 to {LAST_PORT}")
     check_exposure(settings, host)
+    check_port(host, port)
     Traces.of(settings, "api")  # told here, in a line, if they can't be sent
     root = Path(__file__).parents[1]
     os.environ.setdefault("BENTOML_HOME", str(settings.bentoml_home))

@@ -3,6 +3,7 @@
 import argparse
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from service import command as entry
 from service.cli import parser_of
 from service.command import LOADED_ON_DEMAND
 from service.errors import InvalidRequest
-from service.serve_cli import run_serve
+from service.serve_cli import check_port, run_serve
 from service.settings import Settings
 from tests.conftest import ROOT, free_port, new_home
 
@@ -130,6 +131,16 @@ def test_wrong_settings_are_named_a_line_each_without_their_values(tmp_path: Pat
 def test_a_port_that_there_is_not_is_refused(tmp_path: Path, port: int) -> None:
     with pytest.raises(InvalidRequest, match=f"--port is {port}; choose from 1 to 65535"):
         run_serve(Settings(home=tmp_path), "127.0.0.1", port)
+
+
+def test_a_port_that_is_taken_is_refused_in_a_line(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(
+            InvalidRequest, match=rf"port {port} of 127.0.0.1 can't be served \(Address already in use\)"
+        ):
+            run_serve(Settings(home=tmp_path), "127.0.0.1", port)
+    check_port("127.0.0.1", port)
 
 
 def test_settings_that_do_not_fit_this_host_end_the_start(tmp_path: Path) -> None:
