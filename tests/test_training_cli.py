@@ -94,6 +94,13 @@ def test_ctrl_c_says_how_a_run_goes_on(capsys: pytest.CaptureFixture[str]) -> No
     assert "interrupted; the same command again continues from the last checkpoint" in capsys.readouterr().out
 
 
+def test_a_tuned_model_never_takes_the_place_of_its_base(tmp_path: Path) -> None:
+    (tmp_path / "base" / "model").mkdir(parents=True)
+    options = ["--data", "x.jsonl", "--base", str(tmp_path / "base" / "model"), "--output", str(tmp_path / "base")]
+    with pytest.raises(ValueError, match=r"--output .*base would put the tuned model in the place of its base"):
+        run(tmp_path, "finetune", *options)
+
+
 def test_own_text_is_trained_with_the_options_given_and_the_recipes_defaults(tmp_path: Path) -> None:
     (tmp_path / "train.txt").write_text("\n".join(TEXT), encoding="utf-8")
     (tmp_path / "held-out.txt").write_text("\n".join(TEXT[:4]), encoding="utf-8")

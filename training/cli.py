@@ -123,6 +123,10 @@ def _finetune(arguments: argparse.Namespace, store: Store, world: World) -> None
     if world.shards:
         wanted = {"method": "fine_tune", **wanted}  # the other reads the whole model
     base = world.from_leader(lambda: store.find_base(arguments.base))
+    if (arguments.output / "model").resolve() == base.resolve():
+        raise ValueError(
+            f"--output {arguments.output} would put the tuned model in the place of its base; name another folder"
+        )
     name = base.resolve().name if is_model_folder(Path(arguments.base)) else arguments.base
     with world.leader_first():  # a data set's name is a download
         training = find_source(arguments.data)
