@@ -154,29 +154,32 @@ def deliver_once(store: WebhookStore, private_allowed: bool) -> bool:
 def send(endpoint: WebhookEndpoint, event_id: str, body: str, now: float, private_allowed: bool) -> int:
     """One POST -> the status. Raises Unreachable."""
     parts = urlsplit(endpoint.url)
-    host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        host, port = _in_ascii(parts.hostname or ""), parts.port or (443 if parts.scheme == "https" else 80)
+    except UnicodeError as error:  # kept by an earlier version, which took any name
+        raise Unreachable(f"{endpoint.url} has a name that no host can have; change the address") from error
     address = _address(host, port, private_allowed)
     live = [endpoint.secret]
     if endpoint.old_secret and endpoint.old_until and now < endpoint.old_until:
         live.append(endpoint.old_secret)
     timestamp = str(int(now))
     headers = {
-        "host": parts.netloc.rpartition("@")[2],
+        "host": _bracketed(host) if parts.port is None else f"{_bracketed(host)}:{parts.port}",
         "content-type": "application/json",
         "user-agent": "Vitrine-Webhooks",
         "webhook-id": event_id,
         "webhook-timestamp": timestamp,
         "webhook-signature": " ".join(f"v1,{sign(secret, event_id, timestamp, body)}" for secret in live),
     }
-    shown = f"[{address}]" if ":" in address else address  # the very address that was looked at: names can change
-    url = parts._replace(netloc=f"{shown}:{port}").geturl()
+    # the very address that was looked at: names can change
+    url = parts._replace(netloc=f"{_bracketed(address)}:{port}").geturl()
     try:
         with httpx.Client(
             timeout=ATTEMPT_SECONDS, follow_redirects=False, trust_env=False, verify=_authorities()
         ) as client:
             answer = client.post(url, content=body.encode(), headers=headers, extensions={"sni_hostname": host})
             return answer.status_code
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise Unreachable(f"{endpoint.url} could not be reached ({type(error).__name__}); check the address") from error
 
 
@@ -190,12 +193,22 @@ def check_url(url: str) -> None:
     """Raises InvalidRequest for what is no address of a web service."""
     try:
         parts = urlsplit(url)
-        fits = parts.scheme in ("https", "http") and bool(parts.hostname) and parts.username is None
+        fits = parts.scheme in ("https", "http") and parts.username is None and url.isprintable()
+        fits = fits and bool(_in_ascii(parts.hostname or ""))
         _ = parts.port
-    except ValueError:
+    except ValueError:  # UnicodeError is one
         fits = False
     if not fits or len(url) > 2_000:
         raise InvalidRequest(f"url is {url[:200]!r}; send an http(s) address with a host and without a user", "url")
+
+
+def _in_ascii(host: str) -> str:
+    """As DNS, certificates and headers have a name (IDNA). Raises UnicodeError for one that no host can have."""
+    return host if ":" in host else host.encode("idna").decode()
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def _address(host: str, port: int, private_allowed: bool) -> str:

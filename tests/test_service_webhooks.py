@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import openai
 import pytest
@@ -25,7 +26,7 @@ from service.errors import Conflict, InvalidRequest, NotFound, Unreachable
 from service.ids import new_id
 from service.jobs.announce import EVENT_TYPES
 from service.jobs.store import JobStore
-from service.tables import Job, WebhookDelivery
+from service.tables import Job, WebhookDelivery, WebhookEndpoint
 from service.webhooks import BACK_OFF_SECONDS, WebhookStore, _address, check_url, deliver_once, send
 from tests.faults import Faults
 from tests.house import House, house
@@ -205,10 +206,44 @@ def test_a_redirect_is_not_followed(stores: tuple[JobStore, WebhookStore], liste
     faults.saw("a webhook that redirects elsewhere", f"not followed: {len(listener.received)} call")
 
 
-@pytest.mark.parametrize("url", ["", "example.com/hook", "ftp://example.com", "https://", "https://me@example.com/", "https://example.com:99999/", "file:///etc/passwd", "https://[::1", "https://e.com/" + "x" * 2000])  # fmt: skip
+@pytest.mark.parametrize("url", ["", "example.com/hook", "ftp://example.com", "https://", "https://me@example.com/", "https://example.com:99999/", "file:///etc/passwd", "https://[::1", "https://e.com/" + "x" * 2000, "https://a..b/", "https://.com/", f"https://{'a' * 64}.com/", "https://e.com/\x01", "https://\u2028/"])  # fmt: skip
 def test_what_is_no_address_is_refused(url: str) -> None:
     with pytest.raises(InvalidRequest, match="send an http"):
         check_url(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "words"), [("https://a..b/", "name that no host"), ("http://127.0.0.1/\x01", "InvalidURL")]
+)
+def test_an_address_kept_from_before_that_can_not_be_called_counts_its_attempts(
+    stores: tuple[JobStore, WebhookStore], url: str, words: str
+) -> None:
+    jobs, hooks = stores
+    kept = hooks.create("ann", "kept", "https://example.com/", EVENT_TYPES)
+    with hooks._database.write() as session:
+        session.get_one(WebhookEndpoint, kept.id).url = url
+    jobs.cancel_job(add_job(jobs))
+    assert deliver_once(hooks, True)
+    with hooks._database.read() as session:
+        (delivery,) = session.scalars(select(WebhookDelivery))
+    assert delivery.attempts == 1
+    assert words in (delivery.problem or "")
+
+
+def test_a_name_outside_of_ascii_is_called_as_dns_has_it(
+    stores: tuple[JobStore, WebhookStore], listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs, hooks = stores
+    hooks.create("ann", "far", listener.url.replace("localhost", "例え.jp"), EVENT_TYPES)
+    asked: list[str] = []
+    port = urlsplit(listener.url).port
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, *_, **__: asked.append(host) or found)
+    jobs.cancel_job(add_job(jobs))
+    assert deliver_once(hooks, True)
+    assert asked[0] == "xn--r8jz45g.jp"
+    ((headers, _),) = listener.received
+    assert headers["host"] == f"xn--r8jz45g.jp:{port}"
 
 
 def test_a_new_secret_and_for_a_day_the_old_one(stores: tuple[JobStore, WebhookStore], listener: Listener) -> None:
