@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import typing
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import openai
 import pytest
 import torch
+from openai.types.completion_create_params import CompletionCreateParamsNonStreaming
 
 from model.batch import pad
 from model.config import TransformerConfig
@@ -221,6 +223,21 @@ def test_completions_by_the_openai_client_equal_the_model(exact: Service, zoo: Z
         assert choice.finish_reason == expected.finish_reason
         total += len(expected.ids)
     assert answer.usage.completion_tokens == total
+
+
+def test_null_asks_for_the_default_where_openais_types_have_it(exact: Service) -> None:
+    nullable = (
+        "best_of", "echo", "logprobs", "max_tokens", "n", "seed", "stop", "stream", "stream_options", "temperature",
+        "top_p",
+    )  # fmt: skip
+    types = typing.get_type_hints(CompletionCreateParamsNonStreaming)
+    assert all(type(None) in typing.get_args(types[name]) for name in nullable)
+    client = openai.OpenAI(base_url=f"{exact.url}/v1", api_key="none")
+    answer = client.completions.create(model="writer", prompt="我爱", **dict.fromkeys(nullable))  # type: ignore[call-overload]
+    assert len(answer.choices) == 1
+    assert 0 < answer.usage.completion_tokens <= 16
+    beams = {"model": "writer", "prompt": "我爱", "num_beams": 2, "temperature": None, "top_p": None}
+    assert post(exact, "/v1/completions", **beams).status_code == 200
 
 
 def test_a_stream_gives_the_same_text_piece_by_piece(exact: Service) -> None:
