@@ -131,6 +131,13 @@ def test_an_encoder_decoder_shows_what_it_looks_at_while_it_writes(exact: Servic
     assert "has raw attention alone" in post(exact, "/v1/attention", method="rollout", **fields).text
 
 
+def test_masks_of_a_pair_say_which_text_they_are_of(exact: Service) -> None:
+    pair = ("我爱[MASK]", "[MASK]京 the [MASK]")
+    (item,) = post(exact, "/v1/fill-mask", model="masked", input=[pair]).json()["data"]
+    assert [mask["segment"] for mask in item["masks"]] == [0, 1, 1]
+    assert {pair[mask["segment"]][mask["start"] : mask["end"]] for mask in item["masks"]} == {"[MASK]"}
+
+
 def test_a_text_without_a_mask_is_refused(exact: Service) -> None:
     response = post(exact, "/v1/fill-mask", model="masked", input=["a [MASK]", "no mask here"])
     assert response.status_code == 400

@@ -150,6 +150,7 @@ async def fill_mask(body: FillMaskRequest, parts: PartsOf, caller: CallerOf) -> 
             Mask(
                 start=encoding.offsets[where][0],
                 end=encoding.offsets[where][1],
+                segment=encoding.texts[where],
                 candidates=[
                     Candidate(
                         token=loaded.tokenizer.token_of(int(number)), id=int(number), score=round(float(score), 6)

@@ -167,6 +167,7 @@ class Mask(BaseModel):
     start: int
     end: int
     candidates: list[Candidate]
+    segment: int = Field(default=0, description="0 for the first text of a pair, 1 for the second")
 
 
 class FilledMasks(BaseModel):
