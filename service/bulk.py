@@ -250,7 +250,12 @@ def check_requests(path: Path, endpoint: str) -> tuple[int, list[dict[str, Any]]
             if not isinstance(request, dict):
                 fault("invalid_json_line", "this line is no JSON object", number)
                 continue
-            if has_half_character(request):
+            try:
+                halved = has_half_character(request)
+            except ValueError as error:
+                fault("invalid_json_line", f"in this line {error}", number)
+                continue
+            if halved:
                 fault("invalid_json_line", "this line has half of a surrogate pair, which is no character", number)
                 continue
             custom_id = request.get("custom_id")

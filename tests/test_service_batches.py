@@ -116,6 +116,7 @@ FAULTS = [  # a line, and what is said of it
     ("not json", "this line is no JSON object"),
     ("[1]", "this line is no JSON object"),
     ("[" * 100_000, "this line is no JSON object"),
+    ('{"custom_id": ' + "[" * 900 + "]" * 900 + "}", "in this line lists and objects stand in each other more than 32"),
     (request(1, custom_id=5), "custom_id must be a text"),
     (request(1, custom_id=""), "custom_id must be a text"),
     (request(0), "custom_id 'r-0' stands in line 1 already"),

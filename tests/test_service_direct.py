@@ -117,6 +117,8 @@ GOOD = json.dumps({"model": "tiny", "input": "red"}).encode()
         (b"null", (JSON,), 400),
         (b"\xff", (JSON,), 400),
         (b"[" * 100_000, (JSON,), 400),
+        *((b'{"model": "tiny", "input": %s}' % (b"[" * deep + b"]" * deep), (JSON,), 400) for deep in (40, 300, 900)),
+        *((b'{"model": "tiny", "input": %s1%s}' % (b'{"a":' * deep, b"}" * deep), (JSON,), 400) for deep in (40, 900)),
         (b"9" * 5_000, (JSON,), 400),
         (GOOD, (), 415),
         (GOOD, ("text/plain",), 415),

@@ -35,6 +35,8 @@ TABLE: list[tuple[str, tuple[str, str, dict[str, Any]], int, str]] = [
     ("empty text in a list", body("/v1/embeddings", model=M, input=["a", ""]), 400, "input 1 is empty"),
     ("empty list", body("/v1/embeddings", model=M, input=[]), 400, "empty list; send at least one"),
     ("too many texts", body("/v1/embeddings", model=M, input=["a"] * 2049), 400, "2049 texts; the limit is 2048"),
+    ("too many texts as token ids", body("/v1/embeddings", model=M, input=[[101]] * 2049), 400, "2049 texts; the limit is 2048"),
+    ("900 lists in each other", call("POST", "/v1/trace", content=b'{"model": "x", "input": ' + b"[" * 900 + b"]" * 900 + b"}", headers={"content-type": "application/json"}), 400, "more than 32 deep"),
     ("unknown model", body("/v1/classify", model="gpt-9", input="x"), 404, "'gpt-9' does not exist; this service has: "),
     ("unknown field", body("/v1/classify", model=M, input="x", temprature=1), 400, "temprature: there is no such field here; check its spelling"),
     ("no classifier", body("/v1/classify", model=M, input="x"), 400, "use a classifier, for instance a fine-tuned model"),

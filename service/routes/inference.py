@@ -78,6 +78,7 @@ async def embeddings(body: EmbeddingsRequest, parts: PartsOf, caller: CallerOf) 
     if ids := _token_ids(body):
         if body.windows:
             raise InvalidRequest("windows is true for token ids; send text, or cut the ids yourself", "windows")
+        _check_count(parts, len(ids))
         encodings = [_from_ids(loaded, row, body.truncate) for row in ids]
         _check_total(parts, encodings)
         texts = whole(encodings)
@@ -245,10 +246,7 @@ async def encode(
     text, its size, the limit and the remedy."""
     if not texts:
         raise InvalidRequest("input is an empty list; send at least one text", "input")
-    if len(texts) > parts.settings.max_inputs:
-        raise InvalidRequest(
-            f"input has {len(texts)} texts; the limit is {parts.settings.max_inputs}, send several requests", "input"
-        )
+    _check_count(parts, len(texts))
     for index, text in enumerate(texts):
         if not (text if isinstance(text, str) else text[0]).strip():
             raise InvalidRequest(
@@ -271,6 +269,12 @@ async def encode(
 def usage(encodings: Sequence[Encoding]) -> Usage:
     tokens = sum(len(encoding.ids) for encoding in encodings)
     return Usage(prompt_tokens=tokens, total_tokens=tokens)
+
+
+def _check_count(parts: Parts, texts: int) -> None:
+    limit = parts.settings.max_inputs
+    if texts > limit:
+        raise InvalidRequest(f"input has {texts} texts; the limit is {limit}, send several requests", "input")
 
 
 def _check_total(parts: Parts, encodings: Sequence[Encoding]) -> None:

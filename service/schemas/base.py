@@ -8,6 +8,7 @@ TRUNCATE = "cut texts that are longer than the model reads, instead of refusing 
 ModelName = Annotated[str, Field(description="a model's id or an alias; `GET /v1/models` lists them")]
 Truncate = Annotated[bool, Field(description=TRUNCATE)]
 Time = Annotated[int, Field(description="seconds since 1970, UTC")]
+MAX_LEVELS = 32  # of lists and objects in each other; no field has more than four
 
 
 def examples(*bodies: dict[str, Any]) -> ConfigDict:
@@ -40,8 +41,9 @@ def whole(value: Any) -> Any:
     return [whole(item) for item in value] if isinstance(value, list) and float in map(type, value) else value
 
 
-def has_half_character(value: Any) -> bool:
-    """Whether any text in a JSON value has half of a surrogate pair."""
+def has_half_character(value: Any, levels: int = MAX_LEVELS) -> bool:
+    """Whether any text in a JSON value has half of a surrogate pair. Raises ValueError for a value of more levels: no
+    walk through it would come to an end."""
     if isinstance(value, str):
         if value.isascii():
             return False
@@ -50,11 +52,13 @@ def has_half_character(value: Any) -> bool:
         except UnicodeEncodeError:
             return True
         return False
-    if isinstance(value, list | tuple):
-        return any(map(has_half_character, value))
-    return isinstance(value, dict) and any(
-        has_half_character(key) or has_half_character(inner) for key, inner in value.items()
-    )
+    if not isinstance(value, list | tuple | dict):
+        return False
+    if not levels:
+        raise ValueError(f"lists and objects stand in each other more than {MAX_LEVELS} deep; no field takes that")
+    if isinstance(value, dict):
+        return any(has_half_character(part, levels - 1) for pair in value.items() for part in pair)
+    return any(has_half_character(item, levels - 1) for item in value)
 
 
 class Usage(BaseModel):
