@@ -38,6 +38,7 @@ REFUSALS: dict[int, tuple[str, str]] = {  # status -> the component's name, what
     409: ("Conflict", "The thing is in a state that forbids this; with `retry-after`, not for long."),
     413: ("TooLarge", "A body, a file or a request over its limit; the message names the limit."),
     415: ("UnsupportedMediaType", "The body is not of the content type that this operation reads."),
+    416: ("NoSuchRange", "The file has no such range; `content-range` has its size."),
     424: ("Unreachable", "Another service that was to be called does not answer, or must not be called."),
     429: ("TooManyRequests", "A queue is full, or the owner's rate is used up. `retry-after` says when to come again."),
     500: ("Internal", "A fault of ours; the log has the reason under the request id."),

@@ -49,6 +49,10 @@ class TooLarge(ServiceError):
     """A body or file over its limit."""
 
 
+class NoSuchRange(ServiceError):
+    """A part of a file that it does not have."""
+
+
 class HeadTooLarge(ServiceError):
     """A request line and headers over their limit."""
 
@@ -91,6 +95,7 @@ STATUS: dict[type[ServiceError], tuple[int, str, str]] = {
     MethodNotAllowed: (405, "invalid_request_error", "method_not_allowed"),
     Conflict: (409, "invalid_request_error", "conflict"),
     TooLarge: (413, "invalid_request_error", "too_large"),
+    NoSuchRange: (416, "invalid_request_error", "range_not_satisfiable"),
     HeadTooLarge: (431, "invalid_request_error", "head_too_large"),
     TooSlow: (408, "invalid_request_error", "request_timeout"),
     WrongContentType: (415, "invalid_request_error", "unsupported_content_type"),

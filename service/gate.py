@@ -26,6 +26,7 @@ from service.engine.timings import Timings, timed
 from service.errors import (
     INTERNAL_BODY,
     InvalidRequest,
+    NoSuchRange,
     NotAllowed,
     ServiceError,
     TooLarge,
@@ -97,11 +98,19 @@ class Gate:
     async def _handle(self, scope: Scope, receive: Receive, send: Send, request_id: str, timings: Timings) -> None:
         started = time.perf_counter()
         status = 0
+        told = False  # by us, in the place of what the application said
 
         async def send_marked(message: Message) -> None:
-            nonlocal status
+            nonlocal status, told
+            if told:
+                return
             if message["type"] == "http.response.start":
                 status = message["status"]
+                if status in (400, 416) and (refused := _range_refused(message)) is not None:
+                    error, sizes = refused
+                    await _answer(send_marked, status, body_of(error), headers_of(error) | sizes)
+                    told = True
+                    return
                 wanted = EVERY_DOCS_ANSWER if scope["path"] == "/docs" else EVERY_ANSWER
                 given = dict(message["headers"])
                 missing = [(name, value) for name, value in wanted.items() if name not in given]
@@ -241,6 +250,18 @@ async def _while_there(app: ASGIApp, scope: Scope, receive: Receive, send: Send)
     finally:
         if looking is not None:
             looking.cancel()
+
+
+def _range_refused(start: Message) -> tuple[ServiceError, dict[str, str]] | None:
+    """What a file's answer says by itself about a Range header, in text, as an error of ours, with the header that has
+    the file's size; None for our own answers."""
+    headers = Headers(raw=start["headers"])
+    if headers.get("content-type") == "application/json":
+        return None
+    sizes = {name: headers[name] for name in ("content-range",) if name in headers}
+    if start["status"] == 416:
+        return NoSuchRange("the file has no such range; Content-Range has its size, ask for bytes below it"), sizes
+    return InvalidRequest("the Range header can't be read; send 'bytes=FIRST-LAST', or leave it out"), sizes
 
 
 async def _answer(send: Send, status: int, body: dict[str, object], headers: dict[str, str]) -> None:

@@ -118,6 +118,36 @@ def test_chunked_body_over_the_limit_is_cut_short(service: Service, faults: Faul
     faults.saw("a chunked body of 10 MB", answer)
 
 
+@pytest.mark.parametrize(
+    ("asked", "status", "code"),
+    [("bytes=0-2", 206, None), ("bytes=99-", 416, "range_not_satisfiable"), ("bytes=2-1", 400, "invalid_value"),
+     ("lines=1-2", 400, "invalid_value"), ("bytes=", 400, "invalid_value")],
+)  # fmt: skip
+@pytest.mark.parametrize("what", ["an upload", "the page"])
+def test_a_range_that_a_file_does_not_have_is_refused_in_the_envelope(
+    service: Service, what: str, asked: str, status: int, code: str | None
+) -> None:
+    path = f"/v1/files/{upload(service, b'0123456789')}/content" if what == "an upload" else "/ui/icon.svg"
+    asked = asked.replace("99-", "99999999-")
+    with httpx.Client(base_url=service.url) as client:
+        for _ in range(2):  # the connection is good for more
+            answer = client.get(path, headers={"range": asked})
+            assert answer.status_code == status
+            if code is not None:
+                check_envelope(answer)
+                assert answer.json()["error"]["code"] == code
+            assert answer.headers["x-request-id"].startswith("req-")
+        if what == "an upload":
+            assert answer.headers.get("content-range") == {206: "bytes 0-2/10", 416: "bytes */10"}.get(status)
+
+
+def test_a_media_type_is_read_in_any_case(service: Service) -> None:
+    rows = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n{}\r\n--x--\r\n'
+    headers = {"content-type": "Multipart/Form-Data; boundary=x"}
+    answer = httpx.post(f"{service.url}/v1/files", content=rows, headers=headers)
+    assert (answer.status_code, "purpose is None" in answer.text) == (400, True), "the form was read"
+
+
 def upload(service: Service, content: bytes) -> str:
     files: Any = {"file": ("rows.jsonl", content), "purpose": (None, "fine-tune")}
     answer = httpx.post(f"{service.url}/v1/files", files=files)

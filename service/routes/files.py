@@ -56,7 +56,7 @@ async def upload(request: Request, parts: PartsOf, jobs: JobsOf) -> FileObject:
     """Multipart upload of `file`: rows to train on as JSONL, CSV or Parquet (`purpose=fine-tune`), or requests for bulk
     prediction, one JSON object a line (`purpose=batch`)."""
     content_type = request.headers.get("content-type", "")
-    if not content_type.startswith("multipart/form-data"):
+    if not content_type.lower().startswith("multipart/form-data"):
         raise WrongContentType(f"content type is {content_type[:80]!r}; upload as multipart/form-data", "file")
     async with _limited(request, parts).form(max_files=1, max_fields=8) as form:
         if unknown := sorted(form.keys() - FIELDS):
@@ -128,7 +128,7 @@ async def get_file(file_id: FileId, jobs: JobsOf) -> FileObject:
     "/{file_id}/content",
     operation_id="get_file_content",
     response_class=Response,
-    responses=forms("the bytes", "application/octet-stream") | refusals(404),
+    responses=forms("the bytes", "application/octet-stream") | refusals(404, 416),
 )
 async def get_content(file_id: FileId, parts: PartsOf, jobs: JobsOf) -> FileResponse:
     """The bytes as they were uploaded, or as a job left them."""
