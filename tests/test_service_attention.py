@@ -70,6 +70,25 @@ def test_a_picture_of_too_many_rows_is_refused(service: Service) -> None:
     assert ask(service, **fields).json()["shape"] == [1, 1, 662, 662]
 
 
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        ("image/png", "image/png"),
+        ("Image/PNG", "image/png"),
+        ("image/svg+xml;q=0.5, image/png;q=0.4", "image/svg+xml"),
+        ("image/png, image/svg+xml", "image/png"),
+        ("application/json, image/png;q=0.1", "application/json"),
+        ("image/png;q=0", "application/json"),
+        ("image/png;q=0, image/svg+xml;q=0.001", "image/svg+xml"),
+        ("image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0.8", "image/svg+xml"),
+        ("image/pngx, */*", "application/json"),
+    ],
+)
+def test_the_form_is_the_one_that_the_client_wants_most(service: Service, accept: str, kind: str) -> None:
+    answer = ask(service, accept, input="A good film", layers=[0], heads=[0])
+    assert (answer.status_code, answer.headers["content-type"]) == (200, kind)
+
+
 def test_methods_say_what_their_rows_are(service: Service) -> None:
     rolled = ask(service, input="a good film", method="rollout", layers="4-5").json()
     assert (rolled["heads"], rolled["shape"]) == (["all"], [2, 1, 5, 5])

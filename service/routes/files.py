@@ -15,6 +15,7 @@ from service.ids import new_id
 from service.report.data.page import report_page
 from service.report.data.picture import report_png
 from service.routes.answers import forms, refusals
+from service.routes.forms import accepted
 from service.routes.names import After, FileId
 from service.schemas.base import Deleted
 from service.schemas.files import FileList, FileObject
@@ -185,10 +186,10 @@ def _draw(report: dict[str, Any], form: ReportFormat) -> Response:
 
 
 def _accepted(header: str) -> ReportFormat:
-    """The first of our forms that the header names; browsers name HTML before pictures."""
+    """The one of our forms that the header wants most, the first of equals; browsers name HTML before pictures."""
     forms: dict[str, ReportFormat] = {"application/json": "json", "text/html": "html", "image/png": "png"}
-    named = [forms[kind] for part in header.split(",") if (kind := part.split(";")[0].strip()) in forms]
-    return named[0] if named else "json"
+    named = {kind: quality for kind, quality in accepted(header).items() if kind in forms and quality > 0}
+    return forms[max(named, key=named.__getitem__)] if named else "json"
 
 
 @router.delete("/{file_id}", responses=refusals(404, 409))
