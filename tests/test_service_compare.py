@@ -93,6 +93,18 @@ def test_pictures_name_both_sides(exact: Service, route: str) -> None:
     assert post(exact, route, "image/png", **both, **options).content.startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize("accept", ["image/svg+xml", "image/png"])
+def test_texts_that_differ_where_the_vocabulary_ends_are_drawn(exact: Service, accept: str) -> None:
+    """One token stands for what is written otherwise on each side."""
+    both = sides(("base", ["the film", "龍"]), ("base", ["the film", "鳳"]))
+    drawn = post(exact, "/v1/attention/compare", accept, **both, layers="0", heads="1")
+    assert (drawn.status_code, drawn.headers["content-type"]) == (200, accept), drawn.text[:300]
+    if accept == "image/svg+xml":
+        words = " ".join(ElementTree.fromstring(drawn.content).itertext())
+        assert "[UNK]" in words
+        assert "film" in words
+
+
 @pytest.mark.parametrize(
     ("left", "right", "options", "status", "words"),
     [

@@ -126,11 +126,14 @@ class _Attentions:
         return changes
 
     def picture(self) -> Picture:
-        sides = []
-        for which, (seen, weights) in enumerate(zip(self.seen, self.weights, strict=True)):
-            whole = seen.picture()
-            labels = [whole.labels[pair[which]] for pair in self.units]
-            sides.append(Picture(weights, labels, seen.layers, seen.heads, whole.title, whole.note, whole.meaning))
+        wholes = [seen.picture() for seen in self.seen]
+        shown = [[whole.labels[pair[side]] for pair in self.units] for side, whole in enumerate(wholes)]
+        tokens = [self.seen[1].units[place].text for _, place in self.units]  # which both sides have
+        labels = [token if left != right else left for left, right, token in zip(*shown, tokens, strict=True)]
+        sides = [
+            Picture(weights, labels, seen.layers, seen.heads, whole.title, whole.note, whole.meaning)
+            for seen, weights, whole in zip(self.seen, self.weights, wholes, strict=True)
+        ]
         return difference_of(sides[0], sides[1], _names(self.body), _title(self.body))
 
 
