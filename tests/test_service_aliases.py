@@ -89,6 +89,11 @@ def test_a_name_is_called_like_a_model_and_moves_past_a_gate_only(house: House) 
     assert promote(house, 3, metric="f9")[0] == 400
     assert "it has accuracy, loss" in promote(house, 3, metric="f9")[1]
     assert promote(house, 3, at_least=0.5)[0] == 400
+    for number in ("NaN", "Infinity", "1e999"):
+        asked = f'{{"alias": "movies", "metric": "accuracy", "at_least": {number}}}'
+        headers = house.ann | {"content-type": "application/json"}
+        answer = house.ask("POST", f"/v1/models/{MOOD}3/promote", headers, content=asked)
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, "at_least")
     assert house.ask("POST", "/v1/models/tiny/promote", house.ann, json={"alias": "tiny"}).status_code == 409
     found = house.ask("GET", "/v1/models/movies", house.ann).json()
     assert (found["id"], found["aliases"]) == (f"{MOOD}2", ["movies"])

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from math import isfinite
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
@@ -181,7 +182,11 @@ def _check_gate(card: ModelCard, current: ModelCard | None, body: PromoteRequest
 
 
 def _figure(card: ModelCard, metric: str) -> float:
-    figures = {name: value for name, value in (card.metrics or {}).items() if isinstance(value, int | float)}
+    figures = {
+        name: value
+        for name, value in (card.metrics or {}).items()
+        if isinstance(value, int | float) and isfinite(value)
+    }
     if metric not in figures:
         known = ", ".join(sorted(figures)) or "no figures"
         raise InvalidRequest(f"{card.id} has no figure {metric!r}; it has {known}", "metric")
