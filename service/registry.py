@@ -85,7 +85,8 @@ class Registry:
             finally:
                 if not lock.locked():
                     self._locks.pop(model_id, None)
-        self._resident.move_to_end(model_id)
+        if model_id in self._resident:  # another may have taken its place as soon as it was loaded
+            self._resident.move_to_end(model_id)
         return loaded
 
     def drop(self, model_id: str) -> None:
@@ -114,13 +115,14 @@ class Registry:
         base = await self.get(load_adapter_config(card.folder)[0]) if card.adapter else None
         try:
             loaded = await asyncio.to_thread(self._read, card, base)
+            size = await asyncio.to_thread(lambda: card.weights_bytes)
         except Exception:
             self._metrics.model_load("failure")
+            await asyncio.to_thread(self.store.find, model_id)  # raises NotFound for one that was deleted meanwhile
             raise
         self._metrics.model_load("success")
         self._known.add(model_id)
-        self._resident[model_id], self._owners[model_id] = loaded, card.owner
-        self._bytes[model_id] = await asyncio.to_thread(lambda: card.weights_bytes)
+        self._resident[model_id], self._owners[model_id], self._bytes[model_id] = loaded, card.owner, size
         if self._make_room(loaded):
             await asyncio.to_thread(give_back)
         return loaded

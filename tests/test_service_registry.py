@@ -203,6 +203,40 @@ def test_the_model_just_asked_for_and_its_base_are_never_the_ones_dropped(
     asyncio.run(check())
 
 
+def test_models_that_push_each_other_out_while_they_load_all_answer(
+    store: ModelStore, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    names = [f"m{number}" for number in range(4)]
+    for number, name in enumerate(names):
+        folder = folder_of(encoder(tokenizer, number), tokenizer, tmp_path / name)
+        store.publish(folder, name, f"{name}:1", None, None)
+
+    async def check() -> None:
+        models = registry(store, max_resident=1)
+        for _ in range(3):
+            loaded = await asyncio.gather(*(models.get(name) for name in names))
+            assert [one.id for one in loaded] == names
+            assert len(models.resident) == 1
+            assert set(models._bytes) == set(models._owners) == set(models.resident), "what left takes no room"
+
+    asyncio.run(check())
+
+
+def test_a_model_that_is_deleted_while_it_is_read_is_not_found(
+    store: ModelStore, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.publish(folder_of(encoder(tokenizer, 0), tokenizer, tmp_path / "m"), "m", "m:1", None, None)
+    models, read = registry(store), Registry._read
+
+    def late(self: Registry, *found: Any) -> LoadedModel:
+        store.delete("m")
+        return read(self, *found)
+
+    monkeypatch.setattr(Registry, "_read", late)
+    with pytest.raises(NotFound):
+        asyncio.run(models.get("m"))
+
+
 def test_memory_is_given_back_when_a_model_left_and_only_then(
     store: ModelStore, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
