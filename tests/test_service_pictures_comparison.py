@@ -10,8 +10,8 @@ from PIL import Image
 from service.pictures.animation import PointsPicture, animated, heatmap_frames, points_frames, points_sketch
 from service.pictures.colors import PAPER, signed_color
 from service.pictures.comparison import StripsPicture, difference_of, strips_png, strips_svg
-from service.pictures.heatmap import HeatmapLayout, Picture, attention_png, attention_svg
-from service.pictures.saliency import SaliencyPicture
+from service.pictures.heatmap import EDGE, HeatmapLayout, Picture, attention_png, attention_svg
+from service.pictures.saliency import MARGIN, SaliencyPicture
 from tests.pictured import SAMPLES, pixels_of, units_of_text, words_of
 
 
@@ -43,6 +43,24 @@ def test_a_difference_is_blue_where_the_second_has_more() -> None:
     words = words_of(attention_svg(made))
     assert {"−0.5", "0", "0.5", "<a>"} <= set(words)
     assert "difference of the attention weight · orange: tuned less than base · blue: tuned more" in words
+
+
+@pytest.mark.parametrize(("layers", "heads"), [([2], [1]), ([2, 3], [1, 4])])
+def test_long_names_of_the_sides_end_inside_of_the_picture(layers: list[int], heads: list[int]) -> None:
+    weights = np.full((len(layers), len(heads), 2, 2), 0.5, np.float32)
+    one = dataclasses.replace(picture_of(0.5), weights=weights, layers=layers, heads=heads)
+    names = ("ft:minilm-l6:vitrine:movie-demo:a2fbbceb:ckpt-step-133", "北京是中华人民共和国的首都，历史悠久，" * 9)
+    made = difference_of(one, one, names, "both")
+    drawn = pixels_of(attention_png(made))
+    paper = np.all(drawn == PAPER, axis=-1)
+    assert paper[:, -EDGE:].all(), "the right edge is empty"
+    assert paper[-8:].all(), "and the lower one"
+    words = " ".join(words_of(attention_svg(made)))
+    assert "ckpt-step-133" in words.replace(" ", "")
+    assert words.endswith("more")
+    first, second = saliency_of("a good film", 1), saliency_of("x" * 300 + " film", 2)
+    drawn = pixels_of(strips_png(StripsPicture("a title", names, first, second)))
+    assert np.all(drawn[:, -MARGIN:] == PAPER), "the right edge is empty"
 
 
 def test_pictures_of_other_tokens_have_no_difference() -> None:

@@ -13,7 +13,7 @@ from service.pictures.canvas import Canvas, Sketch
 from service.pictures.colors import FAINT
 from service.pictures.fonts import shortened
 from service.pictures.heatmap import TITLE, Picture
-from service.pictures.lines import wrapped
+from service.pictures.lines import fitted, wrapped
 from service.pictures.saliency import (
     MARGIN,
     NOTE_HEIGHT,
@@ -24,6 +24,7 @@ from service.pictures.saliency import (
     power_of_ten,
 )
 
+NAME_LETTERS = 60  # of a side, which may be a whole text
 READING = "row: the one that looks · column: the one it looks at"
 
 
@@ -37,7 +38,8 @@ def difference_of(left: Picture, right: Picture, names: tuple[str, str], title: 
     weights = right.weights - left.weights
     top = float(np.abs(weights).max()) or 1.0
     meaning = f"difference of the {left.meaning}"
-    sides = (f"{names[1]} less than {names[0]}", f"{names[1]} more")
+    first, second = (shortened(name, NAME_LETTERS).replace("␣", " ") for name in names)
+    sides = (f"{second} less than {first}", f"{second} more")
     made = replace(right, weights=weights, title=title, note=READING, meaning=meaning, top=top)
     return replace(made, signed=True, sides=sides)
 
@@ -89,7 +91,7 @@ def strips_sketch(picture: StripsPicture) -> Sketch:
             canvas.text(MARGIN, 28 + 24 * index, line, TITLE)
         y = float(text_top)
         for name, own, strip in strips:
-            canvas.text(MARGIN, y + 12, shortened(name, 60).replace("␣", " "), 14)
+            canvas.text(MARGIN, y + 12, fitted(shortened(name, NAME_LETTERS).replace("␣", " "), room, 14), 14)
             for index, line in enumerate(own):
                 canvas.text(MARGIN, y + 31 + NOTE_HEIGHT * index, line, 12, FAINT)
             y += HEADING + NOTE_HEIGHT * len(own)

@@ -19,6 +19,7 @@ from service.pictures.lines import wrapped
 
 EDGE, NARROWEST = 24, 520
 TITLE, NOTE = 17, 12  # sizes of letters
+LINE = 18  # from one line of notes to the next
 WIDER = 1.15  # than ours the font may be with which an SVG is shown
 LEGEND_WIDTH = 256
 ROOM = 1100  # that the cells of a labelled heatmap take at most, where they can be read
@@ -84,11 +85,11 @@ def _draw(picture: Picture, canvas: Plain) -> None:
     layout = _layout(picture)
     draw_head(canvas, layout.title, layout.notes)
     x, y = layout.draw(picture, canvas)
-    draw_legend(canvas, picture, x, y)
+    draw_legend(canvas, picture, x, y, layout.words)
 
 
 def head_height(title: Sequence[str], notes: Sequence[str]) -> int:
-    return 24 + 24 * len(title) + 18 * len(notes)
+    return 24 + 24 * len(title) + LINE * len(notes)
 
 
 def draw_head(canvas: Plain, title: Sequence[str], notes: Sequence[str]) -> None:
@@ -96,18 +97,25 @@ def draw_head(canvas: Plain, title: Sequence[str], notes: Sequence[str]) -> None
     for index, line in enumerate(title):
         canvas.text(EDGE, 28 + 24 * index, line, TITLE)
     for index, line in enumerate(notes):
-        canvas.text(EDGE, 28 + 24 * len(title) + 18 * index, line, NOTE, FAINT)
+        canvas.text(EDGE, 28 + 24 * len(title) + LINE * index, line, NOTE, FAINT)
 
 
-def draw_legend(canvas: Plain, picture: Picture, x: float, y: float) -> None:
+def legend_words(picture: Picture, width: float) -> list[str]:
+    """What the colours of a difference stand for, in lines of a picture of this width."""
+    orange, blue = picture.sides
+    line = f"{picture.meaning} · orange: {orange} · blue: {blue}"
+    return wrapped(line, width - 2 * EDGE, NOTE) if picture.signed else []
+
+
+def draw_legend(canvas: Plain, picture: Picture, x: float, y: float, words: Sequence[str]) -> None:
     canvas.tiles(np.arange(picture.signed, 256, dtype=np.uint8)[None], x, y, LEGEND_WIDTH, 12, picture.signed)
     top = f"{picture.top:.3g}"
     canvas.text(x, y + 24, f"−{top}" if picture.signed else "0", NOTE, FAINT)
     canvas.text(x + LEGEND_WIDTH, y + 24, top, NOTE, FAINT, "end")
-    orange, blue = picture.sides
     if picture.signed:
         canvas.text(x + LEGEND_WIDTH / 2, y + 24, "0", NOTE, FAINT, "middle")
-        canvas.text(x, y + 44, f"{picture.meaning} · orange: {orange} · blue: {blue}", NOTE, FAINT)
+        for index, line in enumerate(words):
+            canvas.text(EDGE, y + 44 + LINE * index, line, NOTE, FAINT)
     else:
         canvas.text(x + LEGEND_WIDTH + 14, y + 6, picture.meaning, NOTE, FAINT)
 
@@ -123,6 +131,8 @@ class HeatmapLayout:
     font_size: int
     margin: int  # left of the cells, for the labels; above them as much
     width: int
+    legend: float  # where it begins, from the left
+    words: list[str]  # of the legend
 
     @classmethod
     def of(cls, picture: Picture) -> "HeatmapLayout":
@@ -131,7 +141,10 @@ class HeatmapLayout:
         size = max(5, min(15, cell - 2))
         margin = int(WIDER * max(text_width(label, size) for label in labels)) + EDGE + 8
         width = max(margin + cell * len(labels) + EDGE, NARROWEST)
-        return cls(*head_lines(picture.caption, picture.note, width), labels, cell, size, margin, width)
+        legend = min(margin, width - EDGE - LEGEND_WIDTH - 160)
+        words = legend_words(picture, width)
+        head = head_lines(picture.caption, picture.note, width)
+        return cls(*head, labels, cell, size, margin, width, legend, words)
 
     @property
     def side(self) -> int:
@@ -143,7 +156,7 @@ class HeatmapLayout:
 
     @property
     def height(self) -> int:
-        return self.top + self.side + 92
+        return self.top + self.side + 92 + LINE * max(0, len(self.words) - 1)
 
     def draw(self, picture: Picture, canvas: Plain) -> tuple[float, float]:
         """Where the legend begins."""
@@ -154,7 +167,7 @@ class HeatmapLayout:
             middle = (index + 0.5) * self.cell
             canvas.text(self.margin - 8, self.top + middle, label, self.font_size, anchor="end")
             canvas.text(self.margin + middle, self.top - 6, label, self.font_size, upright=True)
-        return min(self.margin, self.width - EDGE - LEGEND_WIDTH - 160), self.top + self.side + 20
+        return self.legend, self.top + self.side + 20
 
 
 @dataclass(frozen=True)
@@ -166,6 +179,7 @@ class GridLayout:
     side: float  # of a tile: a whole number of pixels a weight
     width: int
     height: int
+    words: list[str]  # of the legend
 
     LEFT, GAP = 82, 6
 
@@ -175,8 +189,9 @@ class GridLayout:
         side = math.ceil(TILE / units) * units / SCALE
         width = max(math.ceil(cls.LEFT + heads * (side + cls.GAP)) + EDGE - cls.GAP, NARROWEST)
         title, notes = head_lines(picture.caption, picture.note, width)
-        height = head_height(title, notes) + 24 + layers * (side + cls.GAP) + 80
-        return cls(title, notes, side, width, math.ceil(height))
+        words = legend_words(picture, width)
+        height = head_height(title, notes) + 24 + layers * (side + cls.GAP) + 80 + LINE * max(0, len(words) - 1)
+        return cls(title, notes, side, width, math.ceil(height), words)
 
     def corner(self, row: int, column: int) -> tuple[float, float]:
         step = self.side + self.GAP
@@ -195,7 +210,7 @@ class GridLayout:
                 canvas.tiles(picture.levels[row, column], x, y, self.side, self.side, picture.signed)
                 if picture.signed:
                     canvas.frame(x, y, self.side, self.side)
-        return self.LEFT, self.height - 72
+        return self.LEFT, self.height - 72 - LINE * max(0, len(self.words) - 1)
 
 
 def _layout(picture: Picture) -> HeatmapLayout | GridLayout:

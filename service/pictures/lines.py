@@ -21,6 +21,13 @@ def wrapped(text: str, room: float, size: int) -> list[str]:
     return [line.strip() for line in lines]
 
 
+def fitted(text: str, room: float, size: int) -> str:
+    """As one line: what is wider ends with … where there is no more room."""
+    if text_width(text, size) <= room:
+        return text
+    return wrapped(text, room - text_width("…", size), size)[0] + "…"
+
+
 def _words(text: str) -> list[str]:
     """Each with the space after it."""
     words = [""]

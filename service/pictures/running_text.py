@@ -5,14 +5,16 @@ Lines are broken between words, in Chinese between characters, and a text that r
 
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 
 from model.explain.units import Unit
-from service.pictures.fonts import SIGNS, text_width
+from service.pictures.fonts import SIGNS, shortened, text_width
+from service.pictures.lines import fitted
 from service.pictures.reading_order import kind_of, levels, reads_backwards, seen_order
 
 SIZE, SPECIAL_SIZE = 17, 12  # of letters, and of those of special tokens
+MOST_LETTERS = 200  # more fill any line
 SPACE = 5.0  # of white space between words
 JOINER = "\u200d"
 NO_LINE_BEGINS_WITH = frozenset("，。、；：！？）》」』】〉”’…,.;:!?)]}%،؛؟")
@@ -102,11 +104,20 @@ class Setting:
         line = 0
         for segment in sorted({piece.segment for piece in pieces}):
             text = texts[segment]
-            own = [piece for piece in pieces if piece.segment == segment]
+            own = [_fitting(piece, room) for piece in pieces if piece.segment == segment]
             for row in _lines(own, text, room):
                 placed += _row(row, text, room, line)
                 line += 1
         return cls(placed, line)
+
+
+def _fitting(piece: Piece, room: float) -> Piece:
+    """A unit that is wider than a line, such as a word without end, shows its beginning."""
+    if piece.width <= room:
+        return piece
+    size = SPECIAL_SIZE if piece.special else SIZE
+    shown = fitted(shortened(piece.text, MOST_LETTERS), room - sum(piece.pads), size)
+    return replace(piece, text=shown, letters=text_width(shown, size))
 
 
 def _lines(pieces: Sequence[Piece], text: str, room: float) -> list[list[Piece]]:
