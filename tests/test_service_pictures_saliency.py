@@ -8,7 +8,14 @@ import pytest
 from service.pictures.colors import INK, signed_color
 from service.pictures.fonts import SCALE
 from service.pictures.running_text import Setting, pieces_of
-from service.pictures.saliency import SaliencyPicture, faithfulness_note, saliency_png, saliency_sketch, saliency_svg
+from service.pictures.saliency import (
+    MARGIN,
+    SaliencyPicture,
+    faithfulness_note,
+    saliency_png,
+    saliency_sketch,
+    saliency_svg,
+)
 from tests.pictured import SAMPLES, pixels_of, units_of_text, words_of
 
 NOTE = faithfulness_note("better than random", (0.31, 0.08), (0.05, 0.22))
@@ -74,6 +81,17 @@ def test_a_text_from_right_to_left_begins_at_the_right() -> None:
     first, last = placed[-1], placed[0]
     assert (first.piece.text, last.piece.text) == ("[CLS]", "[SEP]")
     assert first.x + first.piece.width == pytest.approx(700)
+
+
+@pytest.mark.parametrize(("target", "against"), [("a label of many words " * 9, None), ("投诉" * 40, "表扬" * 40)])
+def test_long_labels_and_words_end_inside_of_the_picture(target: str, against: str | None) -> None:
+    picture = dataclasses.replace(picture_of("w" * 300 + " end"), target=target, against=against)
+    picture = dataclasses.replace(picture, scores=[score / 1e6 for score in picture.scores])
+    pixels = pixels_of(saliency_png(picture))
+    assert (pixels[:, -2 * MARGIN :] == 255).all(), "the right edge is empty"
+    words = " ".join(words_of(saliency_svg(picture)))
+    assert "white: neither" in words
+    assert "numbers ×10" in words
 
 
 def test_units_of_one_place_are_one_piece_with_the_sum() -> None:

@@ -12,8 +12,8 @@ import numpy as np
 from model.explain.units import Unit
 from service.pictures.canvas import Anchor, Canvas, Sketch
 from service.pictures.colors import FAINT, INK, LINE, signed_color
-from service.pictures.fonts import text_width
-from service.pictures.lines import wrapped
+from service.pictures.fonts import shortened, text_width
+from service.pictures.lines import fitted, wrapped
 from service.pictures.running_text import SIZE, SPECIAL_SIZE, Piece, Setting, pieces_of
 
 WIDTH, MARGIN = 760, 24
@@ -95,6 +95,7 @@ def power_of_ten(top: float) -> int:
 
 
 LEGEND_WIDTH, NOTE_HEIGHT = 240, 18
+LABEL_WIDTH = 66.0  # of a label in a legend that has no room for it all
 
 
 def draw_legend(canvas: Canvas, x: float, y: float, top: float, factor: int, target: str, against: str | None) -> None:
@@ -107,11 +108,21 @@ def draw_legend(canvas: Canvas, x: float, y: float, top: float, factor: int, tar
     )
     for place, number, anchor in ends:
         canvas.text(x + place, y + 22, number, 11, FAINT, anchor)
-    other = f"for {against}" if against else f"against {target}"
     times = f" · numbers ×10{_raised(-factor)}" if factor else ""
-    canvas.text(
-        x + LEGEND_WIDTH + 16, y + 6, f"orange: {other} · white: neither · blue: for {target}{times}", 12, FAINT
-    )
+    words = _sides(target, against) + times
+    start = x + LEGEND_WIDTH + 16
+    if text_width(words, 12) > WIDTH - MARGIN - start:
+        words = _sides(_shown(target), against and _shown(against)) + times
+    canvas.text(start, y + 6, words, 12, FAINT)
+
+
+def _shown(label: str) -> str:
+    return fitted(shortened(label, 60).replace("␣", " "), LABEL_WIDTH, 12)
+
+
+def _sides(target: str, against: str | None) -> str:
+    other = f"for {against}" if against else f"against {target}"
+    return f"orange: {other} · white: neither · blue: for {target}"
 
 
 def _raised(number: int) -> str:
