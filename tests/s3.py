@@ -9,6 +9,8 @@ from moto.server import ThreadedMotoServer
 from service.ids import new_id
 from tests.conftest import free_port
 
+ATTEMPTS = "2"  # of each call; the server may answer 500 for what is deleted while it is sent, and then 404
+
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[ThreadedMotoServer]:
@@ -24,7 +26,7 @@ def bucket(s3: ThreadedMotoServer, monkeypatch: pytest.MonkeyPatch) -> str:
     """-> the URL of a folder in it."""
     host, port = s3.get_host_and_port()
     settings = {"ENDPOINT_URL": f"http://{host}:{port}", "ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b"}
-    for name, value in (settings | {"DEFAULT_REGION": "us-east-1", "MAX_ATTEMPTS": "1"}).items():
+    for name, value in (settings | {"DEFAULT_REGION": "us-east-1", "MAX_ATTEMPTS": ATTEMPTS}).items():
         monkeypatch.setenv(f"AWS_{name}", value)
     name = new_id("bucket").replace("_", "-")
     boto3.client("s3").create_bucket(Bucket=name)
