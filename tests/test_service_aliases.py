@@ -1,14 +1,18 @@
 """A name stands for one model at a time: promoted past a gate, rolled back, and never in between."""
 
+import shutil
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from service.aliases import AliasStore
 from service.database import Database
+from service.engine.runner import LoadedModel
 from service.errors import Conflict, InvalidRequest, NotFound
+from service.registry import Registry
 from tests.house import House, house
 from tests.test_service_jobs_store import Clock
 
@@ -108,6 +112,24 @@ def test_a_name_is_called_like_a_model_and_moves_past_a_gate_only(house: House) 
         "deleted": True,
     }
     assert classify() == 404
+
+
+def test_a_model_that_is_deleted_while_a_promotion_loads_it_gets_no_name(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry: Registry = house.app.state.parts.registry
+    shutil.copytree(registry.store.find(f"{MOOD}1").folder, tmp_path / "tuned")
+    registry.store.publish(tmp_path / "tuned", f"{MOOD}4", "ft-mood:4", "tiny", None, "ann")
+    real = registry.get
+
+    async def loaded_and_deleted(model_id: str, owner: str | None = None) -> LoadedModel:
+        loaded = await real(model_id, owner)
+        registry.store.delete(model_id)
+        return loaded
+
+    monkeypatch.setattr(registry, "get", loaded_and_deleted)
+    assert house.ask("POST", f"/v1/models/{MOOD}4/promote", house.ann, json={"alias": "late"}).status_code == 404
+    assert "late" not in house.ask("GET", "/v1/aliases", house.ann).text
 
 
 def test_a_name_that_another_process_gave_a_moment_ago_is_known_at_once(house: House) -> None:

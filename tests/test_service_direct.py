@@ -13,9 +13,13 @@ from hypothesis import strategies as st
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
+from model.folders import load_tokenizer
+from model.heads import TextModel
+from model.weights import save_model
 from service.audit import AuditLog
 from service.direct import MAX_BODY_BYTES, Direct
 from service.gate import Gate
+from service.model_store import ModelStore
 from service.routes.inference import ROUTES
 from tests.house import House, house
 
@@ -51,8 +55,15 @@ def _shared(answer: httpx.Response) -> list[tuple[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def both(house: House) -> Both:
+def both(house: House, tmp_path_factory: pytest.TempPathFactory) -> Both:
+    """With a tagger, too, over the base of the house."""
     app, parts = house.app, house.app.state.parts
+    store: ModelStore = parts.registry.store
+    base = store.find("tiny")
+    config, tokenizer = base.config.with_task("tagging", ("O", "B-colour")), load_tokenizer(base.folder)
+    folder = tmp_path_factory.mktemp("tagger")
+    save_model(TextModel(config), tokenizer, folder)
+    store.publish(folder, "tagger", "tagger:1", None, None)
     passed_on: list[str] = []
 
     async def noted(scope: Scope, receive: Receive, send: Send) -> None:
@@ -74,6 +85,8 @@ def both(house: House) -> Both:
         ("/v1/embeddings", "tiny", "红 cat"),
         ("/v1/embeddings", "tiny", [[1, 2, 3]]),
         ("/v1/fill-mask", "tiny", "red [MASK]"),
+        ("/v1/tag", "tagger", "red cat"),
+        ("/v1/tag", "tagger", ["红 cat", "blue dog and a green one"]),
     ],
 )
 @pytest.mark.parametrize("kind", [JSON, "Application/JSON; charset=UTF-8"])

@@ -102,6 +102,7 @@ async def promote(model_id: ModelId, body: PromoteRequest, parts: PartsOf, calle
     aliases = {one.name: one.model for one in await asyncio.to_thread(parts.names.store.all, caller.owner)}
     _check_gate(card, cards.get(aliases.get(body.alias, "")), body)
     await parts.registry.get(model_id, caller.owner)  # its first request must not wait
+    await asyncio.to_thread(parts.registry.store.find, model_id, caller.owner)  # deleted meanwhile, it gets no name
     named = await asyncio.to_thread(parts.names.store.promote, caller.owner, body.alias, model_id)
     parts.names.forget()
     return shape_alias(named)
