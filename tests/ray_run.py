@@ -33,7 +33,7 @@ from service.tables import Job
 from tests.chaos import BASE, prepare_base
 from tests.conftest import ROOT, free_port, wait_for
 
-EPOCHS, BATCH_SIZE, ROWS = 6, 8, 400
+EPOCHS, BATCH_SIZE, ROWS = 4, 8, 400
 WORDS = ["red", "green", "blue", "cat", "dog", "bird", "runs", "sleeps"]
 
 

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from service.database import Database
 from service.files import FileStorage
 from service.jobs.errands import Errands
@@ -116,6 +118,19 @@ def test_work_is_what_a_worker_would_take(store: JobStore, clock: Clock) -> None
     assert store.has_work(15)
     store.set_file_checked("file-new", [], [], [], 1)
     assert not store.has_work(15)
+
+
+def test_what_a_run_took_goes_back_to_the_system_when_nothing_more_waits(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once, and not at each look: a run of MiniLM left 1.2 GB behind, of which 0.4 were free."""
+    jobs = [submit(worker) for _ in range(2)]
+    ends: list[list[str]] = []
+    monkeypatch.setattr(
+        "service.jobs.worker.give_back", lambda: ends.append([worker.store.job(job).status for job in jobs])
+    )
+    worker.run(idle_seconds=2.5)
+    assert ends == [["succeeded"] * 2]
 
 
 def test_old_runs_are_forgotten_and_models_and_results_stay(worker: Worker) -> None:

@@ -3,6 +3,7 @@
 """
 
 import contextlib
+import gc
 import io
 import json
 import logging
@@ -24,6 +25,7 @@ from service.database import Database
 from service.engine.spans import Part, in_trace
 from service.errors import ArtefactsUnavailable, Conflict, InvalidRequest, NotFound, ServiceError
 from service.files import FileStorage
+from service.heap import give_back
 from service.ids import new_id
 from service.jobs.checks import Checks
 from service.jobs.executors import OnRay
@@ -88,7 +90,7 @@ class Worker:
 
     def run(self, idle_seconds: float | None = None) -> None:
         """Until it must leave, or there has been no work for so long."""
-        worked_at = time.monotonic()
+        worked_at, rests = time.monotonic(), True
         while not self.leaving.is_set() and (idle_seconds is None or time.monotonic() - worked_at < idle_seconds):
             try:
                 busy = self.work_once()
@@ -96,9 +98,13 @@ class Worker:
                 log.exception("the store did not answer")
                 busy = False
             if busy:
-                worked_at = time.monotonic()
-            else:
-                self.leaving.wait(POLL_SECONDS)
+                worked_at, rests = time.monotonic(), False
+                continue
+            if not rests:  # what the last run took and no longer needs
+                gc.collect()
+                give_back()
+                rests = True
+            self.leaving.wait(POLL_SECONDS)
         self.database.close()
 
     def work_once(self) -> bool:
