@@ -12,7 +12,7 @@ FIGURES = {  # as they stand on the page, and where they come from
     "3,087 ": ("capacity", r"\| 2 \| float32 \| [\d.]+ \| ([\d,]+)"),
     "154 GFLOP/s": ("inference", r"float32 (\d+)\s+GFLOP/s"),
     "82%": ("inference", r"\| ours \| float32 \|[^|]*\| (\d+)%"),
-    "89.1 MiB": ("adapters", r"100 adapters take: ([\d.]+) MiB"),
+    "105.5 MiB": ("adapters", r"100 adapters take: ([\d.]+) MiB"),
     "743": ("overload", r"service: ([\d,]+) MiB before"),
     "764 MiB": ("overload", r"before,\s+([\d,]+) MiB after"),
     "32,768": ("overload", r"The queue holds ([\d,]+) tokens"),
