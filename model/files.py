@@ -21,8 +21,8 @@ def open_tensors(path: Path, framework: str = "pt") -> Iterator[Any]:
         raise ValueError(f"{path.name} is no whole safetensors file ({error}); copy or fetch it again") from None
 
 
-def tensor_names(path: Path) -> list[str]:
-    """Of a safetensors file; reads no tensor, and loads no torch."""
+def names_in(path: Path) -> list[str]:
+    """Of the tensors of a safetensors file; reads none of them, and loads no torch."""
     with open_tensors(path, framework="np") as file:
         return list(file.keys())
 

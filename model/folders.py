@@ -43,7 +43,7 @@ def is_adapter_folder(folder: Path) -> bool:
 def load_adapter_config(folder: Path) -> tuple[str, TransformerConfig]:
     """The base model's name and the tuned model's config."""
     fields = adapter_fields(folder)
-    with described():
+    with told_of_adapter():
         return str(fields["base_model"]), TransformerConfig.from_dict(fields["config"])
 
 
@@ -52,7 +52,7 @@ def adapter_fields(folder: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def described() -> Iterator[None]:
+def told_of_adapter() -> Iterator[None]:
     """Fields or tensors that are missing or of another kind are a damaged folder."""
     try:
         yield

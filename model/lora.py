@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from model.batch import Unpadded
 from model.config import TransformerConfig
-from model.folders import ADAPTER_CONFIG_FILE, adapter_fields, described
+from model.folders import ADAPTER_CONFIG_FILE, adapter_fields, told_of_adapter
 from model.heads import ClassificationHead, Pooler, TextModel, empty_model
 from model.threads import threads
 from model.weights import read_tensors, write_tensors
@@ -216,7 +216,7 @@ def load_adapter(folder: Path) -> Adapter:
     """Raises ValueError for a folder that holds no whole adapter."""
     fields = adapter_fields(folder)
     tensors = read_tensors(folder / ADAPTER_WEIGHTS_FILE)
-    with described():
+    with told_of_adapter():
         lora = LoraConfig(**{**fields["lora"], "targets": tuple(fields["lora"]["targets"])})
         names = sorted({name.removesuffix(".down") for name in tensors if name.endswith(".down")})
         factors = {name: (tensors.pop(f"{name}.down"), tensors.pop(f"{name}.up")) for name in names}

@@ -24,8 +24,6 @@ from service.settings import Settings, read_settings
 from training.catalogue import sha256_of
 from training.cli import Store, add_commands
 
-DEMO_DATA = "movie-sentiment"
-
 
 def main() -> None:
     """All commands; called by `command.py`."""

@@ -58,7 +58,7 @@ def test_documents_are_read_a_line_each(tmp_path: Path) -> None:
     assert list(twice) == list(twice) == ["one", "", "电影", '{"text": "x"}']
 
 
-@pytest.mark.parametrize("ending", [".csv", ".json", ".parquet"])
+@pytest.mark.parametrize("ending", [".csv", ".CSV", ".json", ".parquet"])
 def test_a_file_of_something_else_is_not_read_as_text(tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"documents{ending}"
     path.write_text('[{"text": "a"},\n{"text": "b"}]')

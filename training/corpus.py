@@ -89,7 +89,7 @@ class Documents:
 def read_documents(path: Path) -> Iterator[str]:
     """Streams the documents of a file: the "text" of each line of .jsonl, else one a line. Raises ValueError for a
     file whose lines are no documents, by its name or its bytes."""
-    if path.suffix in NO_TEXT_ENDINGS:
+    if path.suffix.lower() in NO_TEXT_ENDINGS:
         raise ValueError(f"{path.name} has no document a line; write .txt with one a line, or .jsonl with 'text'")
     with open(path, "rb") as file:
         for number, raw in enumerate(file, start=1):

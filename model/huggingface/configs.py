@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from model.config import Pooling, Task, TransformerConfig
-from model.files import open_tensors, read_json, read_json_value, tensor_names
+from model.files import names_in, open_tensors, read_json, read_json_value
 from model.huggingface.layouts import ACTIVATIONS, CLASS_OF, LAYOUTS, OUTPUT, PROBLEM_TYPES, Layout
 
 CONFIG_FILE = "config.json"
@@ -30,7 +30,7 @@ def read_config(folder: Path) -> TransformerConfig:
     fields = read_json(folder / CONFIG_FILE)
     layout = layout_named(fields.get("model_type"))
     files = weight_files(folder)
-    where = {name: file for file in files for name in tensor_names(file)}
+    where = {name: file for file in files for name in names_in(file)}
     config = import_config(fields, where, _pooling(folder))
     ours = {our_name(layout, config.task, name): name for name in where}
     embedding = f"{config.architecture}.embeddings.token.weight"

@@ -8,7 +8,7 @@ Forms = Mapping[str, Callable[[], bytes]]  # ending -> what makes the content
 
 
 def check_output(output: Path | None, endings: tuple[str, ...]) -> None:
-    """Before anything is measured. Raises ValueError for a form that there is not, or a folder."""
+    """Before anything is measured. Raises ValueError for a form or a folder that there is not."""
     if output is None:
         return
     if output.suffix not in endings:
