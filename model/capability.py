@@ -17,6 +17,6 @@ def has_int8(device: torch.device) -> bool:
 
 
 def activation_levels() -> int:
-    """Levels on each side of the middle that an int8 activation may take: without VNNI a CPU adds pairs of products in
-    16 bits, which only 7 bits times 8 never overflow."""
-    return 127 if torch.cpu._is_vnni_supported() or torch.cpu._is_amx_tile_supported() else 63
+    """Steps from the lowest int8 activation of a token to its highest: without VNNI a CPU adds pairs of products in
+    16 bits, which only 7 bits times 8 never overflow. One of the 128 or 256 levels is left for what rounding adds."""
+    return 254 if torch.cpu._is_vnni_supported() or torch.cpu._is_amx_tile_supported() else 126

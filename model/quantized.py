@@ -20,7 +20,7 @@ from model.script import as_script
 from model.tokenizer import Encoding, Tokenizer
 
 WEIGHT_LEVELS = 127
-MAX_UNEVEN = 16  # input channels of a linear
+MAX_UNEVEN = 15  # input channels of a linear; with a token's lowest value sixteen, a multiple of eight
 SMALLEST = 1e-30  # of a scale: rows of zeros have one too
 SAMPLE_WORDS = (4, 8, 16, 32, 64) * 8
 
@@ -31,12 +31,12 @@ class QuantizedLinear(nn.Linear):
     _packed: Tensor  # [O, I] int8
     _even: Tensor  # [I] 0 at uneven channels, else 1
     _uneven: Tensor  # [U] int64
-    _exact_weight: Tensor  # [U + 1, O] of the uneven channels, then of a token's middle
+    _exact_weight: Tensor  # [U + 1, O] of the uneven channels, then of a token's lowest value
     _scales: Tensor  # [O] of the weights
     _zeros: Tensor  # [O] int32
 
     def __init__(self, linear: nn.Linear, uneven: Tensor, levels: int) -> None:
-        """uneven [U]: inputs that stay in float32; levels: of an activation, on each side of its token's middle."""
+        """uneven [U]: inputs that stay in float32; levels: steps from a token's lowest value to its highest."""
         super().__init__(linear.in_features, linear.out_features, linear.bias is not None, device="meta")
         self.weight, self.bias = linear.weight, linear.bias
         self.levels = levels
@@ -49,8 +49,8 @@ class QuantizedLinear(nn.Linear):
             self.register_buffer("_packed", packed, persistent=False)
             self.register_buffer("_even", even, persistent=False)
             self.register_buffer("_uneven", uneven, persistent=False)
-            of_middle = whole.sum(dim=1) * scales  # [O]
-            exact = torch.cat([linear.weight[:, uneven].T, of_middle[None]])
+            of_lowest = whole.sum(dim=1) * scales  # [O], since every even input has it
+            exact = torch.cat([linear.weight[:, uneven].T, of_lowest[None]])
             self.register_buffer("_exact_weight", exact, persistent=False)
             self.register_buffer("_scales", scales, persistent=False)
             self.register_buffer("_zeros", torch.zeros(len(scales), dtype=torch.int32), persistent=False)
@@ -72,27 +72,25 @@ def int8_linear(
     exact_weight: Tensor, bias: Tensor,
 ) -> Tensor:  # fmt: skip
     """inputs [N, I] -> [N, O]."""
-    whole, middle, step = token_levels(inputs, levels, even)
+    whole, lowest, step = token_levels(inputs, levels, even)
     none: List[Optional[Union[int, float, complex]]] = []  # noqa: UP006, UP045, UP007 (as TorchScript knows a Scalar)
     outputs: Tensor = torch.ops.onednn.qlinear_pointwise(
-        whole, 1.0, levels + 1, packed, scales, zeros, None, 1.0, 0, torch.float32, "none", none, ""
+        whole, 1.0, 0, packed, scales, zeros, None, 1.0, 0, torch.float32, "none", none, ""
     )  # [N, O]; what follows is done in place, since pages of fresh memory cost more than the arithmetic
     torch.addcmul(bias, outputs, step, out=outputs)
-    outputs.addmm_(torch.cat([inputs.index_select(1, uneven), middle], dim=1), exact_weight)
+    outputs.addmm_(torch.cat([inputs.index_select(1, uneven), lowest], dim=1), exact_weight)
     return outputs
 
 
 def token_levels(inputs: Tensor, levels: int, even: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """[N, I] -> levels [N, I] uint8, with the middle and the step [N, 1] of each token, from whose middle they reach
-    equally far to both sides: after GELU almost all of a token lies on one side of zero. The middle is level
-    `levels + 1`, since the product wants activations without a sign."""
+    """[N, I] -> levels [N, I] uint8, with the value of level 0 and the step between levels [N, 1] of each token. They
+    reach from its lowest value to its highest: after GELU almost all of a token lies on one side of zero."""
     evened = inputs * even
-    lowest, highest = evened.amin([1], True), evened.amax([1], True)
-    middle = (lowest + highest) / 2
-    half = torch.maximum(highest - middle, middle - lowest).clamp_min_(1e-30)  # SMALLEST: a script sees no globals
-    # addcmul and a cut behind the point would be one pass in the place of three, and take ten times as long
-    whole = evened.sub_(middle).mul_(levels / half).round_().to(torch.int8)
-    return whole.to(torch.uint8).add_(levels + 1), middle, half / levels  # both steps modulo 256
+    lowest = evened.amin([1], True)
+    step = ((evened.amax([1], True) - lowest) / levels).clamp_min_(1e-30)  # SMALLEST: a script sees no globals
+    # half a level lower and cut behind the point is the nearest level; a cut to uint8 takes seven times as long
+    shifted = evened.sub_(torch.sub(lowest, step, alpha=0.5)).mul_(step.reciprocal())
+    return shifted.to(torch.int8 if levels <= 127 else torch.int32).to(torch.uint8), lowest, step
 
 
 def quantize(model: TextModel, tokenizer: Tokenizer) -> None:

@@ -21,7 +21,7 @@ from service.engine.runner import LoadedModel, Operation, run
 MOST_CORES = 16  # that take work of their own; of more each takes several, or they would wait for Python
 FEW_TOKENS = 32  # not worth a core of their own
 ENOUGH_TOKENS = 256  # of one core's pass: fewer take more time a token (91% of the best rate in float32)
-MOST_TOKENS = 1_024  # of one core's pass: more are not faster, only answered later
+MOST_TOKENS = 512  # of one core's pass: more are not faster, and what the C library gets back it returns to the system
 TOKENS_A_THREAD = {"int8": 256}  # by number format: fewer are faster on one thread than on another more
 FEWEST_TOKENS_A_THREAD = 48
 
