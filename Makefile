@@ -28,7 +28,8 @@ unexport PYTHONDONTWRITEBYTECODE  # what pip leaves uncompiled is compiled once,
 
 .PHONY: audit faults flood sbom serve test check check-types check-code check-page check-gpu format load bento setup \
   clean chaos contract docs docs-serve chinese-encoder bench-finetune bench-inference bench-http bench-adapters \
-  bench-overload bench-capacity bench-explain bench-render bench-traces bench-long-text soak container-by-hand
+  bench-overload bench-capacity bench-explain bench-render bench-traces bench-long-text bench-first-token \
+  soak container-by-hand
 
 serve: $(VENV)/serve.done $(PAGE)  ## install, fetch the base model, start at http://localhost:3000
 	@$(BIN)/vitrine setup
@@ -110,7 +111,7 @@ bench-finetune: $(VENV)/serve.done  ## against the Trainer of transformers, with
 bench-explain: $(VENV)/serve.done  ## every attribution beside attention and chance; needs the Chinese encoder
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.bench_explain --home $(VITRINE_HOME)
 
-bench-inference bench-http bench-adapters bench-overload bench-capacity bench-render bench-traces bench-long-text: $(VENV)/serve.done  ## the served forward pass: alone, over HTTP, with adapters, overloaded, within a bound on one core and two; pictures; traces; a text of megabytes
+bench-inference bench-http bench-adapters bench-overload bench-capacity bench-render bench-traces bench-long-text bench-first-token: $(VENV)/serve.done  ## the served forward pass: alone, over HTTP, with adapters, overloaded, within a bound on one core and two; pictures; traces; a text of megabytes; the first token alone
 	@$(BIN)/vitrine setup
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.$(subst -,_,$@) --home $(VITRINE_HOME)
 

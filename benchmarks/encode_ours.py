@@ -10,7 +10,9 @@ import numpy as np
 import torch
 
 from benchmarks.in_process import in_process
+from model.heads import TextModel
 from model.lora import AdapterBank
+from model.tokenizer import Tokenizer
 from model.weights import load_model
 from service.engine.programs import Program
 from service.engine.runner import LoadedModel
@@ -18,8 +20,11 @@ from service.formats import convert
 
 
 def loaded_model(folder: Path, dtype: str) -> LoadedModel:
+    return served(*load_model(folder), dtype)
+
+
+def served(model: TextModel, tokenizer: Tokenizer, dtype: str) -> LoadedModel:
     """As the registry serves it."""
-    model, tokenizer = load_model(folder)
     convert(model, tokenizer, dtype)
     program = Program.of(model, next(model.parameters()).device)
     return LoadedModel("m", "m:1", model.config, AdapterBank(model), tokenizer, dtype, "m:1", recorded=program)

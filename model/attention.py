@@ -83,6 +83,22 @@ def stretch_attention(qkv: Tensor, stretches: Tensor, num_heads: int, causal: bo
     return mixed
 
 
+@as_script
+def first_stretch_attention(qkv: Tensor, stretches: Tensor, num_heads: int) -> Tensor:
+    """The same where the first token of each document alone asks -> [B, D], one row a document."""
+    width = qkv.size(-1) // 3
+    table: list[list[int]] = stretches.tolist()
+    mixed: list[Tensor] = []
+    start = 0
+    for documents, length in table:
+        end = start + documents * length
+        block = qkv[start:end].view(documents, length, 3, num_heads, width // num_heads).permute(2, 0, 3, 1, 4)
+        attended = F.scaled_dot_product_attention(block[0][:, :, :1], block[1], block[2])  # [B, H, 1, K]
+        mixed.append(attended.reshape(documents, width))
+        start = end
+    return torch.cat(mixed)
+
+
 class MultiHeadAttention(nn.Module):
     """MultiHead(Q, K, V) = Concat(head_1, ..., head_h) W^O with head_i = Attention(Q W_i^Q, K W_i^K, V W_i^V).
 
@@ -160,6 +176,10 @@ class MultiHeadAttention(nn.Module):
             mixed = varlen().varlen_attn(query, key, value, starts, starts, longest, longest, window_size=window)
             return self._output(mixed.flatten(1))
         return self._output(stretch_attention(qkv, documents.stretches, self.num_heads, causal))
+
+    def first_tokens_unpadded(self, hidden: Tensor, documents: Unpadded) -> Tensor:
+        """The same for the first token of each document alone: hidden [N, D] -> [B, D]."""
+        return self._output(first_stretch_attention(self.qkv(hidden), documents.stretches, self.num_heads))
 
     def forward_with_probabilities(
         self, hidden: Tensor, mask: Tensor | None, memory: Tensor | None = None, cache: LayerCache | None = None

@@ -112,6 +112,14 @@ class Unpadded:
             starts=self.starts.to(device),
         )
 
+    def first_tokens(self) -> "Unpadded":
+        """The same documents, in the same order, cut to a token each."""
+        first = self.starts[:-1]
+        each = torch.arange(len(self.starts), dtype=self.starts.dtype, device=self.starts.device)
+        stretch = torch.tensor([[len(first), 1]])
+        ids, segments, positions = self.ids[first], self.segments[first], self.positions[first]
+        return Unpadded(ids, segments, positions, each, self.order, stretch, 1)
+
 
 def unpad(encodings: Sequence[Encoding], groups: Sequence[int] | None = None) -> Unpadded:
     """Encodings -> one Unpadded, sorted by length. With `groups`, documents of one group lie together, and those of one

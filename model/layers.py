@@ -8,6 +8,7 @@ Shapes: B batch, T tokens, S memory tokens, N tokens of unpadded documents, D wi
 from collections.abc import Callable
 from functools import partial
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -22,7 +23,18 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
     "gelu_tanh": partial(F.gelu, approximate="tanh"),
 }
+# the same over their input, which training still needs afterwards: memory that is warm in place of fresh
+ACTIVATIONS_IN_PLACE: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": torch.relu_,
+    "gelu": torch.ops.aten.gelu_,
+    "gelu_tanh": partial(torch.ops.aten.gelu_, approximate="tanh"),
+}
 Record = list[Tensor]  # attention probabilities [B, H, T, S], one tensor a layer
+
+
+def _sum(hidden: Tensor, change: Tensor) -> Tensor:
+    """Over the change, which nobody else has, where no gradient needs it."""
+    return hidden + change if torch.is_grad_enabled() else change.add_(hidden)
 
 
 class FeedForward(nn.Module):
@@ -33,10 +45,12 @@ class FeedForward(nn.Module):
         self.expand = nn.Linear(config.width, config.feed_forward_width)  # W1, b1
         self.contract = nn.Linear(config.feed_forward_width, config.width)  # W2, b2
         self.activation = ACTIVATIONS[config.activation]
+        self.activation_in_place = ACTIVATIONS_IN_PLACE[config.activation]
 
     def forward(self, hidden: Tensor) -> Tensor:
         """hidden [B, T, D] -> [B, T, D], each position by itself, through [B, T, F]."""
-        contracted: Tensor = self.contract(self.activation(self.expand(hidden)))
+        activate = self.activation if torch.is_grad_enabled() else self.activation_in_place
+        contracted: Tensor = self.contract(activate(self.expand(hidden)))
         return contracted
 
 
@@ -55,9 +69,8 @@ class EncoderLayer(nn.Module):
     def _residual(self, hidden: Tensor, norm: nn.Module, sub_layer: Callable[[Tensor], Tensor]) -> Tensor:
         """hidden [B, T, D] -> [B, T, D]: the sub-layer's output added to its input, normalised before or after."""
         if self.norm_first:
-            finished: Tensor = hidden + self.dropout(sub_layer(norm(hidden)))
-        else:
-            finished = norm(hidden + self.dropout(sub_layer(hidden)))
+            return _sum(hidden, self.dropout(sub_layer(norm(hidden))))
+        finished: Tensor = norm(_sum(hidden, self.dropout(sub_layer(hidden))))
         return finished
 
     def first_token(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
@@ -85,6 +98,13 @@ class EncoderLayer(nn.Module):
         attend = partial(self.attention.forward_unpadded, documents=documents, causal=causal)
         hidden = self._residual(hidden, self.attention_norm, attend)
         return self._residual(hidden, self.feed_forward_norm, self.feed_forward)
+
+    def first_tokens_unpadded(self, hidden: Tensor, documents: Unpadded) -> Tensor:
+        """hidden [N, D] -> [B, D]: what `forward_unpadded` gives for the first token of each document."""
+        states = self.attention_norm(hidden) if self.norm_first else hidden
+        first = hidden[documents.starts[:-1]] + self.attention.first_tokens_unpadded(states, documents)
+        first = first if self.norm_first else self.attention_norm(first)
+        return self._residual(first, self.feed_forward_norm, self.feed_forward)
 
 
 class DecoderLayer(EncoderLayer):

@@ -115,6 +115,19 @@ class Encoder(nn.Module):
         normalised: Tensor = self.norm(hidden)
         return normalised
 
+    def first_tokens_unpadded(self, documents: Unpadded) -> Tensor:
+        """The last hidden state of each document's first token [B, D], in the order they lie: the numbers of
+        `forward_unpadded`, at a lower price. For bidirectional stacks on a CPU."""
+        assert not self.causal
+        hidden: Tensor = self.embeddings(documents.ids, documents.positions, documents.segments)
+        *before, last = self.layers
+        for layer in before:
+            assert isinstance(layer, EncoderLayer)
+            hidden = layer.forward_unpadded(hidden, documents, self.causal)
+        assert isinstance(last, EncoderLayer)
+        normalised: Tensor = self.norm(last.first_tokens_unpadded(hidden, documents))
+        return normalised
+
     def first_token(self, batch: Batch) -> Tensor:
         """Batch of ids [B, T], not packed -> the last hidden state of each row's first token [B, D]: the numbers of
         `forward`, at a lower price. For bidirectional stacks."""

@@ -173,6 +173,19 @@ def test_unpadded_equals_padded(
 
 
 @few
+@given(config=configs("encoder"), rows=texts(1, 8), seed=seeds)
+def test_first_tokens_unpadded_are_those_of_all_tokens(
+    config: TransformerConfig, rows: list[list[int]], seed: int
+) -> None:
+    model, documents = random_model(config, seed), unpad(encodings(rows))
+    first, whole = model.body.first_tokens_unpadded(documents), model.body.forward_unpadded(documents)
+    assert gap(first, whole[documents.starts[:-1]]) < CLOSE
+    cut = documents.first_tokens()
+    assert cut.ids.tolist() == [rows[index][0] for index in documents.order]
+    assert gap(pool_unpadded(first, cut, "first"), pool_unpadded(whole, documents, "first")) < CLOSE
+
+
+@few
 @given(config=configs("encoder", "decoder"), rows=texts(1, 4), seed=seeds)
 def test_from_its_own_embeddings_the_answer_is_the_same(
     config: TransformerConfig, rows: list[list[int]], seed: int

@@ -15,15 +15,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from model.batch import Unpadded, unpad
+from model.batch import Unpadded, pad, unpad
 from model.capability import has_int8
 from model.config import TransformerConfig
 from model.heads import TextModel
+from model.lora import AdapterBank
 from model.quantized import QuantizedLinear, activation_levels
 from model.transformer import Encoder
 from service.engine import programs
 from service.engine.programs import Program
-from service.engine.runner import run
+from service.engine.runner import Operation, run
 from tests.house import made_house
 from tests.small import configs, few, random_model, small_config
 from tests.test_service_cores import bank_with, encodings, loaded
@@ -55,16 +56,35 @@ def in_int8(model: TextModel) -> TextModel:
 def test_it_gives_what_the_operations_give(
     config: TransformerConfig, dtype: str, lengths: list[int], seed: int
 ) -> None:
-    """Whatever the architecture, and whichever lengths it was traced with."""
-    model = random_model(config, seed)
+    """Whatever the architecture, and whichever lengths it was traced with; of all tokens and of the first."""
+    model = random_model(replace(config, pooling="first") if config.architecture == "encoder" else config, seed)
     if dtype == "bfloat16":
         model.stack.to(torch.bfloat16)
     if dtype == "int8" and has_int8(CPU):
         in_int8(model)
     program, documents = program_of(model), unpad(encodings(lengths))
     with torch.inference_mode():
-        wanted = model.body.forward_unpadded(documents)
-        assert torch.equal(program.read(documents), wanted)
+        assert torch.equal(program.read(documents), model.body.forward_unpadded(documents))
+        if config.architecture == "encoder":
+            first = model.body.first_tokens_unpadded(documents)
+            assert torch.equal(program.read(documents, "first_tokens_unpadded"), first)
+
+
+@pytest.mark.parametrize("operation", ["classify", "embed"])
+@pytest.mark.parametrize("recorded", [True, False])
+def test_where_the_first_token_stands_for_a_text_the_last_layer_computes_no_other(
+    operation: Operation, recorded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = random_model(small_config("encoder").with_task("classification", ("no", "yes"), "first"))
+    texts = encodings([4, 9, 1, 4, 20])
+    served = replace(loaded(AdapterBank(model), 0), recorded=program_of(model) if recorded else None)
+    ask = model.classify if operation == "classify" else model.embed
+    wanted = [ask(pad([text], 0))[0] for text in texts]
+    with monkeypatch.context() as patch:
+        patch.setattr(Encoder, "forward_unpadded", lambda *_: pytest.fail("all tokens through the last layer"))
+        found = run([served] * 5, operation, texts)
+    exact = [vector.softmax(-1) if operation == "classify" else vector for vector in wanted]
+    assert np.allclose(found, torch.stack(exact).numpy(), atol=1e-5)
 
 
 def test_it_runs_no_python_of_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,9 +104,9 @@ def test_models_of_one_architecture_share_it_and_it_keeps_none_of_them(monkeypat
     made: list[Encoder] = []
     trace = programs._trace
 
-    def noted(body: Encoder) -> programs.Traced:
+    def noted(body: Encoder, name: programs.Pass) -> programs.Traced:
         made.append(body)
-        return trace(body)
+        return trace(body, name)
 
     monkeypatch.setattr(programs, "_trace", noted)
     monkeypatch.setattr(programs, "_traced", {})
@@ -134,7 +154,7 @@ def test_a_batch_with_adapters_goes_through_its_operations() -> None:
 def test_what_fails_or_differs_is_not_used(
     fault: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def trace(body: Encoder) -> programs.Traced:
+    def trace(body: Encoder, name: programs.Pass) -> programs.Traced:
         if fault == "fails":
             raise RuntimeError("no such operation")
         return lambda *inputs: torch.ones(len(inputs[0]), body.config.width)
@@ -161,9 +181,9 @@ def test_a_setting_turns_it_off(setting: str, recorded: bool, tmp_path: Path, mo
     read: list[int] = []
     whole = Program.read
 
-    def noted(self: Program, documents: Unpadded) -> Tensor:
+    def noted(self: Program, documents: Unpadded, name: programs.Pass = "forward_unpadded") -> Tensor:
         read.append(len(documents.ids))
-        return whole(self, documents)
+        return whole(self, documents, name)
 
     monkeypatch.setattr(Program, "read", noted)
     with made_house(tmp_path, "cpu", cpu_programs=setting) as house:

@@ -11,13 +11,14 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
 from torch.jit._fuser import optimized_execution  # which torch.jit does not name as its own, for mypy
 
 from model.batch import Unpadded, unpad
+from model.config import TransformerConfig
 from model.heads import TextModel
 from model.tokenizer import Encoding
 from model.transformer import Encoder
@@ -26,26 +27,28 @@ TRACED_LENGTHS, CHECKED_LENGTHS = (2, 3, 3), (1, 4, 4, 5)  # of documents
 OF_HEADS = ("task", "labels", "pooling", "pooler")  # fields of a config that a body does not know
 LARGEST_DIFFERENCE = 1e-3  # of what a program gives from what the operations give, as a part of the largest number
 Traced = Callable[..., Tensor]
+Pass = Literal["forward_unpadded", "first_tokens_unpadded"]  # of an Encoder
 
 _tracing = threading.Lock()
-_traced: dict[object, Traced] = {}  # by architecture, for good
+_traced: dict[tuple[object, Pass], Traced] = {}  # by architecture, for good
 log = logging.getLogger("vitrine.engine")
 
 
 class Program:
-    """The pass of one body. It is held against the operations themselves when it is made; where it fails or differs, a
-    line in the log says so and this body's operations are asked for one by one."""
+    """The passes of one body. They are held against the operations themselves when they are made; where one fails or
+    differs, a line in the log says so and this body's operations are asked for one by one."""
 
-    def __init__(self, body: Encoder, architecture: object) -> None:
+    def __init__(self, body: Encoder, architecture: object, passes: Sequence[Pass]) -> None:
         self._body = body
         self._weights = tuple(_weights(body).values())
-        self._traced: Traced | None = None
+        self._traced: dict[Pass, Traced] = {}
         try:
-            with _tracing, torch.no_grad():
-                if architecture not in _traced:
-                    _traced[architecture] = _trace(body)
-                self._traced = _traced[architecture]
-            self._check()
+            for name in passes:
+                with _tracing, torch.no_grad():
+                    if (architecture, name) not in _traced:
+                        _traced[architecture, name] = _trace(body, name)
+                    self._traced[name] = _traced[architecture, name]
+                self._check(name)
         except Exception as error:  # what only makes it faster keeps no model from being served
             self._give_up(f"could not be made ({error})")
 
@@ -57,34 +60,46 @@ class Program:
         weights = _weights(model.body)
         kinds = tuple((name, tuple(tensor.shape), tensor.dtype) for name, tensor in weights.items())
         built = tuple(value for name, value in asdict(model.config).items() if name not in OF_HEADS)
-        return cls(model.body, (built, kinds))
+        return cls(model.body, (built, kinds), passes_of(model.config))
 
     @property
     def failed(self) -> bool:
-        return self._traced is None
+        return not self._traced
 
     def __len__(self) -> int:
-        return 0 if self.failed else 1  # for all shapes
+        return len(self._traced)  # each for all shapes
 
     @torch.inference_mode()
-    def read(self, documents: Unpadded) -> Tensor:
-        """`forward_unpadded` of the body: last hidden states [N, D]."""
-        if self._traced is None:
-            return self._body.forward_unpadded(documents)
+    def read(self, documents: Unpadded, name: Pass = "forward_unpadded") -> Tensor:
+        """What the body's method of that name gives."""
+        if name not in self._traced:
+            return _method(self._body, name)(documents)
         with optimized_execution(False):  # else each new shape is looked into, for little
-            return self._traced(*_inputs(documents), self._weights)
+            return self._traced[name](*_inputs(documents), self._weights)
 
-    def _check(self) -> None:
+    def _check(self, name: Pass) -> None:
         documents = _documents(self._body, CHECKED_LENGTHS)
         with torch.inference_mode():
-            wanted, given = self._body.forward_unpadded(documents), self.read(documents)
+            wanted, given = _method(self._body, name)(documents), self.read(documents, name)
         furthest = float((given - wanted).abs().max() / wanted.abs().max())
         if not furthest <= LARGEST_DIFFERENCE:
             self._give_up(f"gives other numbers, by {furthest:.1%} of the largest")
 
     def _give_up(self, why: str) -> None:
-        self._traced = None
+        self._traced = {}
         log.warning("the program of this model %s; its operations are asked for one by one", why)
+
+
+def passes_of(config: TransformerConfig) -> tuple[Pass, ...]:
+    """Those that a model of an encoder or a decoder is asked for: where the first token stands for its text, what the
+    last layer gives for the others is read by tags and masks alone."""
+    first = config.architecture == "encoder" and config.pooling == "first"
+    return ("forward_unpadded", "first_tokens_unpadded") if first else ("forward_unpadded",)
+
+
+def _method(body: Encoder, name: Pass) -> Callable[[Unpadded], Tensor]:
+    method: Callable[[Unpadded], Tensor] = getattr(body, name)
+    return method
 
 
 def _weights(body: Encoder) -> dict[str, Tensor]:
@@ -92,16 +107,18 @@ def _weights(body: Encoder) -> dict[str, Tensor]:
     return {**dict(body.named_parameters()), **dict(body.named_buffers())}
 
 
-def _trace(body: Encoder) -> Traced:
-    """-> what computes `forward_unpadded` from the documents' tensors and the weights. Nobody else may use the body
+def _trace(body: Encoder, name: Pass) -> Traced:
+    """-> what computes this pass from the documents' tensors and the weights. Nobody else may use the body
     meanwhile."""
     documents, weights = _documents(body, TRACED_LENGTHS), _weights(body)
     names, held = tuple(weights), [body]
 
-    def compute(ids: Tensor, segments: Tensor, positions: Tensor, stretches: Tensor, given: Sequence[Tensor]) -> Tensor:
-        own = replace(documents, ids=ids, segments=segments, positions=positions, stretches=stretches)
+    def compute(
+        ids: Tensor, segments: Tensor, positions: Tensor, starts: Tensor, stretches: Tensor, given: Sequence[Tensor]
+    ) -> Tensor:
+        own = replace(documents, ids=ids, segments=segments, positions=positions, starts=starts, stretches=stretches)
         with _in_place(held[0], dict(zip(names, given, strict=True))):
-            return held[0].forward_unpadded(own)
+            return _method(held[0], name)(own)
 
     inputs = (*_inputs(documents), tuple(weights.values()))
     traced: Traced = torch.jit.trace(compute, inputs, check_trace=False)  # type: ignore[no-untyped-call]
@@ -133,7 +150,7 @@ def _in_place(body: Encoder, given: Mapping[str, Tensor]) -> Iterator[None]:
 
 def _inputs(documents: Unpadded) -> tuple[Tensor, ...]:
     """What a pass on a CPU reads of them."""
-    return documents.ids, documents.segments, documents.positions, documents.stretches
+    return documents.ids, documents.segments, documents.positions, documents.starts, documents.stretches
 
 
 def _documents(body: Encoder, lengths: Sequence[int]) -> Unpadded:

@@ -18,7 +18,7 @@ from model.heads import TextModel, pool_unpadded
 from model.lora import AdapterBank, Span, spans_of
 from model.tokenizer import Encoding, Tokenizer
 from service.engine.graphs import Graphs
-from service.engine.programs import Program
+from service.engine.programs import Program, passes_of
 
 Operation = Literal["classify", "embed", "tag", "fill_mask"]
 Array = npt.NDArray[np.float32]
@@ -96,8 +96,7 @@ def run(models: Sequence[LoadedModel], operation: Operation, encodings: Sequence
     bank, slots = models[0].bank, [loaded.slot for loaded in models]
     documents = unpad(encodings, slots)
     with torch.inference_mode(), bank.route(spans_of(slots, documents)):
-        documents = documents.to(bank.device)
-        read = Read(_hidden(models[0], slots, documents), documents)
+        read = _read(models[0], slots, documents.to(bank.device), operation)
         results: list[Any] = [None] * len(encodings)
         for loaded, texts in _by_model(models):
             for text, answer in zip(texts, OPERATIONS[operation](loaded, read, texts), strict=True):
@@ -105,11 +104,23 @@ def run(models: Sequence[LoadedModel], operation: Operation, encodings: Sequence
     return results
 
 
-def _hidden(base: LoadedModel, slots: Sequence[int], documents: Unpadded) -> Tensor:
-    """Last hidden states [N, D]. Which adapters a batch mixes is known to Python alone, so that is never recorded."""
-    if base.recorded is None or any(slots):
-        return base.model.body.forward_unpadded(documents)
-    return base.recorded.read(documents)
+def _read(base: LoadedModel, slots: Sequence[int], documents: Unpadded, operation: Operation) -> Read:
+    """Which adapters a batch mixes is known to Python alone, and by token, so that is never recorded nor cut short."""
+    body, recorded = base.model.body, None if any(slots) else base.recorded
+    if _needs_first_tokens_alone(base, slots, operation):
+        if isinstance(recorded, Program):
+            first = recorded.read(documents, "first_tokens_unpadded")
+        else:
+            first = body.first_tokens_unpadded(documents)
+        return Read(first, documents.first_tokens())
+    hidden = body.forward_unpadded(documents) if recorded is None else recorded.read(documents)
+    return Read(hidden, documents)
+
+
+def _needs_first_tokens_alone(base: LoadedModel, slots: Sequence[int], operation: Operation) -> bool:
+    """On a CPU, where a pass saves what it leaves out; on a GPU passes of all tokens are recorded."""
+    of_texts = operation in ("classify", "embed") and not any(slots)
+    return of_texts and base.bank.device.type == "cpu" and "first_tokens_unpadded" in passes_of(base.config)
 
 
 def _by_model(models: Sequence[LoadedModel]) -> list[tuple[LoadedModel, list[int]]]:
