@@ -61,6 +61,7 @@ COMPUTING_PATHS = (
     "/v1/trace", "/v1/drift", "/v1/attention/compare", "/v1/explain/compare",
 )  # fmt: skip
 JOB_ID = re.compile(r"ftjob-\w+")  # what else stands in its place may be anything
+FOUND_BY_ROUTER = ("route", "path_params")  # in a request's scope, for its log and metrics
 UNMATCHED = "unmatched"  # the route of what has none
 PATIENCE_SECONDS = 0.1  # after which it is worth looking whether the client still waits
 CLIENT_LEFT = 499  # for the metrics and logs, as nginx has it; nobody receives it
@@ -157,6 +158,8 @@ class Gate:
         bounded = await self._bounded(scope, headers, receive)
         if scope["path"] in COMPUTING_PATHS:
             await _while_there(self.app, scope, bounded, send)
+        elif scope["method"] == "HEAD":
+            await _without_body(self.app, scope, bounded, send)
         else:
             await self.app(scope, bounded, send)
 
@@ -250,6 +253,31 @@ async def _while_there(app: ASGIApp, scope: Scope, receive: Receive, send: Send)
     finally:
         if looking is not None:
             looking.cancel()
+
+
+async def _without_body(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """What GET would answer, but for its body (RFC 9110, section 9.3.2). The application is stopped once its headers
+    are known: a stream of events would go on for ever, a file would be read for nobody."""
+    asked = {**scope, "method": "GET"}
+    known = asyncio.Event()
+
+    async def send_headers(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            await send(message)
+            await send({"type": "http.response.body", "body": b""})
+            known.set()
+
+    answering = asyncio.ensure_future(app(asked, receive, send_headers))
+    looking = asyncio.ensure_future(known.wait())
+    try:
+        await asyncio.wait((answering, looking), return_when=asyncio.FIRST_COMPLETED)
+        if not known.is_set():
+            await answering  # it has failed
+    finally:
+        answering.cancel()
+        looking.cancel()
+        await asyncio.gather(answering, looking, return_exceptions=True)
+        scope.update({name: asked[name] for name in FOUND_BY_ROUTER if name in asked})
 
 
 def _range_refused(start: Message) -> tuple[ServiceError, dict[str, str]] | None:

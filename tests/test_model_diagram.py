@@ -295,6 +295,16 @@ def test_pictures_in_docs_are_what_the_code_draws(name: str, tmp_path: Path) -> 
     assert kept.read_bytes() == (tmp_path / "now.svg").read_bytes(), f"{kept.name} is stale; run: {command}"
 
 
+def test_the_ending_of_the_file_is_its_format(tmp_path: Path) -> None:
+    for ending, form in (("svg", "svg"), ("mmd", "mermaid")):
+        run_command(tmp_path, DRAWN[0], "--output", str(tmp_path / f"a.{ending}"))
+        run_command(tmp_path, DRAWN[0], "--output", str(tmp_path / "b.txt"), "--format", form)
+        assert (tmp_path / f"a.{ending}").read_bytes() == (tmp_path / "b.txt").read_bytes()
+    with pytest.raises(ValueError, match=r"x\.pdf: a diagram is written as \.svg or \.mmd"):
+        run_command(tmp_path, DRAWN[0], "--output", str(tmp_path / "x.pdf"))
+    assert not (tmp_path / "x.pdf").exists()
+
+
 def test_command_draws_a_folder_and_says_what_there_is(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

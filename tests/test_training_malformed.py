@@ -106,7 +106,7 @@ TEXTS: list[tuple[str, bytes, Expected]] = [
     ("zero character", after(LABELLED, '{"text": "a\\u0000b", "label": "a"}'), [(2, r"'text' has U\+0000 at character 2; remove it")]),
     ("half a pair, twice", after(LABELLED, r'{"text": "a \ud800", "label": "\udfff"}'), [(2, "'text' has half of a surrogate pair"), (2, "'label' has half")]),
     ("too long", after(LABELLED, '{"text": "' + "电" * 1_000_001 + '", "label": "a"}'), [(2, "'text' has 1000001 characters; the limit is 1000000")]),
-    ("pair null", after(LABELLED, '{"text": "a", "text_pair": null, "label": "a"}'), [(2, "'text_pair' is a NoneType")]),
+    ("pair that is a number", after(LABELLED, '{"text": "a", "text_pair": 3, "label": "a"}'), [(2, "'text_pair' is a int")]),
     ("pair of white space", after(LABELLED, '{"text": "a", "text_pair": " ", "label": "a"}'), [(2, "'text_pair' is empty")]),
 ]  # fmt: skip
 LABELS: list[tuple[str, bytes, Expected]] = [
@@ -236,6 +236,8 @@ ODD: list[tuple[str, bytes]] = [
         "escaped characters",
         json.dumps({"text": "fine, 好", "label": "a"}).encode() + b"\n" + PLAIN.split("\n")[1].encode(),
     ),
+    ("pairs that are null", PLAIN.replace('{"text"', '{"text_pair": null, "text"').encode()),
+    ("Parquet with null pairs", parquet(text=["fine, 好", "bad"], label=["a", "b"], text_pair=pa.array([None, None]))),
     ("CSV with a mark", b'\xef\xbb\xbftext,label\n"fine, \xe5\xa5\xbd",a\nbad,b\n'),
     ("CSV with old Mac lines", 'text,label\r"fine, 好",a\rbad,b\r'.encode()),
     ("CSV with spaces in its header", 'label , text\na,"fine, 好"\nb,bad\n'.encode()),

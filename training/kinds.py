@@ -157,7 +157,8 @@ def check_row(kind: Kind, line: int, fields: Fields, faults: list[Fault], notes:
 
 
 def _check_text(line: int, fields: Fields, faults: list[Fault]) -> dict[str, Any]:
-    text, pair = fields.get("text"), fields.get("text_pair", "")
+    text, pair = fields.get("text"), fields.get("text_pair")
+    pair = "" if pair is None else pair  # null is how JSON and tables say that there is none
     for name, value in (("text", text), ("text_pair", pair)):
         if name == "text" and value is None:
             faults.append(Fault(line, f"no 'text'; the row has {sorted(map(str, fields))[:10]}"))
