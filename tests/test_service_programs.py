@@ -23,7 +23,7 @@ from model.lora import AdapterBank
 from model.quantized import QuantizedLinear, activation_levels
 from model.transformer import Encoder
 from service.engine import programs
-from service.engine.programs import Program
+from service.engine.programs import CHECKED_LENGTHS, Program
 from service.engine.runner import Operation, run
 from tests.house import made_house
 from tests.small import configs, few, random_model, small_config
@@ -150,18 +150,24 @@ def test_a_batch_with_adapters_goes_through_its_operations() -> None:
         assert np.allclose(found, wanted, atol=1e-6)
 
 
+@pytest.mark.parametrize("wrong", ["forward_unpadded", "first_tokens_unpadded"])
 @pytest.mark.parametrize("fault", ["fails", "differs"])
 def test_what_fails_or_differs_is_not_used(
-    fault: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    fault: str, wrong: programs.Pass, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    whole = programs._trace
+
     def trace(body: Encoder, name: programs.Pass) -> programs.Traced:
+        if name != wrong:
+            return whole(body, name)
         if fault == "fails":
             raise RuntimeError("no such operation")
-        return lambda *inputs: torch.ones(len(inputs[0]), body.config.width)
+        rows = len(CHECKED_LENGTHS) if name == "first_tokens_unpadded" else sum(CHECKED_LENGTHS)
+        return lambda *_: torch.ones(rows, body.config.width)
 
     monkeypatch.setattr(programs, "_trace", trace)
     monkeypatch.setattr(programs, "_traced", {})
-    model, documents = random_model(small_config("encoder")), unpad(encodings([3]))
+    model, documents = random_model(small_config("encoder", pooling="first")), unpad(encodings([3]))
     with caplog.at_level(logging.WARNING, "vitrine.engine"):
         program = Program.of(model, CPU)
     assert program is not None
@@ -169,6 +175,7 @@ def test_what_fails_or_differs_is_not_used(
     assert len(program) == 0
     assert {"fails": "no such operation", "differs": "other numbers"}[fault] in caplog.text
     assert torch.equal(program.read(documents), model.body.forward_unpadded(documents))
+    assert torch.equal(program.read(documents, "first_tokens_unpadded"), model.body.first_tokens_unpadded(documents))
 
 
 def test_only_what_waits_for_python_has_one() -> None:

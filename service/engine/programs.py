@@ -48,7 +48,9 @@ class Program:
                     if (architecture, name) not in _traced:
                         _traced[architecture, name] = _trace(body, name)
                     self._traced[name] = _traced[architecture, name]
-                self._check(name)
+                if not (furthest := self._difference(name)) <= LARGEST_DIFFERENCE:
+                    self._give_up(f"gives other numbers, by {furthest:.1%} of the largest")
+                    return
         except Exception as error:  # what only makes it faster keeps no model from being served
             self._give_up(f"could not be made ({error})")
 
@@ -77,13 +79,12 @@ class Program:
         with optimized_execution(False):  # else each new shape is looked into, for little
             return self._traced[name](*_inputs(documents), self._weights)
 
-    def _check(self, name: Pass) -> None:
+    def _difference(self, name: Pass) -> float:
+        """Of what is traced from the operations, as a part of their largest number."""
         documents = _documents(self._body, CHECKED_LENGTHS)
         with torch.inference_mode():
             wanted, given = _method(self._body, name)(documents), self.read(documents, name)
-        furthest = float((given - wanted).abs().max() / wanted.abs().max())
-        if not furthest <= LARGEST_DIFFERENCE:
-            self._give_up(f"gives other numbers, by {furthest:.1%} of the largest")
+        return float((given - wanted).abs().max() / wanted.abs().max())
 
     def _give_up(self, why: str) -> None:
         self._traced = {}

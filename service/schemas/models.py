@@ -27,8 +27,9 @@ class ModelObject(BaseModel):
     base_model: str | None
     dtype: str
     recorded_passes: int | None = Field(
-        description="while it is in memory, its forward passes that run as a whole: on a CPU one for all shapes, on a "
-        "GPU CUDA graphs, one a shape; null where its operations are asked for one by one"
+        description="while it is in memory, its forward passes that run as a whole: on a CPU one for all shapes, and "
+        "one more where first tokens stand for their texts; on a GPU CUDA graphs, one a shape; null where its "
+        "operations are asked for one by one"
     )
     resident: bool
     bento_tag: str
