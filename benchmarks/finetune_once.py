@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from model.capability import has_bfloat16
 from model.weights import load_model
 from training.choose import choose_recipe
 from training.config import Recipe
@@ -45,7 +46,8 @@ def main() -> None:
                 evaluations.append([event.step, seconds, event.evaluation.figures()["accuracy"]])
         model, tokenizer = load_model(Path(output) / "model")
     rows = encode(load_examples(given.test), tokenizer, data.labels, recipe.max_length)
-    with torch.inference_mode(), torch.autocast(given.device.type, dtype=torch.bfloat16):
+    bfloat16 = has_bfloat16(given.device)
+    with torch.inference_mode(), torch.autocast(given.device.type, dtype=torch.bfloat16, enabled=bfloat16):
         likely = predict(model.to(given.device), rows.encodings).argmax(dim=-1).cpu()
     result = {
         "seconds": evaluations[-1][1],

@@ -7,8 +7,8 @@ from typing import Any
 
 CARD_FILE = "README.md"
 RECIPE = (  # of the manifest, what a reader wants to know
-    "method", "num_epochs", "batch_size", "learning_rate", "warmup_share", "schedule", "layer_decay", "weight_decay",
-    "max_length", "adapter", "class_weights", "seed",
+    "method", "num_epochs", "batch_size", "learning_rate", "warmup_share", "schedule", "layer_decay", "dropout",
+    "average_share", "weight_decay", "max_length", "adapter", "class_weights", "seed",
 )  # fmt: skip
 FEW_ROWS = 500  # held out: below, a figure says little
 SURE_GAP = 0.05  # expected calibration error from which on probabilities mislead

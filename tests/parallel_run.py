@@ -147,6 +147,7 @@ CASES: dict[str, tuple[Callable[[], Objective], dict[str, Any]]] = {
         {"metric": "accuracy", "patience": 1, "learning_rate": 1e-6, "num_epochs": 9, "checkpoint_seconds": 0.0},
     ),
     "micro-batches": (classify, {"micro_batch_size": 3}),
+    "averaged": (classify, {"metric": "loss", "average_share": 0.4}),
     "out of memory": (short_of_memory, {}),
     "often saved": (classify, {"checkpoint_seconds": 0.0}),
     "class weights": (lambda: classify(class_weights="balanced"), {}),

@@ -90,9 +90,31 @@ def test_the_multiplier_scales_the_rate_that_suits_the_adapter(minilm: Path, tmp
     assert rates["lora", 1.0] >= 5 * rates["full", 1.0]
 
 
-@pytest.mark.parametrize(("width", "rate"), [(128, 5e-4), (192, 4e-4), (384, 1e-4), (768, 2.5e-5), (2_048, 2e-5)])
+@pytest.mark.parametrize(("width", "rate"), [(128, 5e-4), (256, 4.5e-4), (384, 2e-4), (768, 5e-5), (2_048, 2e-5)])
 def test_a_wide_base_learns_slower(width: int, rate: float) -> None:
     assert usual_learning_rate(width) == pytest.approx(rate)
+
+
+def test_tuning_the_whole_drops_nothing_and_keeps_a_mean(minilm: Path, tmp_path: Path) -> None:
+    """What the rules were found with; the other ways to tune keep what they were found with."""
+    data = data_of(tmp_path, {"a": 100, "b": 100})
+    whole, reasons = choices_of(minilm, data)
+    assert (whole.method, whole.dropout, whole.average_share) == ("fine_tune", 0.0, 0.1)
+    assert {"dropout", "average_share"} <= reasons.keys()
+    adapter, _ = choices_of(minilm, data, adapter="lora")
+    few, _ = choices_of(minilm, data, method="few_shot")
+    for recipe in (adapter, few):
+        assert (recipe.dropout, recipe.average_share) == (None, 0.0)
+    assert few.learning_rate == pytest.approx(whole.learning_rate / 2)
+    wished, reasons = choices_of(minilm, data, dropout=0.2, average_share=0.0)
+    assert (wished.dropout, wished.average_share) == (0.2, 0.0)
+    assert not {"dropout", "average_share"} & reasons.keys()
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0, float("nan")])
+def test_a_dropout_that_leaves_nothing_is_refused(share: float) -> None:
+    with pytest.raises(ValueError, match=f"dropout is {share}; choose at least 0 and less than 1"):
+        Recipe(dropout=share)
 
 
 def test_few_rows_of_every_label_get_a_method_of_their_own(minilm: Path, tmp_path: Path) -> None:

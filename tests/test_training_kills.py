@@ -26,7 +26,7 @@ RECIPES = {
     "bfloat16": replace(RECIPE, bfloat16=True, micro_batch_size=3),
     "lora": replace(RECIPE, adapter="lora", class_weights="balanced"),
     "early stop": replace(RECIPE, num_epochs=40, learning_rate=5e-2, patience=2, layer_decay=0.8),
-    "large vocabulary": replace(RECIPE, micro_batch_size=5, layer_decay=0.8),
+    "large vocabulary": replace(RECIPE, micro_batch_size=5, layer_decay=0.8, average_share=0.3),
 }
 
 

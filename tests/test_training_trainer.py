@@ -11,14 +11,16 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 import training.trainer
+from model.batch import pad_ids
 from tests.parallel_run import CASES, COMMON, LABELS, classify, model_for
 from tests.short_runs import assert_equal, notes, trainer_of, until, weights_of, with_dropout
 from training.checkpoints import Position
 from training.config import Optimisation
 from training.events import Evaluated, Progress, Started
-from training.finetune import METRICS, freeze
+from training.finetune import METRICS, freeze, set_dropout
 from training.gradients import BatchLoss
 from training.optim import learning_rate_at, make_optimizer, steps_below_head
 from training.parallel import ALONE, World
@@ -203,6 +205,34 @@ def test_frozen_layers_stay_as_they_are_to_the_bit(tmp_path: Path) -> None:
         assert torch.equal(parameter, before[name]) == frozen, name
     with pytest.raises(ValueError, match="frozen_layers is 3; this base has 2 layers"):
         freeze(objective.model, 3)
+
+
+def test_a_run_drops_as_its_recipe_says_and_the_config_keeps_what_the_base_was_made_with() -> None:
+    model = with_dropout().model.train()
+    batch = pad_ids([[2, 5, 6, 7, 3], [2, 8, 3]], model.config.pad_id)
+
+    def passes() -> list[Tensor]:
+        return [model.classify(batch) for _ in range(2)]
+
+    first, second = passes()
+    assert not torch.equal(first, second)
+    set_dropout(model, 0.0)
+    first, second = passes()
+    assert torch.equal(first, second)
+    set_dropout(model, 0.5)
+    first, second = passes()
+    assert not torch.equal(first, second)
+    assert model.config.dropout == 0.1
+
+
+@pytest.mark.parametrize(
+    ("first", "scored"), [(1, [5, 10, 12]), (5, [5, 10, 12]), (6, [10, 12]), (11, [12]), (100, [12])]
+)
+def test_held_out_rows_are_scored_from_the_step_that_is_wanted_and_at_the_end(
+    tmp_path: Path, first: int, scored: list[int]
+) -> None:
+    trainer = trainer_of(classify(), tmp_path, evaluation_steps=5, first_evaluation=first)
+    assert [event.step for event in trainer.run() if isinstance(event, Evaluated)] == scored
 
 
 # ---- taken up again

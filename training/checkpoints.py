@@ -21,6 +21,7 @@ from training.sharding import gathered, part_like
 STATE_FILE = "state.json"
 MOMENTS = ("exp_avg", "exp_avg_sq")  # of AdamW's state, what has the shape of its parameter
 MODEL_FILE, OPTIMIZER_FILE, GATHERED_FILE = "model.safetensors", "optimizer.safetensors", "gathered.safetensors"
+AVERAGE_FILE = "average.safetensors"  # of a run that averages its weights
 
 
 @dataclass
@@ -43,13 +44,18 @@ class Position:
 
 
 def checkpoint_tensors(
-    model: TextModel, optimizer: torch.optim.Optimizer, objective: dict[str, Tensor], world: World
+    model: TextModel,
+    optimizer: torch.optim.Optimizer,
+    objective: dict[str, Tensor],
+    average: dict[str, Tensor],
+    world: World,
 ) -> dict[str, dict[str, Tensor]]:
     """What a checkpoint holds, by file, in the first process alone. Called by all, since sharded weights are gathered.
-    `objective` is what the objective keeps of its own."""
+    `objective` is what the objective keeps of its own, `average` the mean of the weights, if there is one."""
     state = optimizer.state_dict()["state"]
     moments = {f"{index}.{name}": value for index, fields in state.items() for name, value in fields.items()}
     files = {MODEL_FILE: trained(model), OPTIMIZER_FILE: moments, GATHERED_FILE: objective}
+    files |= {AVERAGE_FILE: average} if average else {}
     return {name: gathered(tensors, world) for name, tensors in files.items()}
 
 
@@ -111,6 +117,11 @@ def load_checkpoint(folder: Path, model: TextModel, optimizer: torch.optim.Optim
         states.setdefault(int(index), {})[field_name] = moment
     optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
     return {name: tensor.clone() for name, tensor in read_tensors(folder / GATHERED_FILE).items()}
+
+
+def load_average(folder: Path) -> dict[str, Tensor]:
+    """The mean of the weights that `checkpoint_tensors` was given."""
+    return read_tensors(folder / AVERAGE_FILE)
 
 
 def save_best(folder: Path, step: int, tensors: dict[str, Tensor]) -> str:

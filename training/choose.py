@@ -22,6 +22,7 @@ LARGEST_IMBALANCE = 10.0  # rows of the commonest class for each of the rarest, 
 EVALUATION_SHARE = 0.1  # of the training time, that scores on held-out rows may take
 LORA_RATE = 1e-3
 LAYER_DECAY = 0.9
+AVERAGE_SHARE = 0.1  # of the steps
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ def choose_recipe(wanted: Mapping[str, Any], data: Data, base: Path, multiplier:
 
     rows, width = len(data.train.rows), load_config(base).width
     choose("max_length", *_max_length(data, base))
+    method = wanted.get("method", "fine_tune")
     if _is_few_shot(wanted, data, base):
         method = choose("method", *_method(data))
         if method == "few_shot":
@@ -78,11 +80,14 @@ def choose_recipe(wanted: Mapping[str, Any], data: Data, base: Path, multiplier:
             f"lora_rank is {wanted['lora_rank']}, but the adapter is {adapter!r}; choose adapter 'lora', or none"
         )
     if adapter == "lora":
-        choose("learning_rate", LORA_RATE * multiplier, "an adapter starts at zero and needs ten times the usual rate")
+        choose("learning_rate", LORA_RATE * multiplier, "an adapter starts at zero and needs a higher rate")
     else:
         reason = f"for a base of width {width}, whose lower layers learn slower (layer_decay); wider ones want less"
         choose("learning_rate", usual_learning_rate(width) * multiplier, reason)
         choose("layer_decay", LAYER_DECAY, "lower layers hold what the base knows of the language, and change less")
+        if method == "fine_tune":
+            choose("dropout", 0.0, "without it fewer steps reach as far, and the best weights are kept")
+            choose("average_share", AVERAGE_SHARE, "the mean of the last weights swings less; it is scored and kept")
     if data.task == "classification":
         choose("class_weights", *_class_weights(data))
     choose("evaluation_steps", *_evaluation_steps(data, steps_an_epoch))

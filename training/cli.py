@@ -42,12 +42,15 @@ TUNING_OPTIONS: dict[str, tuple[str, Any, str]] = {  # of `finetune`: field of t
     "batch-size": ("batch_size", int, "rows a step"),
     "learning-rate": ("learning_rate", float, "the highest, after the warm-up"),
     "max-length": ("max_length", int, "tokens a row; longer rows are cut"),
+    "dropout": ("dropout", float, "share of the values that is set to zero while training"),
     "adapter": ("adapter", ("full", "lora"), "train the whole model, or low-rank adapters and the head"),
     "lora-rank": ("lora_rank", int, "width of the adapters"),
     "class-weights": ("class_weights", ("none", "balanced"), "whether every class gets the same say"),
     "metric": ("metric", str, "held-out figure that decides which weights are kept"),
     "patience": ("patience", int, "evaluations without a better figure that end the run"),
+    "average-share": ("average_share", float, "share of the steps over which weights are averaged, to be kept"),
     "evaluation-steps": ("evaluation_steps", int, "steps between evaluations"),
+    "first-evaluation": ("first_evaluation", int, "step from which on held-out rows are scored"),
 }
 OWN_TEXT_OPTIONS = ("validation", "task", "preset", "vocabulary", *RECIPE_OPTIONS)
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"

@@ -25,10 +25,12 @@ class Optimisation:
     weight_decay: float = 0.01
     second_moment_decay: float = 0.999  # Adam's beta 2
     max_gradient_norm: float = 1.0
+    average_share: float = 0.0  # of all steps: the weights' mean over so many is scored and kept; 0: the last weights
     seed: int = 0
     micro_batch_size: int | None = None  # rows at once; None: as many of the batch as memory holds
     bfloat16: bool | None = None  # None: where the processor has it
     evaluation_steps: int | None = None  # steps between evaluations; None: an epoch
+    first_evaluation: int = 1  # the step from which on held-out rows are scored; the last step always is
     metric: str | None = None  # the weights that were best by it are kept; None: the last
     patience: int | None = None  # evaluations without a better metric that end the run; None: it runs to its end
     checkpoint_steps: int = 1_000  # steps between resumable checkpoints, at most
@@ -43,7 +45,9 @@ class Optimisation:
             raise ValueError(f"layer_decay is {self.layer_decay}; choose a value above 0 and at most 1")
         if not -(2**63) <= self.seed < 2**63:  # what torch takes
             raise ValueError(f"seed is {self.seed}; choose from -2^63 to 2^63 - 1")
-        for name in ("micro_batch_size", "evaluation_steps", "patience"):
+        if not 0.0 <= self.average_share <= 1.0:
+            raise ValueError(f"average_share is {self.average_share}; choose from 0 to 1")
+        for name in ("micro_batch_size", "evaluation_steps", "first_evaluation", "patience"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; choose at least 1")
@@ -64,8 +68,10 @@ class Recipe:
     schedule: Schedule = "linear"  # how the learning rate falls after the warm-up
     layer_decay: float = 1.0  # each layer learns this much slower than the one above it
     frozen_layers: int = 0  # from the bottom, the embeddings among them, that stay as they are; 0: none
+    dropout: float | None = None  # while training; None: the base's
     weight_decay: float = 0.01
     max_gradient_norm: float = 1.0
+    average_share: float = 0.0  # of all steps: the weights' mean over so many is scored and kept; 0: the last weights
     max_length: int = 128  # tokens a row, special tokens included; longer rows are cut
     seed: int = 0
     validation_share: float = 0.1  # of the training rows, when no validation data is given
@@ -73,6 +79,7 @@ class Recipe:
     micro_batch_size: int | None = None  # rows at once; None: as many of the batch as memory holds
     bfloat16: bool | None = None  # None: where the processor has it
     evaluation_steps: int | None = None  # steps between evaluations; None: an epoch
+    first_evaluation: int = 1  # the step from which on held-out rows are scored; the last step always is
     metric: str | None = None  # the weights that were best by it are kept; None: the task's usual one
     patience: int | None = None  # evaluations without a better metric that end the run; None: it runs to its end
     checkpoint_steps: int = 1_000  # steps between resumable checkpoints; there is one every half a minute anyway
@@ -89,6 +96,8 @@ class Recipe:
             raise ValueError(f"batch_size is {self.batch_size}; choose from 1 to {MAX_BATCH_SIZE}")
         if not 0.0 < self.validation_share < 1.0:
             raise ValueError(f"validation_share is {self.validation_share}; choose a value between 0 and 1")
+        if self.dropout is not None and not 0.0 <= self.dropout < 1.0:
+            raise ValueError(f"dropout is {self.dropout}; choose at least 0 and less than 1")
         if self.max_length < 4:
             raise ValueError(f"max_length is {self.max_length}; at least 4 tokens are needed")
         if not 1 <= self.lora_rank <= 256:

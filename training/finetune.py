@@ -13,7 +13,9 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 
+from model.attention import MultiHeadAttention
 from model.config import Pooler, TransformerConfig
+from model.dropout import Dropout
 from model.folders import load_tokenizer
 from model.heads import TextModel
 from model.lora import LoraConfig, make_trainable, save_adapter, sha256_of_body, take_adapter
@@ -113,6 +115,8 @@ def finetune(
     if recipe.adapter == "lora":
         make_trainable(model, lora)
     freeze(model, recipe.frozen_layers)
+    if recipe.dropout is not None:
+        set_dropout(model, recipe.dropout)
     placement = Placement(model, device, world)
     train = encode(data.train, tokenizer, data.labels, recipe.max_length)
     validation = encode(data.validation, tokenizer, data.labels, recipe.max_length)
@@ -225,6 +229,15 @@ def freeze(model: TextModel, num_layers: int) -> None:
         model.body.embeddings.requires_grad_(False)
         for layer in model.body.layers[:num_layers]:
             layer.requires_grad_(False)
+
+
+def set_dropout(model: TextModel, p: float) -> None:
+    """In training all layers and the head drop with this probability; the config keeps what the base was made with."""
+    for module in model.modules():
+        if isinstance(module, Dropout):
+            module.p = p
+        elif isinstance(module, MultiHeadAttention):
+            module.dropout = p
 
 
 def run_key_of(description: Mapping[str, Any]) -> str:

@@ -50,15 +50,21 @@ class MemoryNeed:
 
 
 def measure_need(
-    model: nn.Module, loss_of_longest: Callable[[int], Tensor], placement: Placement | None = None
+    model: nn.Module,
+    loss_of_longest: Callable[[int], Tensor],
+    placement: Placement | None = None,
+    averaged: bool = False,
 ) -> MemoryNeed:
-    """`loss_of_longest(n)` gives the loss of the n longest rows. Nothing is changed in the model."""
+    """`loss_of_longest(n)` gives the loss of the n longest rows. Nothing is changed in the model. The mean of the
+    weights, where they are `averaged`, is there already."""
     device = next(model.parameters()).device
     on_cpu = device.type == "cpu"
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     own = sum(own_part(parameter).numel() for parameter in trained)
     gathered = placement.gathered_bytes if placement else None
-    writing = own * ADAM_BYTES if gathered is None else sum(map(torch.numel, trained)) * (WEIGHT_BYTES + ADAM_BYTES)
+    writing = own * ADAM_BYTES
+    if gathered is not None:
+        writing = sum(map(torch.numel, trained)) * (ADAM_BYTES + WEIGHT_BYTES * (2 if averaged else 1))
     try:
         saved_of_one, made_of_one = _sizes(model, loss_of_longest, 1, placement)
     except torch.OutOfMemoryError as error:

@@ -14,7 +14,7 @@ from training.row_adamw import RowAdamW
 from training.sharding import whole
 
 LOWER_IS_BETTER = ("loss", "perplexity", "mean_absolute_error")  # of the figures an evaluation gives
-USUAL_RATE, USUAL_WIDTH = 1e-4, 384
+USUAL_RATE, USUAL_WIDTH = 2e-4, 384
 SLOWEST_RATE, FASTEST_RATE = 2e-5, 5e-4
 LARGE_VOCABULARY = 4096  # from here on a batch reads few of the token embedding's rows
 

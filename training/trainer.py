@@ -16,10 +16,12 @@ from torch import Tensor
 
 from model.capability import has_bfloat16
 from model.heads import TextModel
+from training.averaging import WeightAverage
 from training.checkpoints import (
     Position,
     checkpoint_tensors,
     find_checkpoint,
+    load_average,
     load_best,
     load_checkpoint,
     save_best,
@@ -114,6 +116,7 @@ class Trainer:
         wanted = optimisation.bfloat16
         self.bfloat16 = has_bfloat16(self.device) if wanted is None else wanted
         self.surroundings: Surroundings | None = None  # settled when the run starts
+        self._average: WeightAverage | None = None
         self._notes: list[str] = []
 
     @property
@@ -135,8 +138,10 @@ class Trainer:
         torch.manual_seed(self.optimisation.seed)
         if not self.world.shards:  # the same seed makes the same weights, but on processors that differ only nearly so
             self.world.copy_from_leader(list(self.model.parameters()))
-        # before what is present is measured: it imports much
+        # before what is present is measured: the one imports much, the other is as large as the weights
         optimizer = make_optimizer(self.model, self.optimisation, self.total_steps, self.world.shards)
+        if self.optimisation.average_share:
+            self._average = WeightAverage(self.model, self.optimisation.average_share * self.total_steps)
         need = self._measure()
         with self.world.leader_first():
             notes = self._continue(optimizer)
@@ -186,7 +191,8 @@ class Trainer:
                 if self._evaluation_is_due():
                     if isinstance(optimizer, RowAdamW):
                         optimizer.catch_up()
-                    yield from self._tell(self._evaluate())
+                    with self._averaged():
+                        yield from self._tell(self._evaluate())
                     clock.restart()
                 yield from self._said()  # before the checkpoint: what is said is said at least once
                 position.seconds = clock.total()
@@ -201,6 +207,8 @@ class Trainer:
                     break
         if not self.finished:
             raise UnfinishedRun(f"the run ended at step {position.step} of {self.total_steps}")
+        if self._average is not None:
+            self._average.exchange()
         keeps = self.world.leads or self.world.shards  # the others may be on another machine, without its file
         if keeps and self.optimisation.metric is not None and position.best_step != position.step:
             load_best(self.checkpoint, position.best_step, self.model)
@@ -211,7 +219,7 @@ class Trainer:
         self.model.train()
         gathered = {name: tensor.clone() for name, tensor in self.objective.tensors(ALONE).items()}
         of_longest = lambda count: self._loss(self.objective.longest(count), 0).total  # noqa: E731
-        need = measure_need(self.model, of_longest, self.placement)
+        need = measure_need(self.model, of_longest, self.placement, self._average is not None)
         self.objective.restore(gathered)
         return need
 
@@ -229,6 +237,8 @@ class Trainer:
         if found is not None:
             self.position = found
             self.objective.restore(load_checkpoint(self.checkpoint, self.model, optimizer))
+            if self._average is not None:
+                self._average.restore(load_average(self.checkpoint))
         where = "starts from its beginning" if found is None else f"continues from step {found.step}"
         return [f"{fault}; the run {where}" for fault in faults]
 
@@ -311,8 +321,12 @@ class Trainer:
         return event
 
     def _evaluation_is_due(self) -> bool:
-        every = self.optimisation.evaluation_steps or self.steps_per_epoch
-        return self.position.step % every == 0 or self.position.step == self.total_steps
+        every, step = self.optimisation.evaluation_steps or self.steps_per_epoch, self.position.step
+        return step == self.total_steps or (step % every == 0 and step >= self.optimisation.first_evaluation)
+
+    def _averaged(self) -> AbstractContextManager[None]:
+        """Within, the model has the weights that are scored and kept."""
+        return nullcontext() if self._average is None else self._average.in_place()
 
     def _evaluate(self) -> Evaluated:
         """Scores the held-out rows; the best weights so far are put aside, and too many scores without a better one end
@@ -367,7 +381,8 @@ class Trainer:
 
     def _save(self, optimizer: torch.optim.AdamW) -> None:
         """A full disk costs the checkpoint, not the run."""
-        files = checkpoint_tensors(self.model, optimizer, self.objective.tensors(self.world), self.world)
+        average = {} if self._average is None else self._average.tensors()
+        files = checkpoint_tensors(self.model, optimizer, self.objective.tensors(self.world), average, self.world)
         self._notes += self.world.from_leader(lambda: self._write(files))
 
     def _write(self, files: dict[str, dict[str, Tensor]]) -> list[str]:
@@ -406,6 +421,8 @@ class Trainer:
         self._require_finite("gradient", norm)
         optimizer.step()
         position.step += 1
+        if self._average is not None:
+            self._average.count(position.step)
         position.loss_sum += loss
         position.tokens_seen += tokens
         position.gradient_norm = norm

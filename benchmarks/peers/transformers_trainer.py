@@ -73,6 +73,7 @@ def main():
     parser.add_argument("--max-length", type=int, required=True)
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--bf16", action="store_true", help="bfloat16 and batches grouped by length")
+    parser.add_argument("--by-length", action="store_true", help="batches grouped by length, in float32")
     parser.add_argument("--max-steps", type=int, default=-1, help="stop early and do not evaluate: for a rate")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--output", required=True)
@@ -95,7 +96,7 @@ def main():
         num_train_epochs=given.epochs,
         max_steps=given.max_steps,
         bf16=given.bf16,
-        train_sampling_strategy="group_by_length" if given.bf16 else "random",
+        train_sampling_strategy="group_by_length" if given.bf16 or given.by_length else "random",
         use_cpu=given.device == "cpu",
         seed=given.seed,
         save_strategy="no",

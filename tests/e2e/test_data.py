@@ -92,7 +92,7 @@ def test_a_tagging_job_makes_a_model_that_tags(service: Service, tmp_path: Path)
     file_id = upload(client, write_jsonl(tmp_path / "rows.jsonl", [*rows, rows[0]]))
     body = {"task": "tagging"}
     job = client.fine_tuning.jobs.create(
-        model=M, training_file=file_id, suffix="tagger", hyperparameters={"n_epochs": 3, "batch_size": 16, "learning_rate_multiplier": 10}, extra_body=body,
+        model=M, training_file=file_id, suffix="tagger", hyperparameters={"n_epochs": 3, "batch_size": 16, "learning_rate_multiplier": 5}, extra_body=body,
     )  # fmt: skip
     wait_until(client, job.id, {"succeeded", "failed"}, 120)
     done = httpx.get(f"{service.url}/v1/fine_tuning/jobs/{job.id}").json()
