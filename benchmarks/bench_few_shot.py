@@ -35,7 +35,7 @@ from training.catalogue import chinese_reviews, fetch_minilm, movie_sentiment
 from training.config import Recipe
 from training.data import Examples, load_examples
 from training.events import Evaluated
-from training.few_shot import RATE_SHARE, FewShot, few_shot_fields, few_shot_objective, text_vectors
+from training.few_shot import FEW_SHOT_RATE, FewShot, few_shot_fields, few_shot_objective, text_vectors
 from training.finetune import encode, freeze, head_config, make_objective, with_head
 from training.gradients import BatchLoss
 from training.labelled import Rows
@@ -103,7 +103,7 @@ def frozen(case: Case, rows: Rows[int], seed: int) -> float:
 
 def plain(case: Case, rows: Rows[int], seed: int) -> float:
     """Fine-tuning from a new head, as a large file gets it, but with enough epochs for a small one."""
-    recipe = replace(PLAIN, learning_rate=RATE_SHARE * usual_learning_rate(case.base.config.width), seed=seed)
+    recipe = replace(PLAIN, learning_rate=usual_learning_rate(case.base.config.width, FEW_SHOT_RATE), seed=seed)
     return trained(make_objective("classification", case.model(recipe), rows, case.judged, recipe), recipe)
 
 

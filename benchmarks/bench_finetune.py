@@ -1,5 +1,6 @@
 """Fine-tuning against the Trainer of transformers, side by side in one run, on the movie sentences and on 4,000 Chinese
-reviews. Prints the tables and writes `results/finetune.md`: `make bench-finetune`, within an hour.
+reviews. Prints the tables and writes `results/finetune.md`: `make bench-finetune`, within an hour; without bfloat16
+`results/finetune_float32.md`, in two.
 
 Every run is a process of its own. Three recipes: transformers', with batches grouped by length and in bfloat16, or in
 float32 where the CPU has no bfloat16; ours with the very same hyperparameters; ours as a user gets it who sets nothing.
@@ -90,7 +91,8 @@ def main() -> None:
         in_lanes(lanes, [task for one in comparisons for task in one.tasks])
     about = environment() + ("" if len(lanes) == 1 else f"; {len(lanes)} runs at a time, each on {CORES} cores")
     parts = [part for one in comparisons for part in one.section()]
-    result = "_".join(["finetune", *([given.only] if given.only else [])])
+    of_format = [] if FASTEST == "bf16" else [FASTEST]  # a result in bfloat16 is not replaced by one without
+    result = "_".join(["finetune", *([given.only] if given.only else []), *of_format])
     write(result, "\n\n".join(["# Fine-tuning against the Trainer of transformers", about, *parts]))
 
 

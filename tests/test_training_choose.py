@@ -11,6 +11,7 @@ from model.weights import load_model
 from tests.conftest import write_jsonl
 from training.choose import choose_recipe
 from training.config import Recipe
+from training.few_shot import few_shot_fields
 from training.finetune import Data, finetune, load_data
 from training.optim import usual_learning_rate
 from training.results import read_manifest
@@ -115,6 +116,11 @@ def test_tuning_the_whole_drops_nothing_and_keeps_a_mean(minilm: Path, tmp_path:
 def test_a_dropout_that_leaves_nothing_is_refused(share: float) -> None:
     with pytest.raises(ValueError, match=f"dropout is {share}; choose at least 0 and less than 1"):
         Recipe(dropout=share)
+
+
+@pytest.mark.parametrize(("width", "rate"), [(128, 5e-4), (192, 4e-4), (384, 1e-4), (768, 2.5e-5), (2_048, 2e-5)])
+def test_few_labels_keep_the_rates_they_were_tuned_with(width: int, rate: float) -> None:
+    assert few_shot_fields(32, width)["learning_rate"] == pytest.approx(rate)
 
 
 def test_few_rows_of_every_label_get_a_method_of_their_own(minilm: Path, tmp_path: Path) -> None:

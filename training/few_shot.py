@@ -38,7 +38,7 @@ INVERSE_PENALTY = 3.0  # scikit-learn's C, over vectors of unit length; 1 to 10 
 BATCH_SIZE = 16
 WANTED_STEPS = 40  # of a run; more when the rows are many
 MIN_EPOCHS = 3
-RATE_SHARE = 0.5  # of the usual learning rate: the head is fitted already
+FEW_SHOT_RATE = 1e-4  # of a base of the usual width, with which this method was tuned
 EPOCH_STEPS = 10  # at least: an epoch goes through a handful of rows several times, as each ends with a checkpoint
 
 
@@ -58,7 +58,7 @@ def few_shot_fields(num_rows: int, width: int) -> dict[str, Any]:
         "batch_size": BATCH_SIZE,
         "num_epochs": num_epochs,
         "evaluation_steps": num_epochs * steps_an_epoch,
-        "learning_rate": RATE_SHARE * usual_learning_rate(width),
+        "learning_rate": usual_learning_rate(width, FEW_SHOT_RATE),
         "layer_decay": 1.0,
     }
 

@@ -19,10 +19,10 @@ SLOWEST_RATE, FASTEST_RATE = 2e-5, 5e-4
 LARGE_VOCABULARY = 4096  # from here on a batch reads few of the token embedding's rows
 
 
-def usual_learning_rate(width: int) -> float:
+def usual_learning_rate(width: int, of_usual_width: float = USUAL_RATE) -> float:
     """What suits fine-tuning all layers of a base of this width, with a layer decay: it falls with the width's square.
-    From the runs in DECISIONS.md."""
-    return min(FASTEST_RATE, max(SLOWEST_RATE, USUAL_RATE * (USUAL_WIDTH / width) ** 2))
+    `of_usual_width` is what suits one of 384. From the runs in DECISIONS.md."""
+    return min(FASTEST_RATE, max(SLOWEST_RATE, of_usual_width * (USUAL_WIDTH / width) ** 2))
 
 
 def make_optimizer(
