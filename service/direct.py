@@ -46,13 +46,13 @@ class Direct:
         if route is None or scope["method"] != "POST" or not _is_small_json(scope):
             await self._app(scope, receive, send)
             return
+        scope["route"] = route  # for metrics and logs, as the framework does
         body = await _whole(receive)
         try:
             asked = route.request.model_validate(json.loads(body))
         except (ValidationError, ValueError, RecursionError):
             await self._app(scope, _again(body, receive), send)
             return
-        scope["route"] = route  # for metrics and logs, as the framework does
         answer = await route.ask(asked, self._parts, scope.get(CALLER, OPEN))
         content = answer.model_dump_json(by_alias=True).encode()
         headers = [(b"content-length", b"%d" % len(content)), (b"content-type", JSON)]

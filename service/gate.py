@@ -100,6 +100,7 @@ class Gate:
         started = time.perf_counter()
         status = 0
         told = False  # by us, in the place of what the application said
+        left = False  # the client, before it was answered: of a body cut short the application says what it likes
 
         async def send_marked(message: Message) -> None:
             nonlocal status, told
@@ -123,10 +124,16 @@ class Gate:
                 message = {**message, "headers": marked}
             await send(message)
 
+        async def receive_watched() -> Message:
+            nonlocal left
+            message = await receive()
+            left = left or (message["type"] == "http.disconnect" and status == 0)
+            return message
+
         headers = Headers(scope=scope)
         try:
             with self.drain.accepted(scope["path"]):
-                await self._answered(scope, headers, receive, send_marked)
+                await self._answered(scope, headers, receive_watched, send_marked)
         except (_ClientLeft, ClientDisconnect):
             status = CLIENT_LEFT
         except asyncio.CancelledError:
@@ -143,6 +150,8 @@ class Gate:
             elif status != 500:  # amid an answer: the server cuts the connection
                 raise
         finally:
+            if left:
+                status = CLIENT_LEFT
             if scope["method"] not in SAFE_METHODS or status in (401, 403):
                 self.audit.write(request_id, scope, status)
             seconds = time.perf_counter() - started
@@ -194,7 +203,7 @@ class Gate:
         while True:  # a chunked body: its size is known only once it is here
             message = await receive()
             if message["type"] == "http.disconnect":
-                raise InvalidRequest("the client left before the body was complete")
+                raise ClientDisconnect
             body += message.get("body", b"")
             if len(body) > limit:
                 raise TooLarge(f"the body exceeds {limit} bytes; send fewer or shorter texts a request")
@@ -344,9 +353,10 @@ def _server(scope: Scope) -> str:
 
 
 def _route(scope: Scope) -> str:
-    """The route's template, so that ids do not become labels."""
+    """The route's template, so that ids do not become labels; known of some before the router has seen the request."""
     route = scope.get("route")
-    return str(getattr(route, "path", "")) or UNMATCHED
+    fixed = scope["path"] if scope["path"] in COMPUTING_PATHS else UNMATCHED
+    return str(getattr(route, "path", "")) or fixed
 
 
 def _method(scope: Scope) -> str:

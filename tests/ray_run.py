@@ -20,6 +20,7 @@ from typing import Any
 
 from ray.cluster_utils import Cluster
 from safetensors.torch import load_file
+from torch import Tensor
 
 from service.database import Database
 from service.files import FileStorage
@@ -72,7 +73,9 @@ def main() -> None:
         worker.wait()
     facts["jobs"] = [facts_of(settings, store, job_id) for job_id in (calm, disturbed)]
     first, then = (load_file(one["weights"]) for one in facts["jobs"])
-    facts["difference"] = max(float((first[name] - then[name]).abs().max()) for name in first)
+    base = load_file(ModelStore.of(settings).find(BASE).folder / "model.safetensors")
+    trained = [name for name in first if name in base and first[name].is_floating_point()]
+    facts["difference"] = distance(first, then, trained) / distance(first, base, trained)
     if os.getpid() != 1:  # else the processes of the cluster end with this one's namespace
         cluster.shutdown()
     print(json.dumps(facts), flush=True)
@@ -95,6 +98,7 @@ def submit(settings: Settings, store: JobStore) -> str:
     store.add_file(file_id, "rows.jsonl", FileStorage.of(settings).write(file_id, io.BytesIO(content)), "fine-tune")
     store.set_file_checked(file_id, [], [], ["cold", "warm"], ROWS, "classification")
     fields = {"n_epochs": EPOCHS, "batch_size": BATCH_SIZE, "training_method": "fine_tune"}
+    fields |= {"learning_rate_multiplier": 2.0}  # for a base that was never pre-trained
     job = Job(id=new_id("ftjob"), model=BASE, training_file=file_id, seed=1, hyperparameters=fields, meta={}, request_key=None)  # fmt: skip
     return store.create_job(job, 100, None).id
 
@@ -110,6 +114,11 @@ def nothing_done(settings: Settings, store: JobStore) -> dict[str, Any]:
     found = store.job(job_id)
     store.cancel_job(job_id)
     return {"status": found.status, "messages": messages(store, job_id)}
+
+
+def distance(one: dict[str, Tensor], other: dict[str, Tensor], names: list[str]) -> float:
+    """Euclidean, of the weights of these names."""
+    return float(sum((one[name] - other[name]).square().sum() for name in names)) ** 0.5
 
 
 def step_of(store: JobStore, job_id: str) -> int:

@@ -3,6 +3,7 @@
 import concurrent.futures
 import io
 import math
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -104,15 +105,19 @@ def test_what_has_no_windows_is_refused(service: Service, fields: dict[str, obje
     assert words in answer.json()["error"]["message"]
 
 
+def counted(service: Service, name: str) -> float:
+    """The sum of the metrics that begin so."""
+    lines = httpx.get(f"{service.url}/metrics", timeout=30).text.splitlines()
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name))
+
+
+LEFT = 'vitrine_requests_total{method="POST",route="/v1/embeddings",status="499"}'
+
+
 def test_what_a_client_that_left_had_asked_for_is_not_computed(service: Service, sentences: list[str]) -> None:
     """Another request keeps the device busy meanwhile."""
-
-    def counted(name: str) -> float:
-        lines = httpx.get(f"{service.url}/metrics", timeout=30).text.splitlines()
-        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name))
-
-    left = 'vitrine_requests_total{method="POST",route="/v1/embeddings",status="499"}'
-    before, texts = counted('vitrine_tokens_total{operation="embed"}'), sentences * 20
+    left, before = counted(service, LEFT), counted(service, 'vitrine_tokens_total{operation="embed"}')
+    texts = sentences * 20
     url = f"{service.url}/v1/embeddings"
     body = {"model": M, "input": texts, "encoding_format": "base64"}
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
@@ -121,10 +126,24 @@ def test_what_a_client_that_left_had_asked_for_is_not_computed(service: Service,
         with pytest.raises(httpx.ReadTimeout):
             httpx.post(url, json=body, timeout=0.5)
         used = sum(one.result().json()["usage"]["total_tokens"] for one in stay)
-    wait_for(lambda: counted(left) == 1, seconds=20)
-    assert counted("vitrine_queue_depth") == 0
-    computed = counted('vitrine_tokens_total{operation="embed"}') - before
+    wait_for(lambda: counted(service, LEFT) == left + 1, seconds=20)
+    assert counted(service, "vitrine_queue_depth") == 0
+    computed = counted(service, 'vitrine_tokens_total{operation="embed"}') - before
     assert used <= computed < used + 0.5 * used / 2, "of what nobody waits for, at most a batch or two"
+
+
+@pytest.mark.parametrize("length", ["Content-Length: 1000", "Transfer-Encoding: chunked"])
+def test_a_client_that_leaves_amid_its_body_is_counted_as_one_that_left(service: Service, length: str) -> None:
+    """Not as one that asked for something wrong."""
+    left = counted(service, LEFT)
+    refused = 'vitrine_requests_total{method="POST",route="/v1/embeddings",status="400"}'
+    wrong = counted(service, refused)
+    url = httpx.URL(service.url)
+    with socket.create_connection((url.host, url.port or 80), timeout=30) as connection:
+        head = f"POST /v1/embeddings HTTP/1.1\r\nHost: {url.host}\r\nContent-Type: application/json\r\n{length}\r\n\r\n"
+        connection.sendall(head.encode() + b'5\r\n{"inp\r\n')
+    wait_for(lambda: counted(service, LEFT) == left + 1, seconds=20)
+    assert counted(service, refused) == wrong
 
 
 def test_attention_json_is_a_distribution_and_selects_layers(service: Service) -> None:

@@ -7,9 +7,11 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from typing import Any
 
 WAIT_SECONDS = 120.0  # for nodes that are busy with others
+LOOK_SECONDS = 2.0
 
 
 def add_command(commands: Any) -> None:
@@ -26,16 +28,11 @@ def run(arguments: argparse.Namespace) -> None:
     """Raises RuntimeError when a node is lost or a process fails."""
     import ray
     from ray.exceptions import RayError
-    from ray.util.placement_group import placement_group
     from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
     ray.init(address="auto", logging_level="ERROR")
-    alive = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
-    count = max(1, min(arguments.nodes, len(alive)))
     share = {"CPU": 1.0} | ({"GPU": float(arguments.gpus)} if arguments.gpus else {})
-    group = placement_group([share] * count, strategy="STRICT_SPREAD")
-    if not group.wait(WAIT_SECONDS):
-        raise RuntimeError(f"the cluster had no room on {count} nodes within {WAIT_SECONDS:.0f} s")
+    group, count = _room_for(arguments.nodes, share)
     remote = ray.remote(num_cpus=1, num_gpus=arguments.gpus, max_restarts=0)(Node)
     nodes = [
         remote.options(
@@ -43,7 +40,7 @@ def run(arguments: argparse.Namespace) -> None:
         ).remote()
         for index in range(count)
     ]
-    print(f"{arguments.job}: {count} of {len(alive)} nodes", flush=True)
+    print(f"{arguments.job}: {count} of {_nodes_alive()} nodes", flush=True)
     try:
         host, port = ray.get(nodes[0].address.remote())
         runs = [
@@ -60,6 +57,31 @@ def run(arguments: argparse.Namespace) -> None:
     finally:
         for node in nodes:
             ray.kill(node)
+
+
+def _nodes_alive() -> int:
+    import ray
+
+    return sum(bool(node["Alive"] and node["Resources"].get("CPU")) for node in ray.nodes())
+
+
+def _room_for(wanted: int, share: dict[str, float]) -> tuple[Any, int]:
+    """-> a placement group with this share of each of so many nodes, and how many those are. The cluster takes a while
+    to see that a node is dead: the job does not wait for one that dies meanwhile. Raises RuntimeError."""
+    from ray.util.placement_group import placement_group, remove_placement_group
+
+    deadline = time.monotonic() + WAIT_SECONDS
+    while True:
+        count = max(1, min(wanted, _nodes_alive()))
+        group = placement_group([share] * count, strategy="STRICT_SPREAD")
+        while not group.wait(LOOK_SECONDS):
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"the cluster had no room on {count} nodes within {WAIT_SECONDS:.0f} s")
+            if _nodes_alive() < count:
+                break
+        else:
+            return group, count
+        remove_placement_group(group)
 
 
 class Node:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.conftest import Service, wait_for
 from tests.e2e.browser import node, running_browser, violations, watched_page
@@ -154,8 +154,18 @@ def test_two_texts_are_compared_side_by_side(page: Page, service: Service) -> No
 
 
 def test_texts_are_followed_over_a_training(page: Page, service: Service, tuned: str) -> None:
+    held: list[Route] = []
+    jobs = re.compile("/v1/fine_tuning/jobs")
+    page.route(jobs, lambda route: held.append(route))
     page.goto(f"{service.url}/look?model={tuned}&text=day+was+sad")
-    page.locator("#drift").get_by_role("button", name="Show").click()
+    show = page.locator("#drift").get_by_role("button", name="Show")
+    expect(page.locator("#drift")).to_contain_text("Loading")
+    page.wait_for_timeout(500)
+    expect(show).to_have_count(0)  # it is not known yet which job made the model
+    page.route(jobs, lambda route: route.continue_())  # before the first, from now on
+    for route in held:
+        route.continue_()
+    show.click()
     expect(page.locator(".scatter-point")).to_have_count(41, timeout=60_000)
     before = page.locator(".scatter-point").first.get_attribute("style")
     page.locator("#drift input[type=range]").fill("0")

@@ -2,14 +2,14 @@
 
 import { useState } from "preact/hooks";
 import { drift, type Drift } from "../../api/drift";
-import { beginning, files as askFiles } from "../../api/files";
+import { beginning, files as askFiles, type DataFile } from "../../api/files";
 import { jobs as askJobs, type Job } from "../../api/jobs";
 import type { Model } from "../../api/models";
 import { useWords } from "../../base/language";
 import { useLoad } from "../../base/load";
 import { readRows, targetOf, textOf } from "../../base/rows";
 import { Card } from "../../parts/card";
-import { Notice } from "../../parts/notice";
+import { Notice, Waiting } from "../../parts/notice";
 import { driftWords } from "../../words/drift";
 import { DriftView } from "./drift_view";
 
@@ -23,8 +23,32 @@ interface Followed {
 
 export function DriftCard({ model, text }: { model: Model; text: string }) {
   const words = useWords(driftWords);
-  const files = useLoad("files", askFiles).value?.filter((file) => file.status === "processed") ?? [];
-  const job = useLoad("jobs", askJobs).value?.find((one) => isOf(one, model)) ?? null;
+  const loaded = useLoad("files and jobs", (signal) => Promise.all([askFiles(signal), askJobs(signal)]));
+  return (
+    <Card title={words.title} note={words.note} id="drift">
+      <Waiting loaded={loaded}>
+        {([files, jobs]) => (
+          <Following
+            model={model}
+            text={text}
+            files={files.filter((file) => file.status === "processed")}
+            job={jobs.find((one) => isOf(one, model)) ?? null}
+          />
+        )}
+      </Waiting>
+    </Card>
+  );
+}
+
+interface FollowingProps {
+  model: Model;
+  text: string;
+  files: DataFile[]; // whose rows can be the points
+  job: Job | null; // that made the model
+}
+
+function Following({ model, text, files, job }: FollowingProps) {
+  const words = useWords(driftWords);
   const [chosen, choose] = useState<string | null>(null);
   const file = chosen ?? files.find((one) => one.id === job?.training_file)?.id ?? files[0]?.id ?? null;
   const [wanted, want] = useState<string | null>(null);
@@ -39,39 +63,34 @@ export function DriftCard({ model, text }: { model: Model; text: string }) {
     const found = await drift(job ? { job: job.id } : { model: model.id }, [text, ...some.map(textOf)], signal);
     return { drift: found, labels: ["", ...some.map(targetOf)] };
   });
+  if (files.length === 0) return <p class="muted">{words.noFiles}</p>;
   return (
-    <Card title={words.title} note={words.note} id="drift">
-      {files.length === 0 ? (
-        <p class="muted">{words.noFiles}</p>
-      ) : (
-        <div class="stack">
-          <div class="row export-no">
-            <label class="row small">
-              {words.file}
-              <select class="short" value={file ?? ""} onChange={(event) => choose(event.currentTarget.value)}>
-                {files.map((one) => (
-                  <option key={one.id} value={one.id}>
-                    {one.filename}
-                  </option>
-                ))}
-              </select>
-            </label>
-            <button type="button" class="button" disabled={loaded.busy && wanted === key} onClick={() => want(key)}>
-              {words.show}
-            </button>
-            {loaded.busy && wanted === key && (
-              <span class="small muted" role="status">
-                {words.showing}
-              </span>
-            )}
-          </div>
-          {loaded.error && <Notice tone="bad">{loaded.error.message}</Notice>}
-          {loaded.value && wanted === key && (
-            <DriftView drift={loaded.value.drift} labels={loaded.value.labels} single={!job} />
-          )}
-        </div>
+    <div class="stack">
+      <div class="row export-no">
+        <label class="row small">
+          {words.file}
+          <select class="short" value={file ?? ""} onChange={(event) => choose(event.currentTarget.value)}>
+            {files.map((one) => (
+              <option key={one.id} value={one.id}>
+                {one.filename}
+              </option>
+            ))}
+          </select>
+        </label>
+        <button type="button" class="button" disabled={loaded.busy && wanted === key} onClick={() => want(key)}>
+          {words.show}
+        </button>
+        {loaded.busy && wanted === key && (
+          <span class="small muted" role="status">
+            {words.showing}
+          </span>
+        )}
+      </div>
+      {loaded.error && <Notice tone="bad">{loaded.error.message}</Notice>}
+      {loaded.value && wanted === key && (
+        <DriftView drift={loaded.value.drift} labels={loaded.value.labels} single={!job} />
       )}
-    </Card>
+    </div>
   );
 }
 
