@@ -32,10 +32,13 @@ SHARD_HELP = (
 )
 DEFAULT_VOCABULARY = 8_000
 MAX_VOCABULARY = 1_000_000  # the largest that anyone publishes have a quarter of it
-RECIPE_OPTIONS = {  # of `pretrain`, by the field of the recipe each sets
-    "epochs": "num_epochs", "batch_rows": "batch_rows", "row_tokens": "row_tokens", "learning_rate": "learning_rate",
-    "seed": "seed",
-}  # fmt: skip
+RECIPE_OPTIONS = {  # of `pretrain`, by the field of the recipe each sets, with what it means
+    "epochs": ("num_epochs", "times the text is read"),
+    "batch_rows": ("batch_rows", "rows a step"),
+    "row_tokens": ("row_tokens", "tokens a row, and the most that the model reads of a text"),
+    "learning_rate": ("learning_rate", "the highest, after the warm-up"),
+    "seed": ("seed", "of the weights, the order and what is hidden"),
+}
 TUNING_OPTIONS: dict[str, tuple[str, Any, str]] = {  # of `finetune`: field of the recipe, kind of value, meaning
     "method": ("method", ("fine_tune", "few_shot"), "for up to 64 rows a label there is a way of its own"),
     "epochs": ("num_epochs", int, "times every row is learned from"),
@@ -99,9 +102,9 @@ def add_commands(commands: Commands, home: Path, store: Store) -> Commands:
     pre.add_argument("--task", choices=("masked_lm", "causal_lm"), help="what to learn (default: masked_lm)")
     pre.add_argument("--preset", choices=sorted(PRESETS), help="shape of the model (default: a small one of its task)")
     pre.add_argument("--vocabulary", type=int, help=f"tokens of the tokenizer (default: {DEFAULT_VOCABULARY})")
-    for option, name in RECIPE_OPTIONS.items():
+    for option, (name, meaning) in RECIPE_OPTIONS.items():
         default = getattr(PretrainRecipe, name)
-        pre.add_argument(f"--{option.replace('_', '-')}", type=type(default), help=f"default: {default}")
+        pre.add_argument(f"--{option.replace('_', '-')}", type=type(default), help=f"{meaning} (default: {default})")
     pre.add_argument("--output", type=Path, help="folder for the run (default: in the state folder)")
     pre.add_argument("--publish", metavar="NAME", help="put the model into the store under this name")
     pre.add_argument("--shard", action="store_true", help=SHARD_HELP)
@@ -184,7 +187,7 @@ def _pretrain(arguments: argparse.Namespace, home: Path, store: Store, world: Wo
 def _pretrain_on_own_text(arguments: argparse.Namespace, output: Path, world: World) -> None:
     if arguments.validation is None:
         raise ValueError("--validation is missing; hold out some documents of the text in a second file")
-    given = {name: getattr(arguments, option) for option, name in RECIPE_OPTIONS.items()}
+    given = {name: getattr(arguments, option) for option, (name, _) in RECIPE_OPTIONS.items()}
     recipe = PretrainRecipe(**{name: value for name, value in given.items() if value is not None})
     task = arguments.task or "masked_lm"
     vocabulary = DEFAULT_VOCABULARY if arguments.vocabulary is None else arguments.vocabulary
@@ -209,16 +212,18 @@ def _pretrain_on_own_text(arguments: argparse.Namespace, output: Path, world: Wo
             output,
         )
     config = own_config(task, arguments.preset, corpora.tokenizer, recipe.row_tokens)
+    if world.leads:
+        print(f"the model will read texts of up to {recipe.row_tokens} tokens, as many as its rows have (--row-tokens)")
     show_all(pretrain(config, corpora, recipe, output, own_device(), world), world)
 
 
 def own_config(task: str, preset: str | None, tokenizer: Tokenizer, row_tokens: int) -> TransformerConfig:
-    """A preset's shape, or a small one, with this tokenizer's vocabulary."""
+    """A preset's shape, or a small one, with this tokenizer's vocabulary and as many positions as a row has tokens:
+    those beyond would stay as they were drawn, and what a longer text says there would be read by them."""
     end = tokenizer.id_of(END_OF_TEXT)
     small = {"width": 256, "num_layers": 4, "num_heads": 4, "feed_forward_width": 1024, "dropout": 0.1}
     shape = small if preset is None else _shape_of(PRESETS[preset])
-    longest = max(row_tokens, int(shape.get("max_positions", 512)))
-    common: dict[str, object] = {**shape, "vocab_size": tokenizer.vocab_size, "task": task, "max_positions": longest}
+    common: dict[str, object] = {**shape, "vocab_size": tokenizer.vocab_size, "task": task, "max_positions": row_tokens}
     if task == "masked_lm":
         bert = {"num_segments": 2, "norm_epsilon": 1e-12, "norm_embeddings": True}
         return TransformerConfig.from_dict({**bert, **common, "architecture": "encoder"})
@@ -227,7 +232,7 @@ def own_config(task: str, preset: str | None, tokenizer: Tokenizer, row_tokens: 
 
 
 def _shape_of(preset: TransformerConfig) -> dict[str, float]:
-    names = ("width", "num_layers", "num_heads", "feed_forward_width", "max_positions", "dropout")
+    names = ("width", "num_layers", "num_heads", "feed_forward_width", "dropout")
     return {name: getattr(preset, name) for name in names}
 
 
