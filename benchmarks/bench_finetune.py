@@ -89,8 +89,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         comparisons = [Comparison(makers[name](given.home, Path(folder)), python) for name in names]
         in_lanes(lanes, [task for one in comparisons for task in one.tasks])
+        parts = [part for one in comparisons for part in one.section()]  # while the files are there
     about = environment() + ("" if len(lanes) == 1 else f"; {len(lanes)} runs at a time, each on {CORES} cores")
-    parts = [part for one in comparisons for part in one.section()]
     of_format = [] if FASTEST == "bf16" else [FASTEST]  # a result in bfloat16 is not replaced by one without
     result = "_".join(["finetune", *([given.only] if given.only else []), *of_format])
     write(result, "\n\n".join(["# Fine-tuning against the Trainer of transformers", about, *parts]))
