@@ -111,7 +111,7 @@ def test_own_text_is_trained_with_the_options_given_and_the_recipes_defaults(tmp
     assert (fields["recipe"]["num_epochs"], fields["recipe"]["seed"]) == (1, PretrainRecipe.seed)
     assert fields["recipe"]["row_tokens"] == PretrainRecipe.row_tokens
     assert fields["config"]["task"] == "masked_lm"
-    assert fields["config"]["max_positions"] == PretrainRecipe.row_tokens
+    assert fields["config"]["max_positions"] == PretrainRecipe.row_tokens, "short texts reach no more"
     more = ["--task", "causal_lm", "--row-tokens", "32", "--batch-rows", "2", "--learning-rate", "0.01", "--seed", "5"]
     published = run(tmp_path, *common, *more, "--output", str(tmp_path / "b"), "--publish", "own")
     assert published == [("own", tmp_path / "b" / "model")]
@@ -119,5 +119,8 @@ def test_own_text_is_trained_with_the_options_given_and_the_recipes_defaults(tmp
     asked = {"row_tokens": 32, "batch_rows": 2, "learning_rate": 0.01, "seed": 5, "num_epochs": 1}
     assert {name: fields["recipe"][name] for name in asked} == asked
     assert fields["config"]["task"] == "causal_lm"
-    assert fields["config"]["max_positions"] == 32, "as many as are learned"
+    assert fields["config"]["max_positions"] == 32
+    (tmp_path / "train.txt").write_text("\n".join([*TEXT, "长" * 70]), encoding="utf-8")
+    run(tmp_path, *common, "--row-tokens", "32", "--preset", "minilm-l6", "--output", str(tmp_path / "c"))
+    assert read_manifest(tmp_path / "c")["config"]["max_positions"] == 72, "the longest document has its own positions"
     assert fields["config"]["vocab_size"] <= 320

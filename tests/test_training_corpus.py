@@ -114,14 +114,20 @@ PREFIX, SUFFIX, PADDING = 1, 2, 7
 
 
 @few
-@given(sizes=st.lists(st.integers(0, 40), min_size=1, max_size=12), row_tokens=st.integers(8, 24), causal=st.booleans())
-@example(sizes=[6, 12, 13, 18], row_tokens=8, causal=True)  # pieces that end exactly at a row's end
+@given(
+    sizes=st.lists(st.integers(0, 40), min_size=1, max_size=12),
+    row_tokens=st.integers(8, 24),
+    causal=st.booleans(),
+    more=st.integers(0, 40),
+)
+@example(sizes=[6, 12, 13, 18], row_tokens=8, causal=True, more=0)  # pieces that end exactly at a row's end
+@example(sizes=[40], row_tokens=8, causal=False, more=34)  # all of a document has its own positions
 def test_every_token_of_every_document_is_in_one_piece_with_its_wrapping(
-    sizes: list[int], row_tokens: int, causal: bool
+    sizes: list[int], row_tokens: int, causal: bool, more: int
 ) -> None:
     first = np.cumsum([10, *sizes]).tolist()
     documents = [list(range(start, start + size)) for start, size in zip(first, sizes, strict=False)]  # no number twice
-    rows = PackedRows(corpus_of(documents), row_tokens, PREFIX, SUFFIX, PADDING, causal)
+    rows = PackedRows(corpus_of(documents), row_tokens, PREFIX, SUFFIX, PADDING, causal, row_tokens + more)
     batch = rows.batch(list(range(len(rows))))
     assert batch.packed
     assert batch.ids.shape == (len(rows), row_tokens)
@@ -134,11 +140,16 @@ def test_every_token_of_every_document_is_in_one_piece_with_its_wrapping(
         for number in range(1, int(batch.documents[row].max()) + 1):
             where = batch.documents[row] == number
             ids = batch.ids[row, where].tolist()
-            assert batch.positions[row, where].tolist() == list(range(len(ids)))
+            positions = batch.positions[row, where].tolist()
             (which,) = {owner[token] for token in ids if token in owner}
             document = documents[which]
             own = [token for token in ids[1:] if token in owner]
             assert own == list(range(own[0], own[-1] + 1))
+            begin = positions[1] - 1
+            assert positions == [begin if causal else 0, *range(begin + 1, begin + len(ids))]
+            assert positions[-1] < row_tokens + more
+            if own[-1] - document[0] + 3 <= row_tokens + more:
+                assert begin == own[0] - document[0], "where it stands in its document"
             if not causal:
                 assert ids == [PREFIX, *own, SUFFIX]
             else:

@@ -49,14 +49,6 @@ def test_every_recipe_has_a_model_that_fits_its_tokenizer() -> None:
         assert TextModel(config).stack.embeddings.token.num_embeddings == tokenizer.vocab_size == config.vocab_size
 
 
-def test_every_position_of_a_model_is_learned() -> None:
-    """Those that no row reaches would stay as they were drawn, and longer texts would be read by them."""
-    encoder = recipes.chinese_encoder_config(train_wordpiece(TEXTS, 200))
-    assert recipes.CHINESE_ENCODER_RECIPE.row_tokens == encoder.max_positions
-    writer = recipes.chinese_writer_config(train_byte_bpe(TEXTS, 300, split_characters=True))
-    assert recipes.CHINESE_WRITER_RECIPE.row_tokens == writer.max_positions
-
-
 def test_the_encoder_recipe_trains_on_its_texts_and_leaves_a_model(tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     texts = {"train": TEXTS, "validation": TEXTS[:3], "test": []}
     monkeypatch.setattr(recipes, "language_model_texts", lambda _: texts)

@@ -35,7 +35,7 @@ MAX_VOCABULARY = 1_000_000  # the largest that anyone publishes have a quarter o
 RECIPE_OPTIONS = {  # of `pretrain`, by the field of the recipe each sets, with what it means
     "epochs": ("num_epochs", "times the text is read"),
     "batch_rows": ("batch_rows", "rows a step"),
-    "row_tokens": ("row_tokens", "tokens a row, and the most that the model reads of a text"),
+    "row_tokens": ("row_tokens", "tokens a row; longer documents are cut into pieces"),
     "learning_rate": ("learning_rate", "the highest, after the warm-up"),
     "seed": ("seed", "of the weights, the order and what is hidden"),
 }
@@ -211,19 +211,22 @@ def _pretrain_on_own_text(arguments: argparse.Namespace, output: Path, world: Wo
             f"{task} {vocabulary}",
             output,
         )
-    config = own_config(task, arguments.preset, corpora.tokenizer, recipe.row_tokens)
+    config = own_config(task, arguments.preset, corpora.tokenizer, recipe.row_tokens, corpora.train.longest)
     if world.leads:
-        print(f"the model will read texts of up to {recipe.row_tokens} tokens, as many as its rows have (--row-tokens)")
+        print(f"the model will read texts of up to {config.max_positions} tokens: more positions can't be learned here")
     show_all(pretrain(config, corpora, recipe, output, own_device(), world), world)
 
 
-def own_config(task: str, preset: str | None, tokenizer: Tokenizer, row_tokens: int) -> TransformerConfig:
-    """A preset's shape, or a small one, with this tokenizer's vocabulary and as many positions as a row has tokens:
-    those beyond would stay as they were drawn, and what a longer text says there would be read by them."""
+def own_config(
+    task: str, preset: str | None, tokenizer: Tokenizer, row_tokens: int, longest_document: int
+) -> TransformerConfig:
+    """A preset's shape, or a small one, with this tokenizer's vocabulary and no more positions than the longest
+    document reaches, or a row: those beyond would stay as they were drawn, and longer texts be read by them."""
     end = tokenizer.id_of(END_OF_TEXT)
     small = {"width": 256, "num_layers": 4, "num_heads": 4, "feed_forward_width": 1024, "dropout": 0.1}
     shape = small if preset is None else _shape_of(PRESETS[preset])
-    common: dict[str, object] = {**shape, "vocab_size": tokenizer.vocab_size, "task": task, "max_positions": row_tokens}
+    longest = max(row_tokens, min(int(shape.get("max_positions", 512)), longest_document + 2))  # with special tokens
+    common: dict[str, object] = {**shape, "vocab_size": tokenizer.vocab_size, "task": task, "max_positions": longest}
     if task == "masked_lm":
         bert = {"num_segments": 2, "norm_epsilon": 1e-12, "norm_embeddings": True}
         return TransformerConfig.from_dict({**bert, **common, "architecture": "encoder"})
@@ -232,7 +235,7 @@ def own_config(task: str, preset: str | None, tokenizer: Tokenizer, row_tokens: 
 
 
 def _shape_of(preset: TransformerConfig) -> dict[str, float]:
-    names = ("width", "num_layers", "num_heads", "feed_forward_width", "dropout")
+    names = ("width", "num_layers", "num_heads", "feed_forward_width", "max_positions", "dropout")
     return {name: getattr(preset, name) for name in names}
 
 

@@ -126,8 +126,8 @@ class PretrainRecipe:
     """Hyperparameters of one pre-training run: packed rows of real text, no labels."""
 
     num_epochs: int = 3
-    batch_rows: int = 8
-    row_tokens: int = 512  # packed documents lie in rows of this length; longer documents are cut into pieces
+    batch_rows: int = 32
+    row_tokens: int = 128  # packed documents lie in rows of this length; longer documents are cut into pieces
     learning_rate: float = 1e-3
     warmup_share: float = 0.05
     weight_decay: float = 0.05

@@ -45,6 +45,11 @@ class Corpus:
     def num_tokens(self) -> int:
         return len(self.ids)
 
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest document."""
+        return int(np.diff(self.bounds).max())
+
 
 def build_corpus(texts: Iterable[str], tokenizer: Tokenizer, folder: Path) -> Corpus:
     """Tokenizes texts (without special tokens) into `folder`; empty ones are left out."""
@@ -121,6 +126,7 @@ class Piece:
 
     start: int
     end: int
+    offset: int  # of its positions: where in its document it stands
     first: bool  # starts its document
     last: bool  # ends it
 
@@ -131,10 +137,23 @@ class PackedRows:
     Each piece is wrapped in `prefix` and `suffix` tokens: [CLS] and [SEP] of a masked model around every piece;
     <|endoftext|> of a causal one before a document's first piece and after its last, while a later piece starts
     with the last token of the one before it.
+
+    A later piece keeps the positions it has in its document, so that short rows, which learn faster, teach a model all
+    of its `max_positions` (shifted positions: Kiyono et al. 2021); where a document goes beyond them, it begins anew.
     """
 
-    def __init__(self, corpus: Corpus, row_tokens: int, prefix: int, suffix: int, pad_id: int, causal: bool) -> None:
+    def __init__(
+        self,
+        corpus: Corpus,
+        row_tokens: int,
+        prefix: int,
+        suffix: int,
+        pad_id: int,
+        causal: bool,
+        max_positions: int | None = None,  # None: as many as a row has tokens
+    ) -> None:
         self.row_tokens = row_tokens
+        self._max_positions = max_positions or row_tokens
         self.num_documents = len(corpus)
         self._corpus = corpus
         self._prefix, self._suffix, self._pad_id, self._causal = prefix, suffix, pad_id, causal
@@ -151,11 +170,13 @@ class PackedRows:
 
     def _cut(self) -> list[Piece]:
         room = self.row_tokens - 2
+        offsets = 1 + -(-(self._max_positions - self.row_tokens) // room)  # until the positions end
         pieces = []
         for start, end in zip(self._corpus.bounds[:-1].tolist(), self._corpus.bounds[1:].tolist(), strict=True):
-            for first in range(start, end, room):
+            for number, first in enumerate(range(start, end, room)):
                 last = min(first + room, end)
-                pieces.append(Piece(first, last, first == start, last == end))
+                offset = min(number % offsets * room, self._max_positions - (last - first + 2))
+                pieces.append(Piece(first, last, offset, first == start, last == end))
         return pieces
 
     def _ids(self, piece: Piece) -> list[int]:
@@ -176,7 +197,9 @@ class PackedRows:
                 tokens = self._ids(self._pieces[piece])
                 where = slice(end, end + len(tokens))
                 ids[row, where] = torch.tensor(tokens)
-                positions[row, where] = torch.arange(len(tokens))
+                positions[row, where] = torch.arange(len(tokens)) + self._pieces[piece].offset
+                if not self._causal:
+                    positions[row, end] = 0  # the prefix stands first in whatever is read
                 documents[row, where] = number
                 end += len(tokens)
         return Batch(ids, torch.zeros(shape, dtype=torch.int64), positions, documents, packed=True)

@@ -73,7 +73,7 @@ def packed_rows(corpus: Corpus, tokenizer: Tokenizer, config: TransformerConfig,
     prefix, suffix = (tokenizer.id_of(token) for token in edges)
     if prefix is None or suffix is None:
         raise ValueError(f"the tokenizer lacks {edges}; train one for task {config.task!r}")
-    return PackedRows(corpus, row_tokens, prefix, suffix, config.pad_id, causal)
+    return PackedRows(corpus, row_tokens, prefix, suffix, config.pad_id, causal, config.max_positions)
 
 
 def pretrain(

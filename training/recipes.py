@@ -45,7 +45,7 @@ def chinese_encoder_config(tokenizer: Tokenizer) -> TransformerConfig:
     )  # fmt: skip
 
 
-CHINESE_ENCODER_RECIPE = PretrainRecipe(num_epochs=5, batch_rows=4, row_tokens=512, learning_rate=1.5e-3)
+CHINESE_ENCODER_RECIPE = PretrainRecipe(num_epochs=5, batch_rows=16, row_tokens=128, learning_rate=1.5e-3)
 CHINESE_ENCODER_VOCABULARY = 6_000
 
 
