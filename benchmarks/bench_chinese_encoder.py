@@ -32,7 +32,7 @@ SEEDS = range(5)
 LABELS = ("negative", "positive")
 CPU = torch.device("cpu")
 # Learning rates chosen on the validation split, seed 0: each network has the one that suits it.
-PRETRAINED = Recipe(num_epochs=8, batch_size=32, learning_rate=5e-4, max_length=512, pooling="mean", pooler="none")
+PRETRAINED = Recipe(num_epochs=8, batch_size=32, learning_rate=5e-4, max_length=128, pooling="mean", pooler="none")
 SCRATCH = replace(PRETRAINED, num_epochs=10, batch_size=16, learning_rate=1e-3)
 
 

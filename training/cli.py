@@ -213,7 +213,8 @@ def _pretrain_on_own_text(arguments: argparse.Namespace, output: Path, world: Wo
         )
     config = own_config(task, arguments.preset, corpora.tokenizer, recipe.row_tokens, corpora.train.longest)
     if world.leads:
-        print(f"the model will read texts of up to {config.max_positions} tokens: more positions can't be learned here")
+        most = f"the longest document has {corpora.train.longest:,}, a row {recipe.row_tokens:,}"
+        print(f"the model will read texts of up to {config.max_positions:,} tokens ({most})")
     show_all(pretrain(config, corpora, recipe, output, own_device(), world), world)
 
 

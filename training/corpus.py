@@ -150,7 +150,7 @@ class PackedRows:
         suffix: int,
         pad_id: int,
         causal: bool,
-        max_positions: int | None = None,  # None: as many as a row has tokens
+        max_positions: int | None = None,  # of the model, at least `row_tokens`; None: as many
     ) -> None:
         self.row_tokens = row_tokens
         self._max_positions = max_positions or row_tokens
