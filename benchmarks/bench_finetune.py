@@ -35,6 +35,7 @@ from model.capability import has_bfloat16
 from model.huggingface.folder import write_folder
 from model.weights import load_model
 from training.catalogue import fetch_minilm, write_splits
+from training.evaluation.calibration import calibration
 from training.results import MANIFEST_FILE
 
 SEEDS = (0, 1, 2)
@@ -235,11 +236,12 @@ def section(
             spread([one["seconds"] for one in own], 1),
             spread([held_out(one) for one in own], 4),
             spread([mean(one["right"]) for one in own], 4),
+            spread([sureness_gap(one) for one in own], 3),
             f"{max(one['peak_bytes'] for one in own) / 2**30:.2f}",
         ]
         for name, own in runs.items()
     ]
-    header = ["run", "seconds", "validation accuracy", "test accuracy", "peak GiB"]
+    header = ["run", "seconds", "validation accuracy", "test accuracy", "calibration error", "peak GiB"]
     their_seconds = mean(one["seconds"] for one in runs["theirs"])
     ratios = [their["seconds"] / our["seconds"] for their, our in zip(runs["theirs"], runs["same"], strict=True)]
     full_ratios = sorted(our / their for our, their in zip(rates["ours"], rates["float32"], strict=True))
@@ -265,7 +267,8 @@ def section(
     about = (
         f"{case.rows:,} training rows, seeds {', '.join(map(str, SEEDS))}; both sides: "
         + ", ".join(f"{name} {value}" for name, value in case.same.items())
-        + f". Peer: {versions}. Validation accuracy: of the weights that are kept (theirs: the last)."
+        + f". Peer: {versions}. Validation accuracy: of the weights that are kept (theirs: the last). Calibration "
+        "error: the ECE of the test rows."
         + ("" if FASTEST == "bf16" else " This CPU has no bfloat16 in hardware: both sides compute in float32.")
     )
     return [
@@ -281,6 +284,12 @@ def held_out(one: dict[str, Any]) -> float:
     """Accuracy of the kept weights: the best of ours, the last of theirs."""
     scores = [score for _, _, score in one["evaluations"]]
     return max(scores) if "recipe" in one else scores[-1]
+
+
+def sureness_gap(one: dict[str, Any]) -> float:
+    """Expected calibration error on the test rows."""
+    found: float = calibration(np.array(one["confidence"]), np.array(one["right"], dtype=bool))["ece"]
+    return found
 
 
 def time_to(evaluations: Sequence[Sequence[float]], target: float) -> float | None:

@@ -48,12 +48,13 @@ def main() -> None:
     rows = encode(load_examples(given.test), tokenizer, data.labels, recipe.max_length)
     bfloat16 = has_bfloat16(given.device)
     with torch.inference_mode(), torch.autocast(given.device.type, dtype=torch.bfloat16, enabled=bfloat16):
-        likely = predict(model.to(given.device), rows.encodings).argmax(dim=-1).cpu()
+        likely = predict(model.to(given.device), rows.encodings).softmax(dim=-1).max(dim=-1)
     result = {
         "seconds": evaluations[-1][1],
         "progress": progress,
         "evaluations": evaluations,
-        "right": (likely == torch.tensor(rows.targets)).int().tolist(),
+        "right": (likely.indices == torch.tensor(rows.targets)).int().tolist(),
+        "confidence": likely.values.tolist(),
         "peak_bytes": peak,
         "recipe": {name: value for name, value in recipe.__dict__.items() if value is not None},
     }

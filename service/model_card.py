@@ -44,6 +44,11 @@ def limits(manifest: Mapping[str, Any], evaluation: Mapping[str, Any]) -> list[s
     calibration = evaluation.get("calibration") or {}
     if float(calibration.get("ece") or 0.0) > SURE_GAP:
         found.append(f"Its probabilities are off by {calibration['ece']:.3f} on average: do not read them as chances.")
+    if temperature := calibration.get("temperature"):
+        found.append(
+            f"Its logits are divided by {temperature:.2f}, fitted on the held-out rows so that its probabilities fit "
+            "them: on other texts they fit a little less well."
+        )
     versus = evaluation.get("versus") or {}
     low = (versus.get("interval") or [None])[0]
     if low is not None and low <= 0.0:

@@ -21,6 +21,7 @@ def a_run(program: Sequence[str | Path], options: Sequence[str | Path], cores: C
         "progress": [[step, 0.05 * step] for step in range(1, 101)],
         "evaluations": evaluations if ours else evaluations[:2],
         "right": [1, 1, 1, 0] if ours else [1, 1, 0, 0],
+        "confidence": [0.75, 0.75, 0.75, 0.75],
         "peak_bytes": 2**30,
         "versions": {"transformers": "5"},
     } | ({"recipe": {"num_epochs": 2, "seed": 0}} if ours else {})
@@ -45,5 +46,7 @@ def test_a_comparison_ends_in_a_table(tmp_path: Path, monkeypatch: pytest.Monkey
     assert "7 training rows" in text
     assert "1.50 times as fast" in text
     assert "+25.00 points" in text
+    assert "| 0.250 (0.250 to 0.250) |" in text, "theirs says 75% and is right in 50%"
+    assert "| 0.000 (0.000 to 0.000) |" in text
     assert "8.0, 8.0, 8.0" in text, "three in a row from 0.74, at 4, 6 and 8 s"
     assert json.dumps(bench_finetune.SEEDS)[1:-1] in text

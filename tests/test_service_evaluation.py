@@ -120,6 +120,21 @@ def test_every_task_has_a_page_and_a_picture_of_its_charts(tmp_path: Path, token
     assert image.height > 2 * sum(chart.height for chart in charts_of(report))
 
 
+def test_what_a_temperature_changed_is_drawn_and_said(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    report = report_on(tmp_path, "classification", tokenizer)
+    plain = evaluation_png(report)
+    assert "red line" not in evaluation_page(report).html
+    examples = load_examples(tmp_path / "rows.jsonl")
+    model = model_for("classification", tokenizer, LABELS["classification"])
+    warm = evaluation_report(model, tokenizer, examples, Evidence(examples, temperature=3.0))
+    assert warm["calibration"]["before"]["mean_confidence"] > warm["calibration"]["mean_confidence"]
+    report["calibration"] = warm["calibration"]
+    html = evaluation_page(report).html
+    assert "the model before its logits were divided by 3.00" in html
+    check_self_contained(html)
+    assert evaluation_png(report) != plain
+
+
 class Tags(HTMLParser):
     """Every tag and attribute name of a page; void and drawn elements have no end tag to pair."""
 

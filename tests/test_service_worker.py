@@ -276,14 +276,20 @@ def test_limits_are_told_from_the_figures() -> None:
     manifest = {"recipe": {"max_length": 64}}
     good = {"rows": 900, "calibration": {"ece": 0.01}, "versus": {"baseline": "TF-IDF", "interval": [0.02, 0.08]}}
     bad = {
-        "rows": 90, "calibration": {"ece": 0.12}, "versus": {"baseline": "TF-IDF", "interval": [-0.02, 0.04]},
+        "rows": 90, "calibration": {"ece": 0.12, "temperature": 1.57}, "versus": {"baseline": "TF-IDF", "interval": [-0.02, 0.04]},
         "mislabelled": {"named": 7},
     }  # fmt: skip
     plain = limits(manifest, good)
     assert len(plain) == 3
     assert "first 64 tokens" in plain[1]
     found = " ".join(limits(manifest, bad))
-    for words in ("90 held-out rows are few", "off by 0.120", "not clearly better than TF-IDF", "7 training rows"):
+    for words in (
+        "90 held-out rows are few",
+        "off by 0.120",
+        "divided by 1.57",
+        "not clearly better than TF-IDF",
+        "7 training rows",
+    ):
         assert words in found
         assert words not in " ".join(plain)
 

@@ -235,7 +235,8 @@ def test_tags_are_scored_by_word_and_by_whole_span(tmp_path: Path, tokenizer: To
         "TIME": (1.0, 1),
     }
     assert described["words"] == {"judged": 5, "unread": 0}
-    assert described["calibration"]["mean_confidence"] == pytest.approx(np.mean(words))
+    found = task.calibration(Prediction(answers, probabilities), 1.0)
+    assert found["mean_confidence"] == pytest.approx(np.mean(words))
     (mistake,) = task.mistakes(Prediction(answers, probabilities))
     assert (mistake.row, mistake.size) == (0, pytest.approx(0.7))
 

@@ -161,7 +161,7 @@ def test_an_evaluation_scores_what_the_end_will_leave_and_changes_nothing(base: 
     said = objective.evaluate()
     assert all(torch.equal(tensor, trained[name]) for name, tensor in objective.model.state_dict().items())
     assert events[-1] == Evaluated(events[-1].step, said, True)
-    with objective.served():
+    with objective.served(1.0):
         assert evaluate(objective.model, held_out.encodings, held_out.targets) == said
         served = {name: tensor.clone() for name, tensor in objective.model.state_dict().items()}
     assert all(torch.equal(tensor, trained[name]) for name, tensor in objective.model.state_dict().items())
@@ -177,7 +177,7 @@ def test_a_run_that_was_cut_ends_with_the_same_bits(base: Base, tmp_path: Path, 
         for event in trainer(objective, folder, checkpoint_steps=7).run():
             if isinstance(event, Progress) and event.step >= until:
                 break
-        with objective.served():
+        with objective.served(1.0):
             return {name: tensor.clone() for name, tensor in objective.model.state_dict().items()}
 
     whole = life(tmp_path / "whole", 1_000)
@@ -208,7 +208,7 @@ def test_work_and_memory_grow_with_the_rows_and_not_with_their_pairs(
         held = [item for value in vars(objective).values() if isinstance(value, list) for item in value]
         assert len(held) <= 6 * count + 50
         list(trainer(objective, tmp_path / str(count), num_epochs=2).run())
-        with objective.served():
+        with objective.served(1.0):
             return sum(seen)
 
     small, large = texts_read(160), texts_read(320)
@@ -222,7 +222,7 @@ def test_one_row_a_class_of_fifty_classes(base: Base, tmp_path: Path) -> None:
     train = base.rows(texts, list(range(50)))
     objective = base.objective(train, train, labels)
     assert [event for event in trainer(objective, tmp_path).run() if isinstance(event, Evaluated)]
-    with objective.served():
+    with objective.served(1.0):
         assert evaluate(objective.model, train.encodings, train.targets).accuracy > 0.5
 
 

@@ -3,6 +3,7 @@
 Scores of the other tasks are in `scores.py`.
 """
 
+import functools
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ from model.batch import Batch, length_sorted_batches, pad
 from model.heads import TextModel
 from model.tokenizer import Encoding
 from training.parallel import ALONE, World
+from training.temperature import fit_temperature
 
 EVALUATION_BATCH_TOKENS = 4096
 
@@ -48,6 +50,7 @@ class Evaluation:
     majority_baseline: float  # accuracy of always naming the commonest label
     labels: tuple[str, ...]
     confusion: tuple[tuple[int, ...], ...]  # rows: true label, columns: predicted label
+    temperature: float  # by which the served head's logits are divided, see `temperature.py`
 
     def summary(self) -> str:
         return (
@@ -153,13 +156,15 @@ def _batches(model: TextModel, encodings: Sequence[Encoding], world: World) -> I
 def score(logits: torch.Tensor, targets: Sequence[int], labels: tuple[str, ...]) -> Evaluation:
     """logits [N, C] and the true classes -> scores."""
     predicted = logits.argmax(dim=-1).tolist()
+    wanted = torch.tensor(targets)
     matrix = confusion_matrix(targets, predicted, labels=range(len(labels)))
     return Evaluation(
         num_examples=len(targets),
-        loss=float(F.cross_entropy(logits, torch.tensor(targets))),
+        loss=float(F.cross_entropy(logits, wanted)),
         accuracy=float(accuracy_score(targets, predicted)),
         macro_f1=float(f1_score(targets, predicted, average="macro", zero_division=0.0)),  # of classes there, or named
         majority_baseline=max(Counter(targets).values()) / len(targets),
         labels=labels,
         confusion=tuple(tuple(int(count) for count in row) for row in matrix),
+        temperature=fit_temperature(logits, wanted, functools.partial(F.cross_entropy, reduction="sum")),
     )

@@ -29,7 +29,7 @@ from model.tokenizer import Encoding, Tokenizer
 from training.config import Recipe
 from training.evaluate import EVALUATION_BATCH_TOKENS, Evaluation
 from training.labelled import Rows
-from training.objectives import Classify
+from training.objectives import Classify, kept
 from training.optim import usual_learning_rate
 from training.parallel import ALONE, World
 
@@ -158,31 +158,22 @@ class FewShot(Classify):
         return batches
 
     def evaluate(self, world: World = ALONE) -> Evaluation:
-        with self.served():
+        with self.served(1.0):
             return super().evaluate(world)
 
     def _fit_head(self) -> None:
         vectors = text_vectors(self.model, self._encodings)
-        head = fit_head(vectors, self._targets, self._shares, self.model.config.num_outputs)
-        self._set_head(head)
+        fitted = fit_head(vectors, self._targets, self._shares, self.model.config.num_outputs)
+        with torch.no_grad():
+            self.head.weight.copy_(fitted.weight)
+            self.head.bias.copy_(fitted.bias)
 
     @contextmanager
-    def served(self) -> Iterator[None]:
-        assert self.model.classifier is not None
-        linear = self.model.classifier.linear
-        before = Head(linear.weight.detach().clone(), linear.bias.detach().clone())
-        self._fit_head()
-        try:
-            yield
-        finally:
-            self._set_head(before)
-
-    def _set_head(self, head: Head) -> None:
-        assert self.model.classifier is not None
-        linear = self.model.classifier.linear
-        with torch.no_grad():
-            linear.weight.copy_(head.weight)
-            linear.bias.copy_(head.bias)
+    def served(self, temperature: float) -> Iterator[None]:
+        with kept(self.head):
+            self._fit_head()
+            with super().served(temperature):
+                yield
 
 
 def few_shot_objective(

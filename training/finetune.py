@@ -33,6 +33,7 @@ from training.oddities import cut_warning, find_leaks, has_one_score, leak_warni
 from training.parallel import ALONE, World
 from training.results import write_folder, write_manifest
 from training.sharding import Placement
+from training.temperature import temperature_of
 from training.trainer import Objective, Trainer
 
 MAX_UNKNOWN_RATE = 0.05  # of a file's tokens, before a warning
@@ -140,14 +141,15 @@ def finetune(
 
     for event in trainer.run():
         if snapshots and isinstance(event, Evaluated):
-            with objective.served():
+            with objective.served(temperature_of(event.evaluation.to_dict())):
                 if (tuned := placement.whole_model()) is not None:
                     write_folder(snapshot_folder(output, event.step), partial(save, tuned))
         yield event
         if isinstance(event, Started):
             for odd in cut_warning(data.train, train.encodings, recipe.max_length, base_name or base.name):
                 yield Noted(str(odd))
-    with objective.served():
+    temperature = temperature_of(trainer.position.best_scores)
+    with objective.served(temperature):
         judged = None
         if world.leads or world.shards:
             judged = placement.within(lambda: judge(model, tokenizer, data.validation, recipe.max_length))
@@ -155,7 +157,7 @@ def finetune(
         if tuned is None or judged is None:
             return
         dynamics = objective.dynamics if isinstance(objective, Classify) else None
-        write_evaluation(judged, data, dynamics, trainer.position.history, output)
+        write_evaluation(judged, data, dynamics, trainer.position.history, output, temperature)
         write_folder(output / "model", partial(save, tuned))
     write_manifest(output, trainer, description)
 

@@ -12,7 +12,7 @@ from typing import Generic
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from model.batch import Batch, length_sorted_batches, pad, pad_ids
 from model.heads import TextModel
@@ -53,8 +53,20 @@ class _Plain:
         pass
 
     @contextmanager
-    def served(self) -> Iterator[None]:
+    def served(self, temperature: float) -> Iterator[None]:
         yield
+
+
+@contextmanager
+def kept(linear: nn.Linear) -> Iterator[None]:
+    """Whatever is done to its weights within, afterwards it has those of before."""
+    before = {name: parameter.detach().clone() for name, parameter in linear.named_parameters()}
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for name, parameter in linear.named_parameters():
+                parameter.copy_(before[name])
 
 
 def padding_of(steps: Iterable[Sequence[int]], lengths: Sequence[int]) -> float:
@@ -96,6 +108,21 @@ class _OverTexts(_Plain, Generic[Target]):
     def _loss(self, batch: Batch, targets: Sequence[Target], rows: Sequence[int], step: int) -> tuple[Tensor, float]:
         """The sum of the rows' losses, and what to divide it by."""
         raise NotImplementedError
+
+    @property
+    def head(self) -> nn.Linear:
+        """What gives the logits."""
+        assert self.model.classifier is not None
+        return self.model.classifier.linear
+
+    @contextmanager
+    def served(self, temperature: float) -> Iterator[None]:
+        """Within, logits are divided by the temperature."""
+        with kept(self.head):
+            with torch.no_grad():
+                for parameter in self.head.parameters():
+                    parameter.div_(temperature)
+            yield
 
 
 class Classify(_OverTexts[int]):
@@ -194,20 +221,14 @@ class Regress(_OverTexts[float]):
         return score_numbers(outputs.tolist(), self.validation.targets, self.unit)
 
     @contextmanager
-    def served(self) -> Iterator[None]:
-        assert self.model.classifier is not None
-        linear = self.model.classifier.linear
-        before = {name: parameter.detach().clone() for name, parameter in linear.named_parameters()}
-        with torch.no_grad():
-            linear.weight.mul_(self.unit)
-            if linear.bias is not None:
-                linear.bias.mul_(self.unit).add_(self.centre)
-        try:
-            yield
-        finally:
+    def served(self, temperature: float) -> Iterator[None]:
+        """Within, scores are in the data's own scale; a score has no temperature."""
+        with kept(self.head):
             with torch.no_grad():
-                for name, parameter in linear.named_parameters():
-                    parameter.copy_(before[name])
+                self.head.weight.mul_(self.unit)
+                if self.head.bias is not None:
+                    self.head.bias.mul_(self.unit).add_(self.centre)
+            yield
 
 
 class TagWords(_OverTexts[TagTargets]):

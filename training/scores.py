@@ -4,6 +4,7 @@ Counting is scikit-learn's but for spans, whose few lines are here: a span is ri
 (Tjong Kim Sang and De Meulder 2003).
 """
 
+import functools
 from collections import Counter
 from collections.abc import Sequence, Sized
 from dataclasses import asdict, dataclass
@@ -21,6 +22,8 @@ from sklearn.metrics import (
     precision_recall_fscore_support,
     r2_score,
 )
+
+from training.temperature import fit_temperature
 
 THRESHOLD = 0.5  # of probability, from which on a label is given
 
@@ -47,6 +50,7 @@ class MultiLabelScores:
     macro_f1: float
     majority_baseline: float  # accuracy of always giving the commonest set
     per_label: tuple[LabelScore, ...]
+    temperature: float  # by which the served head's logits are divided, see `temperature.py`
 
     def summary(self) -> str:
         return (
@@ -100,6 +104,7 @@ class TaggingScores:
     majority_baseline: float  # accuracy of always naming the commonest tag
     span_f1: float | None  # whole spans, for tags written B- and I-
     per_label: tuple[LabelScore, ...]
+    temperature: float  # as of `MultiLabelScores`
 
     def summary(self) -> str:
         spans = "" if self.span_f1 is None else f"span F1 {self.span_f1:.3f}, "
@@ -134,6 +139,9 @@ def score_label_sets(
         macro_f1=macro_f1(wanted, predicted),
         majority_baseline=common / len(targets),
         per_label=per_label(wanted, predicted, labels, counted),
+        temperature=fit_temperature(
+            logits, true, functools.partial(F.binary_cross_entropy_with_logits, reduction="sum")
+        ),
     )
 
 
@@ -158,6 +166,7 @@ def score_tags(
 ) -> TaggingScores:
     """logits [W, C] of all judged words, row after row, and their true tags by row."""
     wanted = [tag for row in rows for tag in row]
+    true = torch.tensor(wanted)
     predicted = logits.argmax(dim=-1).tolist()
     numbers = range(len(labels))
     macro = f1_score(wanted, predicted, average="macro", labels=sorted(set(wanted)), zero_division=0.0)
@@ -165,12 +174,13 @@ def score_tags(
         num_examples=len(rows),
         num_words=len(wanted),
         num_unread_words=num_unread_words,
-        loss=float(F.cross_entropy(logits, torch.tensor(wanted))),
+        loss=float(F.cross_entropy(logits, true)),
         accuracy=float(accuracy_score(wanted, predicted)),
         macro_f1=float(macro),
         majority_baseline=max(Counter(wanted).values()) / len(wanted),
         span_f1=_span_f1(predicted, rows, labels),
         per_label=per_label(wanted, predicted, labels, numbers),
+        temperature=fit_temperature(logits, true, functools.partial(F.cross_entropy, reduction="sum")),
     )
 
 

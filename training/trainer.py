@@ -75,8 +75,9 @@ class Objective(Protocol):
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Takes up what `tensors` gave."""
 
-    def served(self) -> AbstractContextManager[None]:
-        """Within, the model's head is the one to be served; afterwards it learns on as it was."""
+    def served(self, temperature: float) -> AbstractContextManager[None]:
+        """Within, the model's head is the one to be served, its logits divided by the temperature; afterwards it learns
+        on as it was."""
 
 
 class UnfinishedRun(RuntimeError):

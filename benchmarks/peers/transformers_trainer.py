@@ -123,6 +123,7 @@ def main():
         trainer.args.train_sampling_strategy = "random"  # else the rows to predict are reordered by length too
         logits, wanted = trainer.predict(test)[:2]
         result["right"] = (np.argmax(logits, axis=-1) == wanted).astype(int).tolist()
+        result["confidence"] = torch.softmax(torch.from_numpy(logits).float(), dim=-1).max(dim=-1).values.tolist()
     result["peak_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     result["versions"] = {"transformers": transformers.__version__, "torch": torch.__version__}
     print(json.dumps(result))

@@ -46,6 +46,7 @@ class Evidence:
     training: Examples | None = None  # for baselines and likely mistakes in the labels
     dynamics: Dynamics | None = None  # what training saw of those rows
     history: Curve = ()
+    temperature: float = 1.0  # that was fitted on these held-out rows, and by which the model's logits are divided
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,7 @@ def report_on(
         "figures": {**task.figures(prediction.answers), **described.pop("figures")},
         **(_against_baselines(task, ours, training) if training is not None else {"baselines": []}),
         **described,
+        **_calibration(task, prediction, evidence.temperature),
         "slices": slices(ours, task.encodings, list(map(flat, held_out.inputs)), task.groups()),
         "mistakes": _mistakes(task, prediction, held_out),
         "history": [dict(row) for row in evidence.history],
@@ -125,6 +127,16 @@ def report_on(
     if training is not None:
         report["mislabelled"] = mislabelled(training, rows)
     return report
+
+
+def _calibration(task: Task[Any], prediction: Prediction[Any], temperature: float) -> dict[str, Any]:
+    """Of the probabilities as they are served, and of what they were before a temperature divided the logits."""
+    found = task.calibration(prediction, 1.0)
+    if found is None:
+        return {}
+    if temperature > 1.0:
+        found |= {"temperature": temperature, "before": task.calibration(prediction, temperature)}
+    return {"calibration": found}
 
 
 def _against_baselines(task: Task[Any], ours: Ratio, training: Examples) -> dict[str, Any]:

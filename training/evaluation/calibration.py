@@ -11,6 +11,18 @@ import numpy.typing as npt
 from training.evaluation.ratio import Numbers
 
 NUM_BINS = 15  # as in the paper
+LEAST = 1e-300  # a probability that is zero has no logarithm
+
+
+def with_logits_times(factor: float, probabilities: Numbers) -> Numbers:
+    """Probabilities of classes [..., C] as they were if all logits were multiplied: each to this power, made to sum to
+    1. A factor of 1 changes nothing."""
+    if factor == 1.0:
+        return probabilities
+    powers = factor * np.log(np.maximum(probabilities, LEAST))
+    shares = np.exp(powers - powers.max(axis=-1, keepdims=True))
+    normalised: Numbers = shares / shares.sum(axis=-1, keepdims=True)
+    return normalised
 
 
 def calibration(confidence: Numbers, right: npt.NDArray[np.bool_]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from model.tokenizer import Tokenizer
 from training.baselines.tfidf import logistic_regression, tfidf
 from training.data import Examples
 from training.evaluate import predict
-from training.evaluation.calibration import calibration
+from training.evaluation.calibration import calibration, with_logits_times
 from training.evaluation.ratio import Ratio, mean_of
 from training.evaluation.task import Baseline, Metric, Mistake, Prediction, spaced
 from training.labelled import encode_classes
@@ -60,7 +60,6 @@ class Classes:
 
     def describe(self, prediction: Prediction[int]) -> dict[str, Any]:
         probabilities = np.stack(prediction.probabilities)  # [N, C]
-        right = np.equal(prediction.answers, self.truth)
         matrix = confusion_matrix(self.truth, prediction.answers, labels=self._numbers)
         return {
             "figures": {
@@ -79,8 +78,11 @@ class Classes:
             if len(self._labels) <= MATRIX_LABELS
             else None,
             "confusions": self._confusions(matrix),
-            "calibration": calibration(probabilities.max(axis=1), right),
         }
+
+    def calibration(self, prediction: Prediction[int], temperature: float) -> dict[str, Any]:
+        probabilities = with_logits_times(temperature, np.stack(prediction.probabilities))  # [N, C]
+        return calibration(probabilities.max(axis=1), np.equal(prediction.answers, self.truth))
 
     def _confusions(self, matrix: Any) -> list[dict[str, str | int]]:
         """The commonest mistakes, by name."""

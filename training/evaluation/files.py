@@ -45,11 +45,15 @@ def judge(model: TextModel, tokenizer: Tokenizer, held_out: Examples, max_length
     return Judged(task, task.predict(model))
 
 
-def write_evaluation(judged: Judged, data: Splits, dynamics: Dynamics | None, history: Curve, output: Path) -> None:
-    """Leaves `evaluation.json` and `predictions.csv` in `output`, each whole or not at all."""
+def write_evaluation(
+    judged: Judged, data: Splits, dynamics: Dynamics | None, history: Curve, output: Path, temperature: float = 1.0
+) -> None:
+    """Leaves `evaluation.json` and `predictions.csv` in `output`, each whole or not at all. `temperature` is what the
+    judged model's logits were divided by."""
     task, prediction = judged.task, judged.prediction
     names = Names("the tuned model", "the held-out rows")
-    report = report_on(task, prediction, data.validation, Evidence(data.train, dynamics, history), names)
+    evidence = Evidence(data.train, dynamics, history, temperature)
+    report = report_on(task, prediction, data.validation, evidence, names)
     write_file(output / PREDICTIONS_FILE, predictions_csv(task, prediction, data.validation).encode())
     write_file(output / REPORT_FILE, json_bytes(report))
 

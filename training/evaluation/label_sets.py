@@ -14,7 +14,7 @@ from model.tokenizer import Tokenizer
 from training.baselines.tfidf import logistic_regression, tfidf
 from training.data import Examples
 from training.evaluate import predict
-from training.evaluation.calibration import calibration
+from training.evaluation.calibration import calibration, with_logits_times
 from training.evaluation.ratio import Numbers, Ratio
 from training.evaluation.task import Baseline, Metric, Mistake, Prediction, spaced
 from training.labelled import encode_label_sets
@@ -68,8 +68,12 @@ class LabelSets:
                 {**asdict(score), "predicted": int(found)}
                 for score, found in zip(scores, given.sum(axis=0), strict=True)
             ],
-            "calibration": calibration(flat_probabilities, flat_true),
         }
+
+    def calibration(self, prediction: Prediction[LabelSet], temperature: float) -> dict[str, Any]:
+        given = np.stack(prediction.probabilities).ravel()  # [N * C]
+        both = with_logits_times(temperature, np.stack([1.0 - given, given], axis=-1))
+        return calibration(both[:, 1], np.array(self.truth, dtype=bool).ravel())
 
     def _matrices(self, answers: Sequence[LabelSet]) -> tuple[Any, Any]:
         """0 or 1 [N, C] of the truth and of the answers."""

@@ -70,6 +70,9 @@ class RealNumbers:
             "points": [[true, answer] for true, answer in points],
         }
 
+    def calibration(self, prediction: Prediction[float], temperature: float) -> None:
+        """Numbers come without probabilities."""
+
     def mistakes(self, prediction: Prediction[float]) -> list[Mistake]:
         errors = np.abs(np.subtract(prediction.answers, self.truth))
         return [Mistake(int(row), float(errors[row])) for row in np.argsort(-errors, kind="stable")]

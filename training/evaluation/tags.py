@@ -12,7 +12,7 @@ from model.tokenizer import Tokenizer
 from training.baselines.words import CommonestTag
 from training.data import Examples
 from training.evaluate import predict_tokens
-from training.evaluation.calibration import calibration
+from training.evaluation.calibration import calibration, with_logits_times
 from training.evaluation.ratio import Ratio
 from training.evaluation.task import Baseline, Metric, Mistake, Prediction
 from training.labelled import encode_tags
@@ -88,8 +88,13 @@ class Tags:
                 {**asdict(score), "predicted": int(count)} for score, count in zip(scores, counts, strict=True)
             ],
             "spans": [asdict(score) for score in self._span_scores(prediction.answers)] if self._spans else None,
-            "calibration": calibration(probabilities.max(axis=1), wanted == given),
         }
+
+    def calibration(self, prediction: Prediction[TagRow], temperature: float) -> dict[str, Any]:
+        """Word by word."""
+        read = np.concatenate([own for own in prediction.probabilities if len(own)])  # [words, C]
+        right = np.equal(_joined(self.truth), _joined(prediction.answers))
+        return calibration(with_logits_times(temperature, read).max(axis=1), right)
 
     def _spans_of(self, answer: TagRow) -> list[tuple[int, int, str]]:
         return spans_of([self._labels[tag] for tag in answer])

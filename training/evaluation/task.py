@@ -68,6 +68,10 @@ class Task(Protocol[Answer]):
     def describe(self, prediction: Prediction[Answer]) -> dict[str, Any]:
         """Sections of the report that only this task has, and figures that need probabilities under `figures`."""
 
+    def calibration(self, prediction: Prediction[Answer], temperature: float) -> dict[str, Any] | None:
+        """Whether the probabilities can be believed, with logits that are multiplied by the temperature; None without
+        probabilities."""
+
     def mistakes(self, prediction: Prediction[Answer]) -> list[Mistake]:
         """The surest first."""
 

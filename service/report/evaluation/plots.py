@@ -19,7 +19,7 @@ SIZE = 13
 def calibration(report: Report) -> Chart:
     """A reliability diagram, and beside it how often each confidence occurs."""
     found = report["calibration"]
-    bins = found["bins"]
+    bins, before = found["bins"], found.get("before")
     side, top, second = 260.0, 30.0, SECOND
     left = 44.0
     largest = max(item["count"] for item in bins)
@@ -51,6 +51,11 @@ def calibration(report: Report) -> Chart:
             tall = max(1.5, item["count"] / largest * side)
             canvas.box(second + x + 1, top + side - tall, width - 2, tall, "bar", title)
         canvas.line([(left, top + side), (left + wide, top)], "ink", 1.4, dashed=True)
+        if before:
+            points = [
+                (left + item["confidence"] * wide, top + side * (1 - item["accuracy"])) for item in before["bins"]
+            ]
+            canvas.line(points, "alert", 2.0)
         gaps = f"mean gap (ECE) {found['ece']:.1%}, largest {found['mce']:.1%}"
         canvas.text(left, 8, f"how often it is right: {gaps}", size=12)
         canvas.text(second + left, 8, "how often it is that sure", size=12)
@@ -60,6 +65,11 @@ def calibration(report: Report) -> Chart:
         f"Of the {each}, 80% should be right. Blue is what was right; orange is claimed beyond "
         f"that, pale blue is right beyond what was claimed. {compact(found['answers'])} answers."
     )
+    if before:
+        hint += (
+            f" The red line is the model before its logits were divided by {found['temperature']:.2f}, which was "
+            f"fitted on these rows; its mean gap was {before['ece']:.1%}."
+        )
     return Chart("calibration", "Can its confidence be believed", hint, round(top + side + 46), draw)
 
 

@@ -19,6 +19,14 @@ export interface Bin {
   accuracy: number;
 }
 
+export interface Calibration {
+  ece: number;
+  mce: number;
+  mean_confidence: number;
+  accuracy: number;
+  bins: Bin[];
+}
+
 export interface Suspect {
   line: number;
   text: string;
@@ -51,7 +59,7 @@ export interface Evaluation {
   versus?: { baseline: string; value: number; interval: Interval } | null;
   per_label?: PerLabel[];
   confusion?: { labels: string[]; counts: number[][] } | null;
-  calibration?: { ece: number; mce: number; mean_confidence: number; accuracy: number; bins: Bin[] };
+  calibration?: Calibration & { temperature?: number; before?: Calibration };
   slices?: { by: string; groups: { name: string; rows: number; value: number; interval: Interval }[] }[];
   mistakes?: { rows: number; worst: Suspect[] };
   mislabelled?: { named: number; worst: Suspect[] };

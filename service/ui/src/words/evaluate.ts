@@ -38,6 +38,10 @@ const en = {
   reliability: "Can its probabilities be believed?",
   reliabilityNote:
     "Of the answers given at 80%, are 80% right? On the dashed line, yes; below it, the model is too sure. Larger dots stand for more answers.",
+  beforeNote:
+    "The grey line is the model before its logits were divided by a temperature. That was fitted on these very rows, so on others the gap is a little larger.",
+  temperature: "Temperature",
+  eceBefore: "Mean gap before",
   ece: "Mean gap (ECE)",
   mce: "Largest gap",
   confidence: "How sure",
@@ -108,6 +112,9 @@ const zh: typeof en = {
   label: "标签",
   reliability: "它的概率可信吗？",
   reliabilityNote: "以 80% 给出的答案，有 80% 是对的吗？在虚线上就是；在下面，说明模型过于自信。点越大，答案越多。",
+  beforeNote: "灰线是 logits 除以温度之前的模型。温度正是在这些行上拟合的，所以在别的行上差距会稍大一些。",
+  temperature: "温度",
+  eceBefore: "之前的平均差距",
   ece: "平均差距 (ECE)",
   mce: "最大差距",
   confidence: "有多确定",

@@ -11,12 +11,15 @@ const [SIDE, LEFT, BOTTOM, TOP] = [240, 46, 36, 10];
 /** How often answers are right, by how sure they are. */
 export function Reliability({ calibration }: { calibration: NonNullable<Evaluation["calibration"]> }) {
   const words = useWords(evaluateWords);
-  const { bins } = calibration;
+  const { bins, temperature, before } = calibration;
   const most = Math.max(...bins.map((bin) => bin.count), 1);
   const x = (share: number): number => LEFT + share * SIDE * 1.6;
   const y = (share: number): number => TOP + (1 - share) * SIDE;
   return (
-    <Card title={words.reliability} note={words.reliabilityNote}>
+    <Card
+      title={words.reliability}
+      note={[words.reliabilityNote, before && words.beforeNote].filter(Boolean).join(" ")}
+    >
       <div class="stack">
         <svg
           class="plot"
@@ -36,6 +39,12 @@ export function Reliability({ calibration }: { calibration: NonNullable<Evaluati
             </g>
           ))}
           <line class="mark" x1={x(0)} y1={y(0)} x2={x(1)} y2={y(1)} />
+          {before && (
+            <polyline
+              class="trace before"
+              points={before.bins.map((bin) => `${x(bin.confidence)},${y(bin.accuracy)}`).join(" ")}
+            />
+          )}
           <polyline class="trace" points={bins.map((bin) => `${x(bin.confidence)},${y(bin.accuracy)}`).join(" ")} />
           {bins.map((bin) => (
             <circle
@@ -58,6 +67,12 @@ export function Reliability({ calibration }: { calibration: NonNullable<Evaluati
             { name: words.mce, value: percent(calibration.mce) },
             { name: words.confidence, value: percent(calibration.mean_confidence) },
             { name: words.accuracy, value: percent(calibration.accuracy) },
+            ...(temperature && before
+              ? [
+                  { name: words.temperature, value: temperature.toFixed(2) },
+                  { name: words.eceBefore, value: percent(before.ece) },
+                ]
+              : []),
           ]}
         />
         <TableBehind
