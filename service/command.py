@@ -26,19 +26,8 @@ LOADED_ON_DEMAND = {  # commands of `cli.py`, with what their parsers say of the
 }
 
 
-INTERRUPTED = 130  # what a shell says of a command that Ctrl-C ended
-
-
 def main() -> None:
-    """Entry point. Ctrl-C ends a command without a traceback."""
-    try:
-        _main()
-    except KeyboardInterrupt:
-        print("vitrine: interrupted", file=sys.stderr)
-        sys.exit(INTERRUPTED)
-
-
-def _main() -> None:
+    """Called by `__main__.py`."""
     words = sys.argv[1:]
     if words and words[0] in LOADED_ON_DEMAND and not is_light(words):
         from service.cli import main as all_commands
@@ -73,7 +62,3 @@ def obey(parser: argparse.ArgumentParser) -> None:
         arguments.run(arguments)
     except (ServiceError, ValueError, RuntimeError, OSError) as error:
         sys.exit(f"vitrine: {error}")
-
-
-if __name__ == "__main__":
-    main()

@@ -105,12 +105,12 @@ class Service:
         self.url = f"http://127.0.0.1:{self.port}"
         self.environment = os.environ | {"VITRINE_HOME": str(home), "VITRINE_DEMO_JOB": "false", **settings}
         self.environment.pop("BENTOML_HOME", None)
-        self.command = command or [sys.executable, "-m", "service.command", "serve", "--port", str(self.port)]
+        self.command = command or [sys.executable, "-m", "service", "serve", "--port", str(self.port)]
         self.process: subprocess.Popen[bytes] | None = None
 
     def set_up(self) -> None:
         """`vitrine setup`, which `make serve` runs before each start."""
-        setup = [sys.executable, "-m", "service.command", "setup"]
+        setup = [sys.executable, "-m", "service", "setup"]
         subprocess.run(setup, env=self.environment, cwd=ROOT, check=True, capture_output=True, timeout=300)
 
     def start(self, set_up: bool = True) -> "Service":
@@ -226,7 +226,7 @@ def closed_service(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Ite
     wanted = {"ann": "infer,train", "bob": "infer,train", "ann asks": "infer", "bob asks": "infer", "hasty": "infer"}
     for name, scopes in wanted.items():
         owner = name.removesuffix(" asks")
-        command = [sys.executable, "-m", "service.command", "keys", "create", "--owner", owner, "--scopes", scopes]
+        command = [sys.executable, "-m", "service", "keys", "create", "--owner", owner, "--scopes", scopes]
         done = subprocess.run(command, cwd=ROOT, env=service.environment, capture_output=True, text=True, check=True)
         (keys[name],) = re.findall(r"^vt-\S+$", done.stdout, re.MULTILINE)
     yield service.start(), keys

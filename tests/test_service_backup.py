@@ -181,7 +181,7 @@ def test_the_commands_say_what_they_did(house: House, tmp_path: Path) -> None:
     def vitrine(home: Path, *words: str) -> "subprocess.CompletedProcess[str]":
         environment = os.environ | {"VITRINE_HOME": str(home)}
         environment.pop("BENTOML_HOME", None)
-        command = [sys.executable, "-m", "service.command", *words]
+        command = [sys.executable, "-m", "service", *words]
         return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
     path = tmp_path / "house.tar"

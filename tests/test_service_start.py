@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from service import command as entry
+from service.__main__ import INTERRUPTED
 from service.cli import parser_of
 from service.command import LOADED_ON_DEMAND
 from service.errors import InvalidRequest
@@ -97,22 +97,32 @@ def test_help_and_unknown_commands_are_answered_without_torch(tmp_path: Path) ->
     assert "finetune" in told["trian"]
 
 
-def test_ctrl_c_ends_a_command_without_a_traceback(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("loaded", "words"),
+    [("service.command", ["jobs", "list"]), ("service.remote_cli", ["jobs", "list"]), ("torch", ["models", "export"])],
+)
+def test_ctrl_c_ends_a_command_without_a_traceback_while_it_is_loaded_too(
+    tmp_path: Path, loaded: str, words: list[str]
 ) -> None:
-    def interrupted(parser: argparse.ArgumentParser) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setenv("VITRINE_HOME", str(tmp_path))
-    monkeypatch.setattr(sys, "argv", ["vitrine", "jobs", "list"])
-    monkeypatch.setattr(entry, "obey", interrupted)
-    with pytest.raises(SystemExit) as ended:
-        entry.main()
-    assert (ended.value.code, capsys.readouterr().err) == (entry.INTERRUPTED, "vitrine: interrupted\n")
+    code = f"""
+import runpy, sys
+class CtrlC:
+    def find_spec(self, name, path, target=None):
+        if name == {loaded!r}:
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, CtrlC())
+sys.argv = ["vitrine", *{words}]
+runpy.run_module("service", run_name="__main__")
+"""
+    environment = os.environ | {"VITRINE_HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert (done.returncode, done.stderr) == (INTERRUPTED, "vitrine: interrupted\n")
 
 
 def start(tmp_path: Path, **settings: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "service.command", "serve", "--port", str(free_port())]
+    command = [sys.executable, "-m", "service", "serve", "--port", str(free_port())]
     environment = os.environ | {"VITRINE_HOME": str(tmp_path)} | settings
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
 

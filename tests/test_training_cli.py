@@ -112,6 +112,8 @@ def test_own_text_is_trained_with_the_options_given_and_the_recipes_defaults(tmp
     assert fields["recipe"]["row_tokens"] == PretrainRecipe.row_tokens
     assert fields["config"]["task"] == "masked_lm"
     assert fields["config"]["max_positions"] == PretrainRecipe.row_tokens, "short texts reach no more"
+    with pytest.raises(ValueError, match=r"a holds another run.*give --output another folder"):
+        run(tmp_path, *common, "--output", str(tmp_path / "a"), "--seed", "5")
     more = ["--task", "causal_lm", "--row-tokens", "32", "--batch-rows", "2", "--learning-rate", "0.01", "--seed", "5"]
     published = run(tmp_path, *common, *more, "--output", str(tmp_path / "b"), "--publish", "own")
     assert published == [("own", tmp_path / "b" / "model")]

@@ -99,6 +99,30 @@ def test_a_device_that_holds_one_row_only_is_still_measured() -> None:
         measure_need(model, full)
 
 
+def test_a_row_that_a_cpu_has_no_room_for_is_told_before_the_kernel_ends_the_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = Squares()
+    need = measure_need(model, model)
+    monkeypatch.setattr("training.memory.free_memory", lambda _: need.per_row + need.fixed)
+    assert measure_need(model, model).per_row == need.per_row, "one row fits, of two it is reckoned"
+    monkeypatch.setattr("training.memory.free_memory", lambda _: need.per_row // 2)
+    with pytest.raises(NotEnoughMemory, match=r"one row at a time.*lower row_tokens"):
+        measure_need(model, model)
+
+    def refused(_: int) -> Tensor:
+        return torch.empty(2**60)  # more than an address space has
+
+    with pytest.raises(NotEnoughMemory, match="one row at a time"):
+        measure_need(model, refused)
+
+    def broken(_: int) -> Tensor:
+        raise RuntimeError("another fault")
+
+    with pytest.raises(RuntimeError, match="another fault"):
+        measure_need(model, broken)
+
+
 def test_a_device_without_room_for_the_weights_is_told_in_the_users_words(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise torch.OutOfMemoryError("full")

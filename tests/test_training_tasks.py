@@ -17,7 +17,7 @@ from model.config import TransformerConfig
 from model.heads import TextModel
 from model.lora import load_adapter, merge
 from model.tokenizer import END_OF_TEXT, Tokenizer, train_byte_bpe, train_wordpiece
-from model.weights import load_model, save_model
+from model.weights import WEIGHTS_FILE, load_model, save_model
 from training.config import Recipe
 from training.data import DataFaults, join_words
 from training.evaluate import predict
@@ -185,6 +185,22 @@ def test_decoders_learn_them_too(decoder: Path, tmp_path: Path, task: str) -> No
     assert model.config.architecture == "decoder"
     metrics = read_manifest(tmp_path)["metrics"]
     assert metrics["r2"] > 0.5 if task == "regression" else metrics["accuracy"] > metrics["majority_baseline"]
+
+
+def test_another_run_in_the_folder_is_not_replaced_unless_asked(base: Path, tmp_path: Path) -> None:
+    recipe = replace(RECIPE, num_epochs=1)
+    run(base, TASK_ROWS["classification"], tmp_path, recipe)
+    weights = (tmp_path / "model" / WEIGHTS_FILE).read_bytes()
+    data = load_data(tmp_path / "rows.jsonl", None, recipe)
+    other = finetune(base, data, replace(recipe, seed=7), tmp_path, CPU, replaces=False)
+    with pytest.raises(
+        ValueError, match=r"holds another run, which had other data.* stands at step \d+; give --output"
+    ):
+        list(other)
+    list(finetune(base, data, recipe, tmp_path, CPU, replaces=False))  # itself once more
+    assert (tmp_path / "model" / WEIGHTS_FILE).read_bytes() == weights
+    list(finetune(base, data, replace(recipe, seed=7), tmp_path, CPU))
+    assert (tmp_path / "model" / WEIGHTS_FILE).read_bytes() != weights
 
 
 def test_cut_rows_are_said_and_counted(base: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.small import few
 from training.evaluation.calibration import with_logits_times
-from training.temperature import HIGHEST, MAX_ROWS, fit_temperature, temperature_of
+from training.temperature import HIGHEST, MAX_LOGITS, fit_temperature, temperature_of
 
 CLASSES = functools.partial(F.cross_entropy, reduction="sum")
 LABEL_SETS = functools.partial(F.binary_cross_entropy_with_logits, reduction="sum")
@@ -54,8 +54,8 @@ def test_one_row_says_little_and_a_model_that_knows_nothing_gets_no_more_than_th
     assert fit_temperature(many, torch.ones(5_000, dtype=torch.long), CLASSES) == pytest.approx(HIGHEST, rel=0.01)
 
 
-def test_of_very_many_rows_evenly_spaced_ones_are_read() -> None:
-    logits = honest_logits(3 * MAX_ROWS - 1) * 3
+def test_of_very_many_logits_those_of_evenly_spaced_rows_are_read() -> None:
+    logits = honest_logits(MAX_LOGITS - 1) * 3  # of three classes
     targets = answers(logits / 3)
     logits[1::3], logits[2::3] = 1e6, -1e6  # never looked at
     assert fit_temperature(logits, targets, CLASSES) == pytest.approx(3.0, rel=0.05)

@@ -146,7 +146,8 @@ def _finetune(arguments: argparse.Namespace, store: Store, world: World) -> None
         say(f"chosen: {choice}")
     arguments.output.mkdir(parents=True, exist_ok=True)
     bases = store.bases() if world.leads else {}
-    show_all(finetune(base, data, chosen.recipe, arguments.output, own_device(), name, bases, world), world)
+    events = finetune(base, data, chosen.recipe, arguments.output, own_device(), name, bases, world, replaces=False)
+    show_all(events, world)
     tuned = arguments.output / "model"
     say(f"tuned model: {tuned}; to serve it: vitrine models import {tuned} --name NAME")
 
@@ -215,7 +216,7 @@ def _pretrain_on_own_text(arguments: argparse.Namespace, output: Path, world: Wo
     if world.leads:
         most = f"the longest document has {corpora.train.longest:,}, a row {recipe.row_tokens:,}"
         print(f"the model will read texts of up to {config.max_positions:,} tokens ({most})")
-    show_all(pretrain(config, corpora, recipe, output, own_device(), world), world)
+    show_all(pretrain(config, corpora, recipe, output, own_device(), world, replaces=False), world)
 
 
 def own_config(

@@ -21,6 +21,7 @@ from model.heads import TextModel
 from model.lora import LoraConfig, make_trainable, save_adapter, sha256_of_body, take_adapter
 from model.tokenizer import Tokenizer
 from model.weights import load_model, save_model
+from training.checkpoints import refuse_other_run
 from training.config import ClassWeights, Recipe
 from training.data import DataTask, Examples, check_training, check_validation, load_examples, split_validation
 from training.evaluation.files import judge, write_evaluation
@@ -89,10 +90,12 @@ def finetune(
     interrupted: Callable[[], bool] = lambda: False,
     snapshots: bool = False,
     saved: Callable[[], None] = lambda: None,
+    replaces: bool = True,
 ) -> Iterator[TrainingEvent]:
     """Tunes the model folder `base` and leaves `model` in `output`, whole or as an adapter, with its evaluation; the
     manifest comes last. With `snapshots` each evaluation leaves the model of its step in `snapshot_folder`, before its
-    event. `saved` is called when a checkpoint of this run is whole.
+    event. `saved` is called when a checkpoint of this run is whole. Raises ValueError when `output` holds another run,
+    unless this one `replaces` it.
 
     An interrupted run (Interrupted, when `interrupted` says so, or a kill) continues from its last checkpoint when
     called again with the same arguments. When the base's vocabulary lacks much of the text, the first event says so and
@@ -124,13 +127,15 @@ def finetune(
     description: dict[str, Any] = {"recipe": asdict(recipe), "task": data.task, "labels": data.labels}
     description |= {"train": data.train.sha256, "validation": data.validation.sha256, "base": base.name}
     description["base_sha256"] = base_sha256
+    run_key = run_key_of(description)
+    if world.leads and not replaces:
+        refuse_other_run(output / "checkpoint", run_key)
     if recipe.method == "few_shot" and data.task == "classification":
         weights = class_weights(recipe.class_weights, train.targets, data.labels)
         objective: Objective = few_shot_objective(model, tokenizer, train, validation, recipe, weights)
     else:
         objective = make_objective(data.task, model, train, validation, recipe)
     optimisation = recipe.optimisation_for(metric)
-    run_key = run_key_of(description)
     trainer = Trainer(objective, optimisation, output / "checkpoint", run_key, world, placement, interrupted, saved)
 
     def save(tuned: TextModel, folder: Path) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from training.sharding import NotEnoughMemory, Placement, own_part
+from training.sharding import LESS_MEMORY, NotEnoughMemory, Placement, own_part
 
 SPARE_SHARE = 0.1  # of the free memory, left to others
 WEIGHT_BYTES, GRADIENT_BYTES, ADAM_BYTES = 4, 4, 8  # a trained parameter
@@ -67,11 +67,15 @@ def measure_need(
         writing = sum(map(torch.numel, trained)) * (ADAM_BYTES + WEIGHT_BYTES * (2 if averaged else 1))
     try:
         saved_of_one, made_of_one = _sizes(model, loss_of_longest, 1, placement)
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
         raise NotEnoughMemory.met() from error
     try:
         saved_of_two, _ = _sizes(model, loss_of_longest, 2, placement)
-    except torch.OutOfMemoryError as error:  # one row may fit all the same
+    except RuntimeError as error:  # one row may fit all the same
+        if not is_out_of_memory(error):
+            raise
         if gathered is not None:  # the other processes wait for this one
             raise NotEnoughMemory.met() from error
         saved_of_two = Counter({2 * size: times for size, times in saved_of_one.items()})
@@ -102,7 +106,7 @@ def largest_micro_batch(need: MemoryNeed, batch_size: int, free_bytes: int) -> i
         if rows == 1:
             raise NotEnoughMemory(
                 f"this run needs about {gibibytes(need.peak(1))} with one row at a time, and {gibibytes(limit)} can be "
-                "had; lower max_length, choose adapter 'lora' or a smaller base, or free some memory"
+                f"had; {LESS_MEMORY}"
             )
         rows = -(-rows // 2)
     return rows
@@ -157,7 +161,10 @@ def _present_bytes(device: torch.device) -> int:
 def _sizes(
     model: nn.Module, loss_of_longest: Callable[[int], Tensor], rows: int, placement: Placement | None
 ) -> tuple[Sizes, Sizes]:
-    """Of one forward pass: the tensors that autograd keeps, the weights left out, and all tensors that were made."""
+    """Of one forward pass: the tensors that autograd keeps, the weights left out, and all tensors that were made.
+    Raises OutOfMemoryError on a CPU too, before what is kept fills the memory and the kernel ends the process."""
+    device = next(model.parameters()).device
+    room = free_memory(device) if device.type == "cpu" else None
     held = _storages(model)
     sharded = placement is not None and placement.gathered_bytes is not None
     kept: dict[int, int] = {}
@@ -167,6 +174,8 @@ def _sizes(
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in (_storages(model) if sharded else held):  # sharded weights come and go
             kept[storage.data_ptr()] = storage.nbytes()
+            if room is not None and sum(kept.values()) > room:
+                raise torch.OutOfMemoryError(f"{rows} rows keep more than {gibibytes(room)}")
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), made:

@@ -17,6 +17,7 @@ from model.folders import load_tokenizer
 from model.heads import TextModel
 from model.tokenizer import CLS, END_OF_TEXT, MASK, PAD, SEP, UNKNOWN, Tokenizer
 from model.weights import save_model
+from training.checkpoints import refuse_other_run
 from training.config import PretrainRecipe
 from training.corpus import Corpus, PackedRows, build_corpus, open_corpus
 from training.events import TrainingEvent
@@ -83,8 +84,10 @@ def pretrain(
     output: Path,
     device: torch.device,
     world: World = ALONE,
+    replaces: bool = True,
 ) -> Iterator[TrainingEvent]:
-    """Trains a model of this shape from random weights and leaves it in `output/model`; the manifest comes last.
+    """Trains a model of this shape from random weights and leaves it in `output/model`; the manifest comes last. Raises
+    ValueError when `output` holds another run, unless this one `replaces` it.
 
     An interrupted run continues from its last checkpoint when called again with the same arguments.
     """
@@ -112,6 +115,8 @@ def pretrain(
     description: dict[str, Any] = {"recipe": asdict(recipe), "config": config.to_dict()}
     description |= {"train": corpora.train.sha256, "validation": corpora.validation.sha256}
     run_key = run_key_of(description)
+    if world.leads and not replaces:
+        refuse_other_run(output / "checkpoint", run_key)
     trainer = Trainer(objective, recipe.optimisation, output / "checkpoint", run_key, world, placement)
     yield from trainer.run()
     trained = placement.whole_model()

@@ -18,6 +18,10 @@ from model.layers import EncoderLayer
 from training.parallel import World
 
 Result = TypeVar("Result")
+LESS_MEMORY = (
+    "lower max_length, choose adapter 'lora' or a smaller base, or free some memory (where a model is pre-trained: "
+    "lower row_tokens, or choose a smaller preset)"
+)
 
 
 class NotEnoughMemory(ValueError):
@@ -26,10 +30,7 @@ class NotEnoughMemory(ValueError):
     @classmethod
     def met(cls) -> "NotEnoughMemory":
         """Not foreseen, but met."""
-        return cls(
-            "memory was not enough for one row at a time; lower max_length, choose adapter 'lora' or a smaller base, "
-            "or free some memory"
-        )
+        return cls(f"memory was not enough for one row at a time; {LESS_MEMORY}")
 
 
 class Placement:

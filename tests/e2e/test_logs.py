@@ -20,7 +20,7 @@ def test_every_line_is_json_and_none_has_a_key_or_a_text(tmp_path: Path) -> None
     home = tmp_path / "home"
     prepare_base(home)
     service = Service(home, VITRINE_DEFAULT_MODEL=BASE, VITRINE_LOG_FORMAT="json", OMP_NUM_THREADS="1")
-    command = [sys.executable, "-m", "service.command", "keys", "create", "--owner", "ann"]
+    command = [sys.executable, "-m", "service", "keys", "create", "--owner", "ann"]
     made = subprocess.run(command, cwd=ROOT, env=service.environment, capture_output=True, text=True, check=True)
     key = made.stdout.split()[0]
     service.start(set_up=False)

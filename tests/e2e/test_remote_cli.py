@@ -16,7 +16,7 @@ def vitrine(service: Service, key: str | None, *words: str) -> "subprocess.Compl
     environment = service.environment | {"VITRINE_URL": service.url, "VITRINE_HOME": "/nonexistent"}
     if key is not None:
         environment["VITRINE_API_KEY"] = key
-    command = [sys.executable, "-m", "service.command", *words]
+    command = [sys.executable, "-m", "service", *words]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=500)
 
 
@@ -94,7 +94,7 @@ def test_what_talks_to_a_service_elsewhere_loads_no_torch() -> None:
     """Which takes seconds, for a command that is asked again and again."""
     for words in (["jobs", "list"], ["files", "list"], ["models", "remote-list"]):
         code = f"import sys, runpy; sys.argv = ['vitrine', *{words!r}, '--url', 'http://127.0.0.1:9']\n"
-        code += "try: runpy.run_module('service.command', run_name='__main__')\n"
+        code += "try: runpy.run_module('service', run_name='__main__')\n"
         code += "except SystemExit as end: print(end, 'torch' in sys.modules)"
         done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
         assert "does not answer" in done.stdout
