@@ -89,6 +89,7 @@ def test_the_multiplier_scales_the_rate_that_suits_the_adapter(minilm: Path, tmp
     }
     assert rates["full", 3.0] == pytest.approx(3 * rates["full", 1.0])
     assert rates["lora", 1.0] >= 5 * rates["full", 1.0]
+    assert str(rates["full", 3.0]) == "0.0006", "as it is told, not 0.0006000000000000001"
 
 
 @pytest.mark.parametrize(("width", "rate"), [(128, 5e-4), (256, 4.5e-4), (384, 2e-4), (768, 5e-5), (2_048, 2e-5)])

@@ -69,7 +69,7 @@ def choose_recipe(wanted: Mapping[str, Any], data: Data, base: Path, multiplier:
             if "patience" in wanted:  # a run that is judged once could not end early
                 del fields["evaluation_steps"]
             for name, value in fields.items():
-                scaled = value * multiplier if name == "learning_rate" else value
+                scaled = _rounded(value * multiplier) if name == "learning_rate" else value
                 choose(name, scaled, "what suits few rows")
     batch_size = choose("batch_size", *_batch_size(rows))
     steps_an_epoch = -(-rows // batch_size)
@@ -80,10 +80,10 @@ def choose_recipe(wanted: Mapping[str, Any], data: Data, base: Path, multiplier:
             f"lora_rank is {wanted['lora_rank']}, but the adapter is {adapter!r}; choose adapter 'lora', or none"
         )
     if adapter == "lora":
-        choose("learning_rate", LORA_RATE * multiplier, "an adapter starts at zero and needs a higher rate")
+        choose("learning_rate", _rounded(LORA_RATE * multiplier), "an adapter starts at zero and needs a higher rate")
     else:
         reason = f"for a base of width {width}, whose lower layers learn slower (layer_decay); wider ones want less"
-        choose("learning_rate", usual_learning_rate(width) * multiplier, reason)
+        choose("learning_rate", _rounded(usual_learning_rate(width) * multiplier), reason)
         choose("layer_decay", LAYER_DECAY, "lower layers hold what the base knows of the language, and change less")
         if method == "fine_tune":
             choose("dropout", 0.0, "without it fewer steps reach as far, and the best weights are kept")
@@ -93,6 +93,11 @@ def choose_recipe(wanted: Mapping[str, Any], data: Data, base: Path, multiplier:
     choose("evaluation_steps", *_evaluation_steps(data, steps_an_epoch))
     chosen: dict[str, Any] = {choice.name: choice.value for choice in found.values()}
     return Chosen(Recipe(**(chosen | dict(wanted))), tuple(found.values()))
+
+
+def _rounded(rate: float) -> float:
+    """To six digits, for the reader: 2e-4 times 1.5 is 0.00030000000000000003."""
+    return float(f"{rate:.6g}")
 
 
 def _is_few_shot(wanted: Mapping[str, Any], data: Data, base: Path) -> bool:
