@@ -18,6 +18,7 @@ from model.heads import TextModel
 from model.lora import load_adapter, merge
 from model.tokenizer import END_OF_TEXT, Tokenizer, train_byte_bpe, train_wordpiece
 from model.weights import WEIGHTS_FILE, load_model, save_model
+from training.checkpoints import remove_checkpoints
 from training.config import Recipe
 from training.data import DataFaults, join_words
 from training.evaluate import predict
@@ -197,7 +198,13 @@ def test_another_run_in_the_folder_is_not_replaced_unless_asked(base: Path, tmp_
         ValueError, match=r"holds another run, which had other data.* stands at step \d+; give --output"
     ):
         list(other)
+    (tmp_path / "checkpoint").rename(tmp_path / ".checkpoint.old")  # as a kill between a writer's two renames leaves it
+    with pytest.raises(ValueError, match="stands at step"):
+        list(finetune(base, data, replace(recipe, seed=7), tmp_path, CPU, replaces=False))
     list(finetune(base, data, recipe, tmp_path, CPU, replaces=False))  # itself once more
+    remove_checkpoints(tmp_path / "checkpoint")
+    with pytest.raises(ValueError, match=r"holds another run.* made \d+ steps; give --output"):
+        list(finetune(base, data, replace(recipe, seed=7), tmp_path, CPU, replaces=False))
     assert (tmp_path / "model" / WEIGHTS_FILE).read_bytes() == weights
     list(finetune(base, data, replace(recipe, seed=7), tmp_path, CPU))
     assert (tmp_path / "model" / WEIGHTS_FILE).read_bytes() != weights

@@ -102,20 +102,14 @@ def find_checkpoint(folder: Path, run_key: str) -> tuple[Position | None, list[s
     return None, faults
 
 
-def refuse_other_run(folder: Path, run_key: str) -> None:
-    """Raises ValueError when the checkpoint in `folder` is another run's: the next one would take its place, and that
-    run's model the place of the other's."""
-    if not folder.exists():
-        return
-    try:
-        other = _verified(folder, _best_folder(folder))
-    except (OSError, ValueError, TypeError):
-        return  # nothing can go on from it
-    if other.run_key != run_key:
-        raise ValueError(
-            f"{folder.parent} holds another run, which had other data, options or another base and stands at step "
-            f"{other.step}; give --output another folder, or remove this one if that run is not wanted"
-        )
+def last_position(folder: Path) -> Position | None:
+    """Where the last whole checkpoint in `folder` stands, whichever run's it is."""
+    for candidate in (folder, _previous(folder)):  # as in `find_checkpoint`
+        try:
+            return _verified(candidate, _best_folder(folder))
+        except (OSError, ValueError, TypeError):
+            continue
+    return None
 
 
 def load_checkpoint(folder: Path, model: TextModel, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -21,7 +21,6 @@ from model.heads import TextModel
 from model.lora import LoraConfig, make_trainable, save_adapter, sha256_of_body, take_adapter
 from model.tokenizer import Tokenizer
 from model.weights import load_model, save_model
-from training.checkpoints import refuse_other_run
 from training.config import ClassWeights, Recipe
 from training.data import DataTask, Examples, check_training, check_validation, load_examples, split_validation
 from training.evaluation.files import judge, write_evaluation
@@ -32,7 +31,7 @@ from training.labelled import Rows, encode_classes, encode_label_sets, encode_sc
 from training.objectives import ChooseLabels, Classify, Regress, TagWords, balanced_weights
 from training.oddities import cut_warning, find_leaks, has_one_score, leak_warning, odd_rows, one_score_warning
 from training.parallel import ALONE, World
-from training.results import write_folder, write_manifest
+from training.results import refuse_other_run, write_folder, write_manifest
 from training.sharding import Placement
 from training.temperature import temperature_of
 from training.trainer import Objective, Trainer
@@ -129,7 +128,7 @@ def finetune(
     description["base_sha256"] = base_sha256
     run_key = run_key_of(description)
     if world.leads and not replaces:
-        refuse_other_run(output / "checkpoint", run_key)
+        refuse_other_run(output, run_key)
     if recipe.method == "few_shot" and data.task == "classification":
         weights = class_weights(recipe.class_weights, train.targets, data.labels)
         objective: Objective = few_shot_objective(model, tokenizer, train, validation, recipe, weights)

@@ -17,14 +17,13 @@ from model.folders import load_tokenizer
 from model.heads import TextModel
 from model.tokenizer import CLS, END_OF_TEXT, MASK, PAD, SEP, UNKNOWN, Tokenizer
 from model.weights import save_model
-from training.checkpoints import refuse_other_run
 from training.config import PretrainRecipe
 from training.corpus import Corpus, PackedRows, build_corpus, open_corpus
 from training.events import TrainingEvent
 from training.finetune import run_key_of
 from training.objectives import CausalLanguageModel, MaskedLanguageModel
 from training.parallel import ALONE, World
-from training.results import write_folder, write_manifest
+from training.results import refuse_other_run, write_folder, write_manifest
 from training.sharding import Placement
 from training.trainer import Trainer
 
@@ -116,7 +115,7 @@ def pretrain(
     description |= {"train": corpora.train.sha256, "validation": corpora.validation.sha256}
     run_key = run_key_of(description)
     if world.leads and not replaces:
-        refuse_other_run(output / "checkpoint", run_key)
+        refuse_other_run(output, run_key)
     trainer = Trainer(objective, recipe.optimisation, output / "checkpoint", run_key, world, placement)
     yield from trainer.run()
     trained = placement.whole_model()

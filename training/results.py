@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from training.checkpoints import last_position
 from training.trainer import Trainer, UnfinishedRun
 
 MANIFEST_FILE = "manifest.json"
@@ -26,6 +27,21 @@ def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
     os.replace(temporary, folder)
 
 
+def refuse_other_run(output: Path, run_key: str) -> None:
+    """Raises ValueError when `output` holds another run, interrupted or finished, whose checkpoint and model this one
+    would replace."""
+    position = last_position(output / "checkpoint")
+    where = None if position is None or position.run_key == run_key else f"stands at step {position.step}"
+    if where is None and (output / MANIFEST_FILE).is_file():
+        finished = read_manifest(output)
+        where = f"made {finished['steps']} steps" if finished.get("run_key", run_key) != run_key else None
+    if where is not None:
+        raise ValueError(
+            f"{output} holds another run, which had other data, options or another base and {where}; give --output "
+            "another folder, or remove this one if that run is not wanted"
+        )
+
+
 def write_manifest(output: Path, trainer: Trainer, description: dict[str, Any], **facts: object) -> None:
     """What was trained, on what, how and how well: the last file of a run, so that it stands for success. Raises
     UnfinishedRun for a run that did not make its steps."""
@@ -34,6 +50,7 @@ def write_manifest(output: Path, trainer: Trainer, description: dict[str, Any], 
     assert trainer.surroundings is not None
     position = trainer.position
     manifest = description | {
+        "run_key": position.run_key,
         "metrics": position.best_scores,
         "steps": position.step,
         "planned_steps": trainer.total_steps,
