@@ -261,6 +261,32 @@ def test_serving_shows_what_is_asked_now(page: Page, service: Service) -> None:
     expect(row).to_be_visible(timeout=10_000)
 
 
+def test_an_evaluation_shows_what_a_temperature_changed(page: Page, service: Service, moods: Path) -> None:
+    """A model that its held-out rows prove too sure: half of their labels are wrong."""
+    held_out = "text,label\n" + "".join(
+        f"night {number} was glad,{'down' if number % 2 else 'up'}\n" for number in range(30)
+    )
+    files = []
+    for name, content in (("moods.csv", moods.read_bytes()), ("contrary.csv", held_out.encode())):
+        upload = {"file": (name, content), "purpose": (None, "fine-tune")}
+        files.append(httpx.post(f"{service.url}/v1/files", files=upload).json()["id"])
+    body = {"model": "minilm-l6", "training_file": files[0], "validation_file": files[1], "suffix": "contrary"}
+    job = httpx.post(f"{service.url}/v1/fine_tuning/jobs", json=body).json()["id"]
+    answer = f"{service.url}/v1/fine_tuning/jobs/{job}"
+    wait_for(lambda: httpx.get(answer).json()["status"] == "succeeded", 120, lambda: httpx.get(answer).text)
+    page.goto(f"{service.url}/evaluate/{job}")
+    expect(page.locator(".trace:not(.before)")).to_have_count(1)
+    expect(page.locator(".trace.before")).to_have_count(1)
+    figures = page.locator(".card", has_text="Can its probabilities be believed?").locator(".figures")
+    gap, before = (
+        float(figures.locator("div", has=page.get_by_text(name, exact=True)).locator("dd").inner_text().rstrip("%"))
+        for name in ("Mean gap (ECE)", "Mean gap before")
+    )
+    assert gap < before
+    temperature = figures.locator("div", has=page.get_by_text("Temperature", exact=True)).locator("dd")
+    assert float(temperature.inner_text()) > 1
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_no_place_hinders_anyone(browser: Browser, service: Service, tuned: str, scheme: str) -> None:
     file = httpx.get(f"{service.url}/v1/files?purpose=fine-tune").json()["data"][0]["id"]
