@@ -331,6 +331,8 @@ def test_the_page_weighs_little(service: Service) -> None:
 def test_a_view_is_saved_as_files_that_open_without_the_service(
     page: Page, browser: Browser, service: Service, tmp_path: Path
 ) -> None:
+    held: list[Route] = []
+    page.route("**/v1/tokenize", lambda route: held.append(route))
     page.goto(service.url + LOOK)
     expect(page.locator(".attention h3")).to_be_visible()
     saved = {}
@@ -338,6 +340,10 @@ def test_a_view_is_saved_as_files_that_open_without_the_service(
         page.get_by_role("button", name="Export").click()
         with page.expect_download() as download:
             page.get_by_role("button", name=kind, exact=True).click()
+            page.wait_for_timeout(500)  # nothing is saved while the tokens are still on their way
+            for route in held:
+                route.continue_()
+            held.clear()
         saved[ending] = tmp_path / f"view.{ending}"
         download.value.save_as(saved[ending])
     assert saved["png"].read_bytes().startswith(b"\x89PNG")

@@ -1,6 +1,11 @@
 // What a component asks of the service: asked again when the key changes, and the last answer stays until the next comes.
 
-import { useCallback, useEffect, useState } from "preact/hooks";
+import { useCallback, useEffect, useLayoutEffect, useState } from "preact/hooks";
+
+const LOOK_MS = 100;
+const MOST_MS = 30_000; // what takes longer is saved as it stands
+
+let underway = 0; // loads of what is shown that have not been answered yet
 
 export interface Loaded<T> {
   value: T | null;
@@ -36,8 +41,31 @@ export function useLoad<T>(key: string | null, load: (signal: AbortSignal) => Pr
     );
     return () => control.abort();
   }, [key, round]);
+  useUnderway(state.busy || state.key !== key);
   const again = useCallback(() => ask((last) => last + 1), []);
   return { value: state.value, error: state.error, busy: state.busy, again };
+}
+
+/** Counts as one load while it holds; from before the first paint, so that no moment between two loads counts as done. */
+export function useUnderway(pending: boolean): void {
+  useLayoutEffect(() => {
+    if (!pending) return;
+    underway += 1;
+    return () => void (underway -= 1);
+  }, [pending]);
+}
+
+/** Resolves once nothing has been on its way from one look to the next: what came last is drawn by then. */
+export async function allLoaded(): Promise<void> {
+  for (let waited = 0; waited < MOST_MS; waited += LOOK_MS) {
+    const before = underway;
+    await pause();
+    if (!before && !underway) return;
+  }
+}
+
+function pause(): Promise<void> {
+  return new Promise((done) => setTimeout(done, LOOK_MS));
 }
 
 /** Calls every so many milliseconds while it is shown and the window is seen. */

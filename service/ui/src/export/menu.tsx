@@ -1,6 +1,7 @@
 import type { RefObject } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { useWords } from "../base/language";
+import { allLoaded } from "../base/load";
 import { shellWords } from "../words/shell";
 import { asHtml, asPng, asSvg } from "./snapshot";
 
@@ -9,10 +10,11 @@ interface ExportMenuProps {
   name: string;
 }
 
-/** Saves what is seen as one HTML file, SVG or PNG. */
+/** Saves what is seen as one HTML file, SVG or PNG, once it is all there. */
 export function ExportMenu({ view, name }: ExportMenuProps) {
   const words = useWords(shellWords);
   const [open, show] = useState(false);
+  const [waiting, wait] = useState(false);
   const frame = useRef<HTMLDivElement>(null);
   useEffect(() => {
     if (!open) return;
@@ -29,12 +31,22 @@ export function ExportMenu({ view, name }: ExportMenuProps) {
   }, [open]);
   const saver = (make: (element: HTMLElement) => Promise<Blob>, ending: string) => async () => {
     show(false);
+    wait(true);
+    await allLoaded();
+    wait(false);
     if (view.current) save(await make(view.current), `${name}.${ending}`);
   };
   return (
     <div class="pop" ref={frame}>
-      <button type="button" class="button" aria-expanded={open} title={words.exportLabel} onClick={() => show(!open)}>
-        {words.export}
+      <button
+        type="button"
+        class="button"
+        aria-expanded={open}
+        disabled={waiting}
+        title={words.exportLabel}
+        onClick={() => show(!open)}
+      >
+        {waiting ? words.loading : words.export}
       </button>
       {open && (
         <div class="pop-list">

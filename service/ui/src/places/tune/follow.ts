@@ -2,6 +2,7 @@
 
 import { useEffect, useState } from "preact/hooks";
 import { ENDED, follow, job as ask, type Job, type JobEvent } from "../../api/jobs";
+import { useUnderway } from "../../base/load";
 
 const GATHER_MS = 250; // events that come together are shown together
 const LOOK_MS = 2000; // a queue moves without events of this job
@@ -18,6 +19,7 @@ export function useJob(id: string): Followed {
   const [events, showEvents] = useState<JobEvent[]>([]);
   const [error, fail] = useState<Error | null>(null);
   const [round, askAgain] = useState(0);
+  useUnderway(job === null && error === null);
   const ended = job !== null && ENDED.includes(job.status);
   const look = (signal: AbortSignal) =>
     ask(id, signal).then(showJob, (problem: unknown) => {
