@@ -35,7 +35,8 @@ from model.threads import all_threads
 from service.engine.cores import compute
 from training.catalogue import fetch_minilm, movie_sentiment
 
-ROUNDS, SECONDS, WARM_SECONDS = 5, 6.0, 3.0
+ROUNDS, SECONDS, WARM_SECONDS = 9, 6.0, 3.0
+LONG_SECONDS = 20.0  # of a round whose requests take seconds: those under way at its end count for nothing
 SENTENCES, INSIDE = 2_048, 512  # over HTTP, and in process a pass
 MANY, MANY_CONNECTIONS = 64, 4  # sentences of a request, where there are many, and how many ask for so many
 LONGEST_WORDS = 380  # of a long text: about 512 tokens
@@ -61,6 +62,7 @@ def in_turn(
     contestants: Sequence[Contestant],
     connections: int = CONNECTIONS,
     rounds: int = ROUNDS,
+    seconds: float = SECONDS,
     beside: Callable[[], object] = lambda: None,
 ) -> None:
     """Rounds in which each is measured once, after a warm-up; `beside` measures what has no server, once a round."""
@@ -68,7 +70,7 @@ def in_turn(
         one.ask(WARM_SECONDS, connections)
     for _ in tqdm(range(rounds), unit="round"):
         for one in contestants:
-            one.loads.append(one.ask(SECONDS, connections))
+            one.loads.append(one.ask(seconds, connections))
         beside()
 
 
@@ -180,9 +182,9 @@ def model_sections(home: Path, base: Path, sentences: Sequence[str], peers: bool
         sixty_four = [
             Contestant(name, url, list(map(body, many))) for name, url, body in servers if "LitServe" not in name
         ]
-        in_turn(sixty_four, connections=MANY_CONNECTIONS, rounds=3)
+        in_turn(sixty_four, connections=MANY_CONNECTIONS, rounds=3, seconds=LONG_SECONDS)
         lengths = [Contestant(name, url, list(map(body, mixed))) for name, url, body in servers]
-        in_turn(lengths, rounds=3)
+        in_turn(lengths, rounds=3, seconds=LONG_SECONDS)
     own = [load.requests_per_second for load in single[0].loads]
     rates = [rate / inside.tokens * INSIDE for rate in inside.rates]  # sentences a second
     shares = sorted(over_http / alone for over_http, alone in zip(own, rates, strict=True))
@@ -255,7 +257,8 @@ def main() -> None:
     if given.only != "echo":
         sections += model_sections(given.home, base, sentences, not given.without_peers)
     about = f"""all-MiniLM-L6-v2; movie sentences, one after another. {ROUNDS} rounds of {SECONDS:g} s in turn (3 where
-    one connection asks, or the requests are long), after a warm-up; median (least to most). wrk on the same cores."""
+    one connection asks, 3 of {LONG_SECONDS:g} s where requests are long), after a warm-up; median (least to most). wrk
+    on the same cores."""
     packages = ("torch", "tokenizers", "bentoml", "fastapi", "uvicorn")
     text = "\n\n".join(["# Over HTTP", f"{environment(packages)}.", about, *sections, "Command: `make bench-http`."])
     if given.only or given.without_peers:
