@@ -15,6 +15,21 @@ JOBS = "/v1/fine_tuning/jobs"
 ENDED = ("succeeded", "failed", "cancelled")
 MODEL_COMMANDS = ("remote-list", "promote", "rollback", "card", "delete")
 
+SUBMIT_OPTIONS: dict[str, tuple[str, Any, str]] = {  # as of `finetune`: field of the API, kind of value, meaning
+    "task": ("task", ("classification", "multi_label", "regression", "tagging"), "what to learn"),
+    "method": ("training_method", ("fine_tune", "few_shot"), "for up to 64 rows a label there is a way of its own"),
+    "adapter": ("adapter", ("auto", "full", "lora"), "train the whole model, or low-rank adapters and the head"),
+    "lora-rank": ("lora_rank", int, "width of the adapters"),
+    "max-length": ("max_length", int, "tokens a row; longer rows are cut"),
+    "class-weights": ("class_weights", ("none", "balanced"), "whether every class gets the same say"),
+    "metric": ("metric", str, "held-out figure that decides which weights are kept"),
+    "patience": ("early_stopping", int, "evaluations without a better figure that end the run"),
+    "evaluation-steps": ("evaluation_steps", int, "steps between evaluations"),
+    "first-evaluation": ("first_evaluation", int, "step from which on held-out rows are scored"),
+    "dropout": ("dropout", float, "share of the values that is set to zero while training"),
+    "average-share": ("average_share", float, "share of the steps over which weights are averaged, to be kept"),
+}
+
 
 def add_commands(commands: Parsers) -> None:
     """Adds `files` and `jobs`."""
@@ -38,7 +53,9 @@ def add_commands(commands: Parsers) -> None:
     submit.add_argument("--learning-rate-multiplier", type=float)
     submit.add_argument("--seed", type=int)
     submit.add_argument("--priority", type=int)
-    submit.add_argument("--adapter", choices=("auto", "full", "lora"))
+    for option, (name, kind, meaning) in SUBMIT_OPTIONS.items():
+        choices, cast = (kind, str) if isinstance(kind, tuple) else (None, kind)
+        submit.add_argument(f"--{option}", dest=name, type=cast, choices=choices, help=meaning)
     submit.add_argument("--watch", action="store_true", help="stay and show how it goes")
     _remote(jobs, "list", "jobs, newest first", _list_jobs)
     watch = _remote(jobs, "watch", "progress and curve of a job, live, until it has ended", _watch)
@@ -114,7 +131,7 @@ def _submit(remote: Remote, arguments: argparse.Namespace) -> None:
         "learning_rate_multiplier": arguments.learning_rate_multiplier,
     }
     body["hyperparameters"] = {name: value for name, value in wanted.items() if value is not None}
-    for name in ("suffix", "seed", "priority", "adapter"):
+    for name in ("suffix", "seed", "priority", *(name for name, _, _ in SUBMIT_OPTIONS.values())):
         if getattr(arguments, name) is not None:
             body[name] = getattr(arguments, name)
     job = remote.post(JOBS, body)

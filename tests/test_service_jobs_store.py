@@ -242,6 +242,21 @@ def test_files_of_two_tasks_do_not_go_together_and_another_task_is_left_to_the_w
     assert store.create_job(job("file-1", None, "tagging"), 100, None).status == "queued"
 
 
+def test_a_figure_that_the_files_rows_do_not_have_is_refused(store: JobStore) -> None:
+    store.add_file("file-1", "rows.jsonl", 10, "fine-tune")
+    store.set_file_checked("file-1", [], [], [], 10, "tagging")
+
+    def job(metric: str) -> Job:
+        return Job(
+            id=new_id("ftjob"), model="m", training_file="file-1", seed=0, hyperparameters={"metric": metric},
+            priority=0, request_key=None,
+        )  # fmt: skip
+
+    with pytest.raises(InvalidRequest, match="metric is 'r2'; for tagging choose one of"):
+        store.create_job(job("r2"), 100, None)
+    assert store.create_job(job("span_f1"), 100, None).status == "queued"
+
+
 # ---- pause and resume
 
 

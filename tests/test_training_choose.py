@@ -56,6 +56,14 @@ def test_a_rank_without_the_adapter_is_refused(minilm: Path, tmp_path: Path) -> 
     assert choices_of(minilm, data, lora_rank=4, adapter="lora")[0].lora_rank == 4
 
 
+def test_the_few_shot_method_is_refused_where_it_cannot_be_had(minilm: Path, tmp_path: Path) -> None:
+    """It was taken, and the run was a plain one with the hyperparameters of neither."""
+    rows = [{"text": f"row {number}", "score": float(number)} for number in range(20)]
+    numbers = load_data(write_jsonl(tmp_path / "numbers.jsonl", rows), None, Recipe())
+    with pytest.raises(ValueError, match=r"method is 'few_shot', which learns one label a text; .* for 'regression'"):
+        choices_of(minilm, numbers, method="few_shot")
+
+
 def test_few_rows_get_small_batches_and_more_epochs(minilm: Path, tmp_path: Path) -> None:
     few, _ = choices_of(minilm, data_of(tmp_path, {"a": 100, "b": 100}))
     many, reasons = choices_of(minilm, data_of(tmp_path, {"a": 2_000, "b": 2_000}))

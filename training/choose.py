@@ -62,6 +62,8 @@ def choose_recipe(wanted: Mapping[str, Any], data: Data, base: Path, multiplier:
     rows, width = len(data.train.rows), load_config(base).width
     choose("max_length", *_max_length(data, base))
     method = wanted.get("method", "fine_tune")
+    if method == "few_shot":
+        _refuse_few_shot(data, base)
     if _is_few_shot(wanted, data, base):
         method = choose("method", *_method(data))
         if method == "few_shot":
@@ -98,6 +100,16 @@ def choose_recipe(wanted: Mapping[str, Any], data: Data, base: Path, multiplier:
 def _rounded(rate: float) -> float:
     """To six digits, for the reader: 2e-4 times 1.5 is 0.00030000000000000003."""
     return float(f"{rate:.6g}")
+
+
+def _refuse_few_shot(data: Data, base: Path) -> None:
+    """Raises ValueError where the method that the user wants can't be had. Together with an adapter the recipe does."""
+    if data.task != "classification":
+        raise ValueError(f"method is 'few_shot', which learns one label a text; these rows are for {data.task!r}")
+    if (architecture := load_config(base).architecture) != "encoder":
+        raise ValueError(
+            f"method is 'few_shot', which starts from an encoder's vectors; {base.name!r} is a {architecture}"
+        )
 
 
 def _is_few_shot(wanted: Mapping[str, Any], data: Data, base: Path) -> bool:

@@ -19,6 +19,7 @@ from service.jobs.figures import JobFigures
 from service.jobs.file_store import FileStore
 from service.jobs.states import OPEN_STATES, STATES, WAITING_STATES, WORKED_STATES
 from service.jobs.turns import Waiting, in_turn
+from service.schemas.jobs import METRICS
 from service.tables import LOCAL_OWNER, Checkpoint, Event, File, Job
 
 DEMO_PRIORITY = -100
@@ -73,6 +74,7 @@ class JobStore(FileStore):
                 message = f"file {file.id} ({file.filename}) has the purpose {file.purpose!r}; upload rows to train on"
                 raise InvalidRequest(message, param)
         refuse_unfit(training, validation, task)
+        refuse_metric(job.hyperparameters.get("metric"), task or training.task)
         checked = all(file.status == "processed" for file in (training, validation) if file is not None)
         return checked and task in (None, training.task)
 
@@ -384,6 +386,13 @@ def refuse_unfit(training: File, validation: File | None, task: str | None = Non
     if faults:
         message = "; ".join(f"{param}: {fault}" for param, fault in faults)
         raise InvalidRequest(message, faults[0][0], "invalid_training_data")
+
+
+def refuse_metric(metric: str | None, task: str | None) -> None:
+    """Raises InvalidRequest for a figure that the task's evaluations do not give. A task of None is not known yet."""
+    known = METRICS.get(task or "")
+    if metric is not None and known is not None and metric not in known:
+        raise InvalidRequest(f"metric is {metric!r}; for {task} choose one of {list(known)}", "metric")
 
 
 def _mismatches(training: File, validation: File) -> list[str]:

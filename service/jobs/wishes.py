@@ -8,6 +8,7 @@ from typing import Any
 
 from service.tables import Job
 from training.choose import Chosen
+from training.finetune import Data, metric_of
 
 RECIPE_FIELDS = {  # of the API's hyperparameters
     "training_method": "method",
@@ -17,6 +18,12 @@ RECIPE_FIELDS = {  # of the API's hyperparameters
     "adapter": "adapter",
     "class_weights": "class_weights",
     "early_stopping": "patience",
+    "metric": "metric",
+    "evaluation_steps": "evaluation_steps",
+    "first_evaluation": "first_evaluation",
+    "dropout": "dropout",
+    "average_share": "average_share",
+    "lora_rank": "lora_rank",
 }
 
 
@@ -32,14 +39,19 @@ def wishes_of(job: Job) -> tuple[dict[str, Any], float]:
     return wanted, float(given.get("learning_rate_multiplier", 1.0))
 
 
-def hyperparameters_of(chosen: Chosen, multiplier: float) -> dict[str, Any]:
+def hyperparameters_of(chosen: Chosen, multiplier: float, data: Data) -> dict[str, Any]:
     """The settled values under their names of the API, and why each was chosen that the user left open."""
     recipe = asdict(chosen.recipe)
     names = {field: name for name, field in RECIPE_FIELDS.items()}
     settled = {name: recipe[field] for name, field in RECIPE_FIELDS.items()}
     if isinstance(recipe["class_weights"], tuple):
         settled["class_weights"] = dict(recipe["class_weights"])
+    if recipe["adapter"] != "lora":
+        settled["lora_rank"] = None
     reasons = {names.get(choice.name, choice.name): choice.reason for choice in chosen.choices}
+    settled["metric"] = metric_of(recipe["metric"], data)
+    if recipe["metric"] is None:
+        reasons["metric"] = f"what {data.task} is judged by, unless another is named"
     rate = {"learning_rate_multiplier": multiplier, "learning_rate": recipe["learning_rate"]}
     return settled | rate | {"reasons": reasons}
 

@@ -253,7 +253,7 @@ class Worker:
                 shared.drop()
 
     def _tell_choices(self, job: Job, data: Data, chosen: Chosen, multiplier: float) -> None:
-        settled = job.hyperparameters | hyperparameters_of(chosen, multiplier) | {"task": data.task}
+        settled = job.hyperparameters | hyperparameters_of(chosen, multiplier, data) | {"task": data.task}
         self.store.set_progress(job.id, self.name, hyperparameters=settled)
         message = f"Files validated: {len(data.train.rows)} training rows for {data.task}"
         self.store.add_event(job.id, "validated", message)

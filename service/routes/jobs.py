@@ -34,14 +34,10 @@ from service.schemas.jobs import (
 from service.tables import Checkpoint, Event, Job
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning"])
-OWN_HYPERPARAMETERS = (
-    "task",
-    "adapter",
-    "class_weights",
-    "early_stopping",
-    "max_length",
-    "training_method",
-)  # beside OpenAI's
+OWN_HYPERPARAMETERS = {  # beside OpenAI's
+    "task", "adapter", "class_weights", "early_stopping", "max_length", "training_method", "metric", "evaluation_steps",
+    "first_evaluation", "dropout", "average_share", "lora_rank",
+}  # fmt: skip
 RETRY_WINDOW_SECONDS = 600.0  # a client's automatic retry of a create comes within minutes
 STREAM_POLL_SECONDS = 0.25
 STREAM_COMMENT_SECONDS = 15.0  # of silence, so that proxies keep the connection and a client that left is noticed
@@ -63,6 +59,7 @@ async def create_job(
     if card.adapter or card.config.architecture == "encoder_decoder":
         what = f"an adapter over {card.base_model!r}" if card.adapter else "an encoder-decoder"
         raise InvalidRequest(f"model {body.model!r} is {what}; tune a base encoder or decoder instead", "model")
+    _refuse_contrary(body)
     if parts.settings.run_worker:  # else it runs on another machine, which we know nothing of
         check_room(card.id, card.weights_bytes, body.adapter, machine_memory())
     job = Job(
@@ -72,7 +69,7 @@ async def create_job(
         validation_file=body.validation_file,
         suffix=body.suffix,
         seed=body.seed if body.seed is not None else 0,
-        hyperparameters=_hyperparameters(body).model_dump() | body.model_dump(include=set(OWN_HYPERPARAMETERS)),
+        hyperparameters=_hyperparameters(body).model_dump() | body.model_dump(include=OWN_HYPERPARAMETERS),
         meta=body.metadata or {},
         priority=body.priority,
         request_key=request_key(body.model_dump(mode="json")),
@@ -273,6 +270,19 @@ def _shape_checkpoint(checkpoint: Checkpoint) -> CheckpointObject:
         step_number=checkpoint.step,
         metrics=checkpoint.metrics,
     )
+
+
+def _refuse_contrary(body: CreateJobRequest) -> None:
+    """Raises InvalidRequest for fields that no run can have together."""
+    if body.lora_rank is not None and body.adapter != "lora":
+        message = f"lora_rank is {body.lora_rank}, but the adapter is {body.adapter!r}; choose adapter 'lora', or none"
+        raise InvalidRequest(message, "lora_rank")
+    if body.training_method == "few_shot" and body.adapter == "lora":
+        message = "training_method is 'few_shot', which tunes the whole model; leave out adapter 'lora'"
+        raise InvalidRequest(message, "training_method")
+    if body.training_method == "few_shot" and body.task not in (None, "classification"):
+        message = f"training_method is 'few_shot', which learns one label a text, not {body.task!r}; leave it out"
+        raise InvalidRequest(message, "training_method")
 
 
 def _hyperparameters(body: CreateJobRequest) -> Hyperparameters:

@@ -6,6 +6,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.schemas.base import ModelName, Request, Time, examples
 
+METRICS: dict[str, tuple[str, ...]] = {  # of each task, as training has them; a test holds the two equal
+    "classification": ("accuracy", "macro_f1", "loss"),
+    "multi_label": ("micro_f1", "macro_f1", "accuracy", "loss"),
+    "regression": ("r2", "correlation", "mean_absolute_error", "loss"),
+    "tagging": ("macro_f1", "accuracy", "span_f1", "loss"),
+}
+Metric = Literal["accuracy", "macro_f1", "micro_f1", "span_f1", "r2", "correlation", "mean_absolute_error", "loss"]
 Metadata = dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]]
 
 
@@ -53,6 +60,25 @@ class CreateJobRequest(Request):
     )
     early_stopping: Annotated[int, Field(ge=1, le=100)] | None = Field(
         default=None, description="evaluations without a better held-out figure that end the run"
+    )
+    metric: Metric | None = Field(
+        default=None,
+        description="the held-out figure that tells which weights are kept; the task's usual one when absent",
+    )
+    evaluation_steps: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        default="auto", description="steps between two evaluations"
+    )
+    first_evaluation: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="the step from which on held-out rows are scored; the last step always is"
+    )
+    dropout: Annotated[float, Field(ge=0, lt=1)] | Literal["auto"] = Field(
+        default="auto", description="share of the values that is set to zero while training"
+    )
+    average_share: Annotated[float, Field(ge=0, le=1)] | Literal["auto"] = Field(
+        default="auto", description="share of the steps over which the weights are averaged, to be scored and kept"
+    )
+    lora_rank: Annotated[int, Field(ge=1, le=256)] | None = Field(
+        default=None, description="width of the adapters, with adapter 'lora'; 8 when absent"
     )
     max_length: Annotated[int, Field(ge=4, le=100_000)] | Literal["auto"] = Field(
         default="auto", description="tokens a row; longer rows are cut"

@@ -34,8 +34,11 @@ def test_a_model_is_tuned_promoted_and_deleted_from_the_command_line(
     uploaded = say("files", "upload", str(rows))
     (file,) = re.findall(r"^(file-\w+)  processed  .* 160 rows for classification  rows.jsonl$", uploaded, re.MULTILINE)
     assert file in say("files", "list")
-    told = say("jobs", "submit", "--train", file, "--epochs", "1", "--suffix", "by hand", "--watch")
+    told = say("jobs", "submit", "--train", file, "--epochs", "1", "--suffix", "by hand", "--metric", "macro_f1",
+               "--dropout", "0.1", "--watch")  # fmt: skip
     lines = told.splitlines()
+    assert any(line.startswith("Chosen: average_share 0.1") for line in lines)
+    assert not any(line.startswith("Chosen: dropout") for line in lines), "it was not left open"
     (job,) = re.findall(r"^ftjob-\w+", told, re.MULTILINE)
     assert "Created fine-tuning job" in lines
     assert any("training loss" in line or "validation" in line for line in lines)
@@ -48,6 +51,13 @@ def test_a_model_is_tuned_promoted_and_deleted_from_the_command_line(
     assert say("models", "card", "by-hand").startswith(f"# {model}")
     refused = vitrine(service, keys["bob"], "models", "delete", model)
     assert (refused.returncode, "the alias by-hand stands for" in refused.stderr) == (1, True)
+    for options, why in (
+        (["--lora-rank", "4"], "400: lora_rank is 4, but the adapter is 'auto'"),
+        (["--metric", "r2"], "400: metric is 'r2'; for classification choose one of"),
+        (["--adapter", "lora", "--method", "few_shot"], "400: training_method is 'few_shot', which tunes the whole"),
+    ):
+        refused = vitrine(service, keys["bob"], "jobs", "submit", "--train", file, *options)
+        assert (refused.returncode, why in refused.stderr) == (1, True), refused.stderr
     waiting = say("jobs", "submit", "--train", str(rows), "--epochs", "50")
     (second,) = re.findall(r"^ftjob-\w+", waiting)
     for action, state in (("pause", "paused"), ("resume", "queued"), ("cancel", "cancelled")):

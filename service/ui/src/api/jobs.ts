@@ -60,6 +60,9 @@ export interface NewJob {
   training_method?: string;
   early_stopping?: number;
   max_length?: number;
+  metric?: string;
+  dropout?: number;
+  lora_rank?: number;
 }
 
 export interface Checkpoint {

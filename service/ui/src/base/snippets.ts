@@ -14,7 +14,9 @@ const OF_CLIENT: Record<string, string> = {
   "/v1/completions": "completions.create",
   "/v1/fine_tuning/jobs": "fine_tuning.jobs.create",
 };
-const OWN_FIELDS = ["adapter", "class_weights", "training_method", "early_stopping", "max_length"]; // beside OpenAI's
+const OWN_FIELDS = [ // beside OpenAI's
+  "adapter", "class_weights", "training_method", "early_stopping", "max_length", "metric", "dropout", "lora_rank",
+];
 
 export function snippet(kind: Kind, origin: string, { route, body }: Asked): string {
   const sent = JSON.parse(JSON.stringify(body)) as Record<string, unknown>; // without what is undefined

@@ -120,5 +120,8 @@ function bodyOf(form: FormData): NewJob {
     training_method: text("training_method"),
     early_stopping: number("early_stopping"),
     max_length: number("max_length"),
+    metric: text("metric"),
+    dropout: number("dropout"),
+    lora_rank: number("lora_rank"),
   };
 }

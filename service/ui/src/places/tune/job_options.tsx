@@ -12,12 +12,15 @@ export function JobOptions({ files }: { files: readonly DataFile[] }) {
     ["learning_rate_multiplier", words.rate, words.rateHint, 0.01, 1000, "any", words.auto],
     ["max_length", words.length, words.lengthHint, 4, 100_000, "1", words.auto],
     ["early_stopping", words.patience, words.patienceHint, 1, 100, "1", words.never],
+    ["dropout", words.dropout, words.dropoutHint, 0, 0.99, "any", words.auto],
+    ["lora_rank", words.rank, words.rankHint, 1, 256, "1", "8"],
     ["seed", words.seed, words.seedHint, 0, 2 ** 31 - 1, "1", "0"],
   ] as const;
   const choices = [
     ["adapter", words.adapter, words.adapterHint, words.adapters],
     ["training_method", words.method, words.methodHint, words.methods],
     ["class_weights", words.weights, words.weightsHint, words.weightsOf],
+    ["metric", words.metric, words.metricHint, words.metrics],
   ] as const;
   return (
     <div class="stack">
