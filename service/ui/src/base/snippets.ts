@@ -14,8 +14,16 @@ const OF_CLIENT: Record<string, string> = {
   "/v1/completions": "completions.create",
   "/v1/fine_tuning/jobs": "fine_tuning.jobs.create",
 };
-const OWN_FIELDS = [ // beside OpenAI's
-  "adapter", "class_weights", "training_method", "early_stopping", "max_length", "metric", "dropout", "lora_rank",
+const OWN_FIELDS = [
+  // beside OpenAI's
+  "adapter",
+  "class_weights",
+  "training_method",
+  "early_stopping",
+  "max_length",
+  "metric",
+  "dropout",
+  "lora_rank",
 ];
 
 export function snippet(kind: Kind, origin: string, { route, body }: Asked): string {
