@@ -252,7 +252,7 @@ async def _validation_error(request: Request, error: Exception) -> JSONResponse:
         return await _service_error(
             request, WrongContentType(f"content type is {kind[:80]!r}; send JSON as application/json")
         )
-    return await _service_error(request, told_of_values(error.errors()))
+    return await _service_error(request, told_of_values(error))
 
 
 async def _http_error(request: Request, error: Exception) -> JSONResponse:

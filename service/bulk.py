@@ -155,7 +155,7 @@ class BulkWorker:
         except ServiceError as error:
             status, body = status_of(error), body_of(error)
         except ValidationError as error:
-            refused = told_of_values(error.errors())
+            refused = told_of_values(error, request["body"])
             status, body = status_of(refused), body_of(refused)
         except Exception:
             log.exception("a request of batch %s failed", batch.id)
