@@ -13,6 +13,8 @@ import { SnippetsBehind } from "../../parts/snippets";
 import { tuneWords } from "../../words/tune";
 import { JobOptions } from "./job_options";
 
+const USUAL_BASE = "minilm-l6"; // as of the command line
+
 export function JobForm() {
   const words = useWords(tuneWords);
   const { query } = useAddress();
@@ -23,7 +25,8 @@ export function JobForm() {
   const [filled, note] = useState<NewJob | null>(null);
   const bases = (models.value ?? []).filter((model) => !model.adapter && model.architecture !== "encoder_decoder");
   const data = (files.value ?? []).filter((file) => file.status !== "error");
-  const base = query.get("model") ?? bases.find((model) => model.base_model === null)?.id;
+  const untuned = bases.filter((model) => model.base_model === null);
+  const base = query.get("model") ?? (untuned.find((model) => model.id === USUAL_BASE) ?? untuned[0])?.id;
   const shown = data.find((file) => file.id === query.get("file")) ?? data[0];
   const send = async (event: SubmitEvent) => {
     event.preventDefault();
