@@ -7,7 +7,10 @@ import pytest
 import torch
 
 from model.batch import pad
-from model.weights import load_model
+from model.config import TransformerConfig
+from model.heads import TextModel
+from model.tokenizer import train_byte_bpe
+from model.weights import load_model, save_model
 from tests.conftest import write_jsonl
 from training.choose import choose_recipe
 from training.config import Recipe
@@ -62,6 +65,16 @@ def test_the_few_shot_method_is_refused_where_it_cannot_be_had(minilm: Path, tmp
     numbers = load_data(write_jsonl(tmp_path / "numbers.jsonl", rows), None, Recipe())
     with pytest.raises(ValueError, match=r"method is 'few_shot', which learns one label a text; .* for 'regression'"):
         choices_of(minilm, numbers, method="few_shot")
+    tokenizer = train_byte_bpe(["a b row"], 270)
+    config = TransformerConfig(
+        vocab_size=tokenizer.vocab_size, width=16, num_layers=1, num_heads=2, feed_forward_width=24, max_positions=64,
+        architecture="decoder", norm_first=True, task="causal_lm",
+    )  # fmt: skip
+    save_model(TextModel(config), tokenizer, tmp_path / "writer")
+    texts = data_of(tmp_path, {"a": 8, "b": 8})
+    with pytest.raises(ValueError, match="starts from an encoder's vectors; 'writer' is a decoder"):
+        choices_of(tmp_path / "writer", texts, method="few_shot")
+    assert choices_of(tmp_path / "writer", texts)[0].method == "fine_tune"
 
 
 def test_few_rows_get_small_batches_and_more_epochs(minilm: Path, tmp_path: Path) -> None:
