@@ -10,7 +10,7 @@ from itertools import accumulate
 
 from tqdm import tqdm
 
-from benchmarks.report import environment, parser_of, table, trained, write
+from benchmarks.report import environment, parser_of, table, took, trained, write
 from model.generation import BeamSearch, Sampling, Writing, write_all
 from model.weights import load_model
 from training.baselines import DictionarySegmenter, word_f1
@@ -91,7 +91,8 @@ copies the sentence through cross-attention and decides where words end.
 The model ({manifest["config"]["num_layers"]} + {manifest["config"]["num_layers"]} layers, width {
             manifest["config"]["width"]
         }) was trained on {len(splits["train"]):,} news sentences, {manifest["recipe"]["num_epochs"]} epochs, in {
-            manifest["seconds"] / 60:.1f} minutes with {manifest["threads"]} thread(s). Word F1 by
+            took(manifest)
+        }. Word F1 by
 place on {len(sources):,} test sentences from other articles; a word that lost or gained a character is wrong, and so
 are those that it shifts. Training and test sentences are cut after punctuation into pieces of at most {
             SEGMENTER_CHARACTERS

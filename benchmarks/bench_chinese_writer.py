@@ -10,7 +10,7 @@ import time
 
 import torch
 
-from benchmarks.report import environment, parser_of, table, trained, write
+from benchmarks.report import environment, parser_of, table, took, trained, write
 from model.generation import Sampling, Writing, write_all
 from model.weights import load_model
 from training.baselines import KneserNey
@@ -89,9 +89,7 @@ loses to it has learned nothing worth its cost.
 The model ({manifest["config"]["num_layers"]} layers, width {manifest["config"]["width"]}) was trained on {
             manifest["train_tokens"]:,} tokens of Chinese news and reviews, {
             manifest["recipe"]["num_epochs"]
-        } epochs, in {manifest["seconds"] / 60:.1f} minutes with {
-            manifest["threads"]
-        } thread(s). Same tokens for both (byte-level BPE that never joins two Chinese
+        } epochs, in {took(manifest)}. Same tokens for both (byte-level BPE that never joins two Chinese
 characters); {test.num_tokens:,} test tokens in {len(test):,} documents, ends of documents counted as predictions. The
 Transformer sees at most {
             manifest["recipe"]["row_tokens"]

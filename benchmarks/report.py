@@ -8,7 +8,7 @@ import statistics
 import subprocess
 import textwrap
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,12 @@ def trained(name: str, home: Path) -> tuple[Path, dict[str, Any]]:
         output.mkdir(parents=True, exist_ok=True)
         follow(RECIPES[name].run(home / "cache", output, torch.device("cpu")), "training")
     return output, read_manifest(output)
+
+
+def took(manifest: Mapping[str, Any]) -> str:
+    """How long a run trained, and on what."""
+    threads = manifest["surroundings"]["threads"]
+    return f"{manifest['seconds'] / 60:.1f} minutes on {threads} thread{'s' * (threads > 1)}"
 
 
 def environment(packages: Sequence[str] = ("torch", "tokenizers", "scikit-learn")) -> str:

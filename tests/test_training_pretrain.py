@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from benchmarks.report import took
 from model.batch import pad_ids
 from model.config import TransformerConfig
 from model.heads import TextModel
@@ -81,6 +83,7 @@ def test_a_few_steps_lower_the_loss(runs: dict, architecture: str) -> None:
     manifest = read_manifest(folder)
     assert manifest["metrics"] == scores[-1].to_dict()
     assert manifest["train_tokens"] == corpora.train.num_tokens == real
+    assert re.fullmatch(r"\d+\.\d minutes on \d+ threads?", took(manifest)), "as the benchmarks' results tell it"
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
