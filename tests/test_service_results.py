@@ -152,19 +152,25 @@ def test_a_worker_killed_at_the_end_leaves_each_file_once(
     other.database.close()
 
 
-def test_a_job_cancelled_at_the_end_leaves_none(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("deletes", [False, True])
+def test_a_job_cancelled_at_the_end_leaves_none(worker: Worker, monkeypatch: pytest.MonkeyPatch, deletes: bool) -> None:
+    """Also when whoever cancelled it has deleted the model already."""
     job_id = submit(worker)
     publish = worker.models.publish
 
-    def cancel_meanwhile(*arguments: object) -> None:
-        publish(*arguments)  # type: ignore[arg-type]
-        worker.store.cancel_job(job_id)
+    def cancel_meanwhile(folder: Path, name: str, *rest: object) -> None:
+        publish(folder, name, *rest)  # type: ignore[arg-type]
+        if ":ckpt-" not in name:
+            worker.store.cancel_job(job_id)
+            if deletes:
+                worker.models.delete(name)
 
     monkeypatch.setattr(worker.models, "publish", cancel_meanwhile)
     while worker.work_once():
         pass
     assert worker.store.job(job_id).status == "cancelled"
     assert worker.store.job(job_id).result_files is None
+    assert [model.id for model in worker.models.cards() if ":ckpt-" not in model.id] == ["tiny"]
     assert result_rows(worker) == []
     assert len(list(worker.settings.files.glob("file-*"))) == 1
 

@@ -274,7 +274,8 @@ class Worker:
             remove_checkpoints(output / CHECKPOINT)
             return True
         if self.store.job(job.id).status == "cancelled":  # while its model was being published
-            self.models.delete(model_id)
+            with contextlib.suppress(NotFound):  # whoever cancelled it was faster
+                self.models.delete(model_id)
             for file in results:
                 self.files.delete(file.id)
         return False

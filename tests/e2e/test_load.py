@@ -36,6 +36,11 @@ QUERIES = {
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 THRESHOLD = re.compile(r"\s[<>]\s[0-9.]+")
 JOBS_BY_STATE, FULLNESS = "Jobs by state: {{state}}", "Queue fullness by lane: {{lane}}"
+ANSWERED = 'sum by (route) (rate(vitrine_requests_total{status="200"}[$__rate_interval]))'
+ROUTES = {
+    "/v1/classify", "/v1/embeddings", "/v1/tokenize", "/v1/attention", "/v1/models",
+    "/v1/fine_tuning/jobs/{job_id}/events",
+}  # fmt: skip
 NOTHING_WRONG = {"Server errors: 5xx", "Job trouble: overdue"}  # nought, unless the service has a fault
 MOST_SECONDS = 300  # on a busy machine
 REFUSED_AT_ONCE = 80  # twice what waits in the lanes that look inside, of both API workers
@@ -112,7 +117,8 @@ class Run:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, service: Service) -> Iterator[Run]:
-    """Requests that are wrong or too many; then readers and a tuner, until a model is tuned and all panels have moved."""
+    """Requests that are wrong or too many; then readers and a tuner, until a model is tuned and asked, and all panels
+    have moved."""
     folder = tmp_path_factory.mktemp("load")
     prometheus = Prometheus(folder, service)
     watching = prometheus.start()
@@ -127,7 +133,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, service: Service) -> Iterator[
                 [title for title in missing if any(value > 0 for value in prometheus.seen(QUERIES[title], began))]
             )
             done = "succeeded" in prometheus.labels(QUERIES[JOBS_BY_STATE], "state", began)  # seen, not only done
-            return not missing and done and has_tuned(service)
+            return not missing and done and has_tuned(service) and prometheus.labels(ANSWERED, "route", began) >= ROUTES
 
         status = load(service, folder, is_enough)
         report = (folder / "report.html").read_text(encoding="utf-8")
@@ -208,8 +214,7 @@ def test_panels_show_each_status_each_route_and_each_lane_that_was_asked(run: Ru
         return run.prometheus.labels(QUERIES[title], name, run.began)
 
     assert labels("Requests by status: {{status}}", "status") >= {"200", "400", "404", "429"}
-    routes = {"/v1/classify", "/v1/embeddings", "/v1/tokenize", "/v1/attention", "/v1/models"}
-    assert labels("Requests by route: {{route}}", "route") >= routes | {"/v1/fine_tuning/jobs/{job_id}/events"}
+    assert labels("Requests by route: {{route}}", "route") >= ROUTES
     assert labels(FULLNESS, "lane") >= {"look"}
     assert labels(JOBS_BY_STATE, "state") >= {"running", "succeeded"}
 
@@ -243,8 +248,7 @@ def test_no_request_of_the_run_failed(run: Run) -> None:
 
 
 def test_the_report_names_the_routes_and_no_ids(run: Run) -> None:
-    routes = {"/v1/classify", "/v1/embeddings", "/v1/tokenize", "/v1/attention", "/v1/fine_tuning/jobs/{job_id}/events"}
-    assert [route for route in routes if route not in run.report] == []
+    assert [route for route in ROUTES if route not in run.report] == []
     assert "ftjob-" not in run.report
     assert "<script src=" not in run.report, "it needs nothing from elsewhere"
 

@@ -18,7 +18,7 @@ from tests.load.users import ENDED, FILE_NAME, JOBS, SUFFIX, Asker, Reader, Tune
 
 __all__ = ["Load", "Reader", "Tuner"]  # what locust looks for
 DEFAULT_SECONDS = 30.0
-CANCEL_SECONDS = 30.0  # for a job to keep its last step
+AMID_SECONDS = 10  # in which a worker ends what it was publishing when its job was cancelled
 
 
 class Load(LoadTestShape):
@@ -77,19 +77,20 @@ def finish(environment: Any, **_: Any) -> None:
 def clear(host: str) -> None:
     """Cancels jobs and deletes models and files that load tests made, in this run or in one that was cut off."""
     with httpx.Client(timeout=60, headers=Asker.headers()) as session:
-        for job in session.get(f"{host}{JOBS}", params={f"metadata[{SUFFIX}]": "yes", "limit": 100}).json()["data"]:
-            if job["status"] not in ENDED:
-                session.post(f"{host}{JOBS}/{job['id']}/cancel")
-                wait_for_end(session, f"{host}{JOBS}/{job['id']}")
-        for model in session.get(f"{host}/v1/models").json()["data"]:
-            if f":{SUFFIX}:" in model["id"]:
-                session.delete(f"{host}/v1/models/{model['id']}")
+        jobs = session.get(f"{host}{JOBS}", params={f"metadata[{SUFFIX}]": "yes", "limit": 100}).json()["data"]
+        still_open = [job["id"] for job in jobs if job["status"] not in ENDED]
+        for job in still_open:
+            session.post(f"{host}{JOBS}/{job}/cancel")
+        delete_models(session, host)
+        for _ in range(AMID_SECONDS if still_open else 0):
+            time.sleep(1.0)
+            delete_models(session, host)
         for file in session.get(f"{host}/v1/files", params={"purpose": "fine-tune"}).json()["data"]:
             if file["filename"] == FILE_NAME:
                 session.delete(f"{host}/v1/files/{file['id']}")
 
 
-def wait_for_end(session: httpx.Client, job: str) -> None:
-    deadline = time.monotonic() + CANCEL_SECONDS
-    while session.get(job).json()["status"] not in ENDED and time.monotonic() < deadline:
-        time.sleep(0.5)
+def delete_models(session: httpx.Client, host: str) -> None:
+    for model in session.get(f"{host}/v1/models").json()["data"]:
+        if f":{SUFFIX}:" in model["id"]:
+            session.delete(f"{host}/v1/models/{model['id']}")
