@@ -58,13 +58,14 @@ def worker(settings: Settings) -> Iterator[Worker]:
     made.database.close()
 
 
-def submit(worker: Worker) -> str:
+def submit(worker: Worker, checked: bool = True, **asked: object) -> str:
     content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS).encode()
     file_id = new_id("file")
     size = worker.files.write(file_id, io.BytesIO(content))
     worker.store.add_file(file_id, "rows.jsonl", size, "fine-tune")
-    worker.checks.check_once()
-    parameters = {"n_epochs": 2, "batch_size": 8, "learning_rate_multiplier": 20.0}
+    if checked:
+        worker.checks.check_once()
+    parameters = {"n_epochs": 2, "batch_size": 8, "learning_rate_multiplier": 20.0, **asked}
     job = Job(id=new_id("ftjob"), model="tiny", training_file=file_id, seed=0, hyperparameters=parameters, meta={}, request_key=None)  # fmt: skip
     return worker.store.create_job(job, 10, None).id
 

@@ -203,6 +203,21 @@ def test_a_database_that_does_not_answer_takes_no_job_away(tmp_path: Path, monke
     store._database.close()
 
 
+def test_a_figure_that_the_rows_turn_out_not_to_have_ends_the_job_by_its_name(worker: Worker) -> None:
+    """The file had not been read yet when the job was submitted."""
+    job_id = submit(worker, checked=False, metric="r2")
+    assert run_next(worker)
+    job = worker.store.job(job_id)
+    assert (job.status, job.error) == (
+        "failed",
+        {
+            "code": "invalid_value",
+            "message": "metric is 'r2'; for classification choose one of ['accuracy', 'macro_f1', 'loss']",
+            "param": "metric",
+        },
+    )
+
+
 def test_a_folder_that_takes_no_files_ends_in_a_clear_error(worker: Worker, faults: Faults) -> None:
     job_id = submit(worker)
     worker.settings.runs.mkdir(parents=True, exist_ok=True)

@@ -392,7 +392,8 @@ def refuse_metric(metric: str | None, task: str | None) -> None:
     """Raises InvalidRequest for a figure that the task's evaluations do not give. A task of None is not known yet."""
     known = METRICS.get(task or "")
     if metric is not None and known is not None and metric not in known:
-        raise InvalidRequest(f"metric is {metric!r}; for {task} choose one of {list(known)}", "metric")
+        message = f"metric is {metric!r}; for {task} choose one of {list(known)}"
+        raise InvalidRequest(message, "metric", "invalid_value")
 
 
 def _mismatches(training: File, validation: File) -> list[str]:
