@@ -15,7 +15,9 @@ JOBS = "/v1/fine_tuning/jobs"
 ENDED = ("succeeded", "failed", "cancelled")
 MODEL_COMMANDS = ("remote-list", "promote", "rollback", "card", "delete")
 
-SUBMIT_OPTIONS: dict[str, tuple[str, Any, str]] = {  # as of `finetune`: field of the API, kind of value, meaning
+SUBMIT_OPTIONS: dict[
+    str, tuple[str, Any, str]
+] = {  # by option: field of the API, kind of value, meaning; as of `finetune`, whose table comes with torch
     "task": ("task", ("classification", "multi_label", "regression", "tagging"), "what to learn"),
     "method": ("training_method", ("fine_tune", "few_shot"), "for up to 64 rows a label there is a way of its own"),
     "adapter": ("adapter", ("auto", "full", "lora"), "train the whole model, or low-rank adapters and the head"),

@@ -246,15 +246,17 @@ def test_a_figure_that_the_files_rows_do_not_have_is_refused(store: JobStore) ->
     store.add_file("file-1", "rows.jsonl", 10, "fine-tune")
     store.set_file_checked("file-1", [], [], [], 10, "tagging")
 
-    def job(metric: str) -> Job:
+    def job(**asked: str) -> Job:
         return Job(
-            id=new_id("ftjob"), model="m", training_file="file-1", seed=0, hyperparameters={"metric": metric},
-            priority=0, request_key=None,
+            id=new_id("ftjob"), model="m", training_file="file-1", seed=0, hyperparameters=asked, priority=0,
+            request_key=None,
         )  # fmt: skip
 
     with pytest.raises(InvalidRequest, match="metric is 'r2'; for tagging choose one of"):
-        store.create_job(job("r2"), 100, None)
-    assert store.create_job(job("span_f1"), 100, None).status == "queued"
+        store.create_job(job(metric="r2"), 100, None)
+    with pytest.raises(InvalidRequest, match="'few_shot', which learns one label a text, not 'tagging'"):
+        store.create_job(job(training_method="few_shot"), 100, None)
+    assert store.create_job(job(metric="span_f1"), 100, None).status == "queued"
 
 
 # ---- pause and resume

@@ -8,7 +8,7 @@ from typing import Any, get_args
 import pytest
 
 from service.errors import InvalidRequest
-from service.jobs.store import refuse_metric
+from service.jobs.store import refuse_unlike
 from service.jobs.wishes import RECIPE_FIELDS, hyperparameters_of, wishes_of
 from service.remote_cli import SUBMIT_OPTIONS
 from service.schemas.jobs import METRICS, CreateJobRequest, Hyperparameters, Metric
@@ -85,9 +85,12 @@ def test_the_figures_a_job_may_be_judged_by_are_those_of_training() -> None:
     assert set(get_args(Metric)) == {name for own in METRICS.values() for name in own}
 
 
-def test_a_figure_that_the_task_does_not_have_is_refused() -> None:
+def test_what_the_task_does_not_have_is_refused() -> None:
     with pytest.raises(InvalidRequest, match=r"metric is 'r2'; for classification choose one of \['accuracy'"):
-        refuse_metric("r2", "classification")
-    refuse_metric("macro_f1", "tagging")
-    refuse_metric("r2", None)  # the file's rows are still being read
-    refuse_metric("r2", "language_model")  # which a job refuses for another reason
+        refuse_unlike({"metric": "r2"}, "classification")
+    with pytest.raises(InvalidRequest, match="'few_shot', which learns one label a text, not 'regression'"):
+        refuse_unlike({"training_method": "few_shot", "metric": None}, "regression")
+    refuse_unlike({"metric": "macro_f1"}, "tagging")
+    refuse_unlike({"metric": "accuracy", "training_method": "few_shot"}, "classification")
+    refuse_unlike({"metric": "r2", "training_method": "few_shot"}, None)  # the file's rows are still being read
+    refuse_unlike({"metric": "r2"}, "language_model")  # which a job refuses for another reason

@@ -74,7 +74,7 @@ class JobStore(FileStore):
                 message = f"file {file.id} ({file.filename}) has the purpose {file.purpose!r}; upload rows to train on"
                 raise InvalidRequest(message, param)
         refuse_unfit(training, validation, task)
-        refuse_metric(job.hyperparameters.get("metric"), task or training.task)
+        refuse_unlike(job.hyperparameters, task or training.task)
         checked = all(file.status == "processed" for file in (training, validation) if file is not None)
         return checked and task in (None, training.task)
 
@@ -388,9 +388,13 @@ def refuse_unfit(training: File, validation: File | None, task: str | None = Non
         raise InvalidRequest(message, faults[0][0], "invalid_training_data")
 
 
-def refuse_metric(metric: str | None, task: str | None) -> None:
-    """Raises InvalidRequest for a figure that the task's evaluations do not give. A task of None is not known yet."""
-    known = METRICS.get(task or "")
+def refuse_unlike(asked: Mapping[str, Any], task: str | None) -> None:
+    """Raises InvalidRequest for hyperparameters that the task does not have: a figure that its evaluations do not give,
+    the few-shot method where texts have no single label. A task of None is not known yet."""
+    if task not in (None, "classification") and asked.get("training_method") == "few_shot":
+        message = f"training_method is 'few_shot', which learns one label a text, not {task!r}; leave it out"
+        raise InvalidRequest(message, "training_method", "invalid_value")
+    metric, known = asked.get("metric"), METRICS.get(task or "")
     if metric is not None and known is not None and metric not in known:
         message = f"metric is {metric!r}; for {task} choose one of {list(known)}"
         raise InvalidRequest(message, "metric", "invalid_value")

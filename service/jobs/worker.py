@@ -33,7 +33,7 @@ from service.jobs.lease import Lease
 from service.jobs.repeat import repeating
 from service.jobs.results import results_of
 from service.jobs.shared_run import CHECKPOINT, SharedRun
-from service.jobs.store import MAX_ATTEMPTS, JobStore, refuse_metric, refuse_unfit
+from service.jobs.store import MAX_ATTEMPTS, JobStore, refuse_unfit, refuse_unlike
 from service.jobs.wishes import hyperparameters_of, name_model, wishes_of
 from service.logs import about
 from service.model_card import CARD_FILE, model_card
@@ -218,7 +218,7 @@ class Worker:
         with Part("check data") as known:
             data = load_data(self.files.path(training.id), validation_path, Recipe(seed=job.seed), task)
             known |= {"rows": len(data.train.rows), "task": data.task}
-        refuse_metric(job.hyperparameters.get("metric"), data.task)
+        refuse_unlike(job.hyperparameters, data.task)
         if not world.from_leader(lambda: self.store.start_running(job.id, self.name)):
             return
         base = self.models.find(job.model)

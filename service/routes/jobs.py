@@ -16,7 +16,7 @@ from service.errors import InvalidRequest
 from service.ids import new_id
 from service.jobs.room import check_room, machine_memory
 from service.jobs.states import WAITING_STATES
-from service.jobs.store import JobStore, request_key
+from service.jobs.store import JobStore, refuse_unlike, request_key
 from service.logs import now_about
 from service.routes.answers import forms, refusals
 from service.routes.names import After, JobId, Limit, LongLimit
@@ -59,7 +59,7 @@ async def create_job(
     if card.adapter or card.config.architecture == "encoder_decoder":
         what = f"an adapter over {card.base_model!r}" if card.adapter else "an encoder-decoder"
         raise InvalidRequest(f"model {body.model!r} is {what}; tune a base encoder or decoder instead", "model")
-    _refuse_contrary(body)
+    _refuse_contrary(body, card.config.architecture)
     if parts.settings.run_worker:  # else it runs on another machine, which we know nothing of
         check_room(card.id, card.weights_bytes, body.adapter, machine_memory())
     job = Job(
@@ -272,17 +272,20 @@ def _shape_checkpoint(checkpoint: Checkpoint) -> CheckpointObject:
     )
 
 
-def _refuse_contrary(body: CreateJobRequest) -> None:
-    """Raises InvalidRequest for fields that no run can have together."""
+def _refuse_contrary(body: CreateJobRequest, architecture: str) -> None:
+    """Raises InvalidRequest for fields that no run over such a base can have together."""
     if body.lora_rank is not None and body.adapter != "lora":
         message = f"lora_rank is {body.lora_rank}, but the adapter is {body.adapter!r}; choose adapter 'lora', or none"
         raise InvalidRequest(message, "lora_rank")
     if body.training_method == "few_shot" and body.adapter == "lora":
         message = "training_method is 'few_shot', which tunes the whole model; leave out adapter 'lora'"
         raise InvalidRequest(message, "training_method")
-    if body.training_method == "few_shot" and body.task not in (None, "classification"):
-        message = f"training_method is 'few_shot', which learns one label a text, not {body.task!r}; leave it out"
+    if body.training_method == "few_shot" and architecture != "encoder":
+        message = (
+            f"training_method is 'few_shot', which starts from an encoder's vectors; {body.model!r} is a {architecture}"
+        )
         raise InvalidRequest(message, "training_method")
+    refuse_unlike(body.model_dump(include=OWN_HYPERPARAMETERS), body.task)
 
 
 def _hyperparameters(body: CreateJobRequest) -> Hyperparameters:

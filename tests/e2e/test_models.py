@@ -57,6 +57,10 @@ def test_a_model_pretrained_on_own_text_answers_at_once(service: Service, movie_
     assert "perplexity" in said
     assert "in the model store as 'own-writer'" in said
     client = openai.OpenAI(base_url=f"{service.url}/v1", api_key="none")
+    with pytest.raises(openai.BadRequestError, match="starts from an encoder's vectors; 'own-writer' is a decoder"):
+        client.fine_tuning.jobs.create(
+            model="own-writer", training_file="file-x", extra_body={"training_method": "few_shot"}
+        )
     choice = client.completions.create(model="own-writer", prompt="the film", max_tokens=12, seed=1).choices[0]
     assert choice.text
     vitrine(service, "pretrain", *common, "--task", "masked_lm", "--publish", "own-encoder")
