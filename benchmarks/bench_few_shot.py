@@ -34,8 +34,9 @@ from model.weights import load_model
 from training.catalogue import chinese_reviews, fetch_minilm, movie_sentiment
 from training.config import Recipe
 from training.data import Examples, load_examples
+from training.evaluate import text_vectors
 from training.events import Evaluated
-from training.few_shot import FEW_SHOT_RATE, FewShot, few_shot_fields, few_shot_objective, text_vectors
+from training.few_shot import FEW_SHOT_RATE, FewShot, few_shot_fields, few_shot_objective
 from training.finetune import encode, freeze, head_config, make_objective, with_head
 from training.gradients import BatchLoss
 from training.labelled import Rows

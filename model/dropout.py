@@ -5,6 +5,9 @@ step together. Here 16 random bits an element decide, and a bitwise "and" clears
 is stands in benchmarks/results/dropout.md. On other devices torch's own is used.
 """
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -12,6 +15,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 BITS_DTYPE = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes an element
+_chance = threading.local()  # `generator`, of those threads that have one
+
+
+@contextmanager
+def drawing_from(generator: torch.Generator) -> Iterator[None]:
+    """Within, dropout on a CPU draws from it in the calling thread. Threads that draw from one generator side by side
+    would each have other numbers every time."""
+    before = getattr(_chance, "generator", None)
+    _chance.generator = generator
+    try:
+        yield
+    finally:
+        _chance.generator = before
 
 
 class Dropout(nn.Module):
@@ -30,7 +46,8 @@ class Dropout(nn.Module):
 
 
 def drop(values: Tensor, p: float) -> Tensor:
-    """Dropout of a tensor, whatever the mode; random numbers come from torch's default generator."""
+    """Dropout of a tensor, whatever the mode; random numbers come from torch's default generator, or that of
+    `drawing_from`."""
     if p == 0.0:
         return values
     if values.device.type != "cpu" or not values.is_floating_point():
@@ -43,7 +60,8 @@ class _CpuDropout(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor, p: float) -> Tensor:
         """Keeps an element when its 16 bits, read as a number from -32768, are at least the threshold."""
-        draws = torch.empty(-(-values.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+        generator = getattr(_chance, "generator", None)
+        draws = torch.empty(-(-values.numel() // 4), dtype=torch.int64).random_(-(2**63), None, generator=generator)
         bits = draws.view(torch.int16)[: values.numel()].view(values.shape)
         kept = bits.ge_(round(p * 2**16) - 2**15).neg_()  # 0, or -1: every bit set
         ctx.save_for_backward(kept)

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 import torch._dynamo  # AdamW imports it, which takes seconds
 
+import training.lanes
 from training.config import Recipe
 from training.events import Evaluated, Progress, TrainingEvent
 from training.finetune import finetune, load_data
@@ -35,6 +36,7 @@ class Run:
     rows: Path
     recipe: Recipe
     output: Path
+    threads: int = 1  # with more, rows of a few tokens are dealt out to lanes
 
     def live(
         self, blow: "Blow | None" = None, after_seconds: float | None = None, largest_file: int | None = None
@@ -98,7 +100,9 @@ def _die() -> None:
 
 
 def _live(run: Run, blow: Blow | None, largest_file: int | None, began: Connection) -> None:
-    torch.set_num_threads(1)
+    torch.set_num_threads(run.threads)
+    if run.threads > 1:
+        training.lanes.FEWEST_TOKENS = 4
     if largest_file is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
     if blow is not None:

@@ -20,7 +20,7 @@ from model.weights import load_model, save_model
 from tests.conftest import Rows as RowList
 from training.catalogue import movie_sentiment
 from training.config import Recipe
-from training.evaluate import evaluate
+from training.evaluate import evaluate, text_vectors
 from training.few_shot import (
     INVERSE_PENALTY,
     FewShot,
@@ -29,7 +29,6 @@ from training.few_shot import (
     few_shot_objective,
     fit_head,
     label_names,
-    text_vectors,
 )
 from training.finetune import with_head
 from training.labelled import Rows

@@ -20,6 +20,7 @@ from training.config import Recipe
 from training.finetune import make_objective
 from training.gradients import BatchLoss, Gradients, NonFiniteLoss
 from training.labelled import Rows
+from training.lanes import Lanes
 from training.parallel import ALONE
 from training.sharding import NotEnoughMemory
 from training.trainer import Objective
@@ -39,7 +40,9 @@ def test_micro_batches_add_up_to_the_gradient_of_the_whole_batch(case: str) -> N
     rows = max(objective.steps(0), key=len)
 
     def compute(size: int) -> tuple[float, int, list[torch.Tensor]]:
-        loss, tokens = Gradients(objective.loss, trained, 0, ALONE, CPU, size).compute(rows, 2)
+        loss, tokens = Gradients(objective.loss, trained, 0, ALONE, CPU, size, Lanes(1), objective.length).compute(
+            rows, 2
+        )
         return loss, tokens, [torch.zeros_like(one) if one.grad is None else one.grad.clone() for one in trained]
 
     loss, tokens, gradients = compute(len(rows))
@@ -62,7 +65,7 @@ def test_a_run_in_micro_batches_ends_with_the_weights_of_one_without(tmp_path: P
 
 def test_a_batch_with_nothing_to_learn_changes_no_gradient() -> None:
     weight = torch.nn.Parameter(torch.ones(3))
-    gradients = Gradients(lambda *_: BatchLoss((weight * 0).sum(), 0, 5), [weight], 0, ALONE, CPU, 2)
+    gradients = Gradients(lambda *_: BatchLoss((weight * 0).sum(), 0, 5), [weight], 0, ALONE, CPU, 2, Lanes(1), lambda _: 5)
     assert gradients.compute([0, 1], 0) == (0.0, 5)
     assert gradients.compute([0, 1, 2], 0) == (0.0, 10)
     assert weight.grad is not None

@@ -69,7 +69,8 @@ def whole(
     folder = tmp_path_factory.mktemp("whole")
     assert Run(base, rows, replace(RECIPE, num_epochs=1), folder / "warm").live()
     for kind, recipe in RECIPES.items():
-        run = Run(base_of_many_tokens if kind == "large vocabulary" else base, rows, recipe, folder / kind)
+        of_many_tokens, threads = kind == "large vocabulary", 2 if kind in ("bfloat16", "large vocabulary") else 1
+        run = Run(base_of_many_tokens if of_many_tokens else base, rows, recipe, folder / kind, threads)
         began = time.monotonic()
         assert run.live()
         done[kind] = Whole(run, time.monotonic() - began)
@@ -142,6 +143,11 @@ def test_a_run_killed_at_the_worst_moments_ends_as_an_uninterrupted_one(
         assert not (run.output / "manifest.json").exists(), "an unfinished run has no manifest"
     assert run.live()
     assert_same_end(run, whole[kind].run)
+
+
+def test_some_of_these_runs_have_lanes(whole: dict[str, Whole]) -> None:
+    lanes = {kind: read_manifest(whole[kind].run.output)["surroundings"]["lanes"] for kind in whole}
+    assert lanes == {"float32": 1, "bfloat16": 2, "lora": 1, "early stop": 1, "large vocabulary": 2}
 
 
 def test_the_early_stop_of_these_tests_is_early_and_keeps_earlier_weights(whole: dict[str, Whole]) -> None:

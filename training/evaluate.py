@@ -6,7 +6,7 @@ Scores of the other tasks are in `scores.py`.
 import functools
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -17,10 +17,12 @@ from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 from model.batch import Batch, length_sorted_batches, pad
 from model.heads import TextModel
 from model.tokenizer import Encoding
+from training.lanes import Lanes, most_lanes
 from training.parallel import ALONE, World
 from training.temperature import fit_temperature
 
-EVALUATION_BATCH_TOKENS = 4096
+EVALUATION_BATCH_TOKENS = 4096  # at once, of all lanes
+LANE_TOKENS = 1024  # of one pass on a CPU: what it computes stays near the cores
 
 
 class Scores(Protocol):
@@ -118,14 +120,20 @@ def evaluate(
     return score(predict(model, encodings, world), targets, model.config.labels)
 
 
+def evaluation_batch_tokens(device: torch.device, lanes: int) -> int:
+    """Of one batch of held-out rows."""
+    return min(EVALUATION_BATCH_TOKENS // lanes, LANE_TOKENS) if device.type == "cpu" else EVALUATION_BATCH_TOKENS
+
+
 def predict(model: TextModel, encodings: Sequence[Encoding], world: World = ALONE) -> torch.Tensor:
     """The head's numbers for all rows, in length-sorted batches -> [N, C]; several processes share the work, and each
     has all numbers. Leaves the model in evaluation mode."""
     outputs = torch.zeros(len(encodings), model.config.num_outputs)
-    for indices, batch, counts in _batches(model, encodings, world):
-        logits = model.classify(batch).float().cpu()
-        if counts:
-            outputs[indices] = logits
+
+    def keep(rows: Sequence[int], logits: torch.Tensor) -> None:
+        outputs[rows] = logits
+
+    _compute(model, model.classify, encodings, keep, world)
     world.add_up([outputs])
     return outputs
 
@@ -134,23 +142,53 @@ def predict_tokens(model: TextModel, encodings: Sequence[Encoding], world: World
     """A tagger's numbers for every token of each row -> [T, C] a row, shared likewise. Leaves the model in evaluation
     mode."""
     outputs = [torch.zeros(len(encoding.ids), model.config.num_outputs) for encoding in encodings]
-    for indices, batch, counts in _batches(model, encodings, world):
-        for index, logits in zip(indices, model.tag(batch).float().cpu(), strict=True):
-            if counts:
-                outputs[index] = logits[: len(encodings[index].ids)]
+
+    def keep(rows: Sequence[int], logits: torch.Tensor) -> None:
+        for row, of_tokens in zip(rows, logits, strict=True):
+            outputs[row].copy_(of_tokens[: len(encodings[row].ids)])
+
+    _compute(model, model.tag, encodings, keep, world)
     world.add_up(outputs)
     return outputs
 
 
-def _batches(model: TextModel, encodings: Sequence[Encoding], world: World) -> Iterator[tuple[list[int], Batch, bool]]:
-    """This process's batches with their rows, and whether they count, see `World.turns`."""
+def text_vectors(model: TextModel, encodings: Sequence[Encoding]) -> torch.Tensor:
+    """Text vectors [N, D] in float32, whatever the number format of training, so that the same weights always give the
+    same vectors. Leaves the model in evaluation mode."""
+    vectors = torch.empty(len(encodings), model.config.width)
+
+    def keep(rows: Sequence[int], found: torch.Tensor) -> None:
+        vectors[rows] = found
+
+    with torch.autocast(next(model.parameters()).device.type, enabled=False):
+        _compute(model, model.pooled, encodings, keep, ALONE)
+    return vectors
+
+
+def _compute(
+    model: TextModel,
+    function: Callable[[Batch], torch.Tensor],
+    encodings: Sequence[Encoding],
+    keep: Callable[[Sequence[int], torch.Tensor], None],
+    world: World,
+) -> None:
+    """What the function gives for the rows of each of this process's batches that count, see `World.turns`, to be kept:
+    in float32, on the CPU."""
     model.eval()
     device = next(model.parameters()).device
+    lanes = 1 if world.shards else most_lanes(device)
     lengths = [len(encoding.ids) for encoding in encodings]
-    with torch.inference_mode():
-        batches = length_sorted_batches(lengths, EVALUATION_BATCH_TOKENS, max_rows=256)
-        for indices, counts in world.turns(batches):
-            yield indices, pad([encodings[index] for index in indices], model.config.pad_id).to(device), counts
+    batches = length_sorted_batches(lengths, evaluation_batch_tokens(device, lanes), max_rows=256)
+
+    def take(turn: tuple[list[int], bool]) -> None:
+        rows, counts = turn
+        batch = pad([encodings[row] for row in rows], model.config.pad_id).to(device)
+        found = function(batch).float().cpu()
+        if counts:
+            keep(rows, found)
+
+    with torch.inference_mode(), Lanes(lanes) as side_by_side:
+        side_by_side.each(take, list(world.turns(batches)))
 
 
 def score(logits: torch.Tensor, targets: Sequence[int], labels: tuple[str, ...]) -> Evaluation:

@@ -22,12 +22,11 @@ import torch.nn.functional as F
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
-from model.batch import length_sorted_batches, pad
 from model.config import TransformerConfig
 from model.heads import TextModel
 from model.tokenizer import Encoding, Tokenizer
 from training.config import Recipe
-from training.evaluate import EVALUATION_BATCH_TOKENS, Evaluation
+from training.evaluate import Evaluation, text_vectors
 from training.labelled import Rows
 from training.objectives import Classify, kept
 from training.optim import usual_learning_rate
@@ -97,20 +96,6 @@ def fit_head(vectors: Tensor, targets: Sequence[int], shares: Sequence[float], n
     if num_classes == 2:  # one row that tells the second class from the first
         weight, bias = torch.cat([-weight, weight]) / 2, torch.cat([-bias, bias]) / 2
     return Head(weight, bias)
-
-
-def text_vectors(model: TextModel, encodings: Sequence[Encoding]) -> Tensor:
-    """Text vectors [N, D] in float32, whatever the number format of training, so that the same weights always give the
-    same head. Leaves the model in evaluation mode."""
-    model.eval()
-    device = next(model.parameters()).device
-    vectors = torch.empty(len(encodings), model.config.width)
-    lengths = [len(encoding.ids) for encoding in encodings]
-    with torch.no_grad(), torch.autocast(device.type, enabled=False):
-        for indices in length_sorted_batches(lengths, EVALUATION_BATCH_TOKENS, max_rows=256):
-            batch = pad([encodings[index] for index in indices], model.config.pad_id).to(device)
-            vectors[indices] = model.pooled(batch).cpu()
-    return vectors
 
 
 class FewShot(Classify):

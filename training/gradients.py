@@ -1,16 +1,19 @@
-"""The gradient of one step, added up over micro-batches and processes; fewer rows at once when the device runs out of
-memory; and why it is not finite, when it isn't. Used by `trainer.py`."""
+"""The gradient of one step, added up over lanes, micro-batches and processes; fewer rows at once when the device runs
+out of memory; and why it is not finite, when it isn't. Used by `trainer.py`."""
 
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial, reduce
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from model.dropout import drawing_from
 from training.checkpoints import Position
 from training.config import Optimisation
+from training.lanes import Lanes, dealt_out
 from training.memory import is_out_of_memory
 from training.optim import learning_rate_at
 from training.parallel import World
@@ -56,6 +59,8 @@ class Gradients:
         world: World,
         device: torch.device,
         micro_batch_size: int,
+        lanes: Lanes,
+        length: Callable[[int], int],  # of a row, in tokens
     ) -> None:
         self.micro_batch_size = micro_batch_size
         self._loss = loss
@@ -63,6 +68,10 @@ class Gradients:
         self._seed = seed
         self._world = world
         self._device = device
+        self._lanes = lanes
+        self._length = length
+        self._chances = [torch.Generator() for _ in range(lanes.most)]
+        self._by_size = sorted(range(len(self.trained)), key=lambda place: -self.trained[place].numel())
 
     def compute(self, rows: Sequence[int], step: int) -> tuple[float, int]:
         """-> the rows' mean loss and the tokens read. A device out of memory gets half the rows at once, and the step
@@ -73,6 +82,8 @@ class Gradients:
                 parameter.grad = None
             generator = random.Random(f"{self._seed}:{step}:{self._world.rank}")
             torch.manual_seed(generator.getrandbits(63))
+            for chance in self._chances:
+                chance.manual_seed(generator.getrandbits(63))
             if (found := self._add_up(rows, step)) is not None:
                 for parameter in self.trained:
                     if parameter.grad is not None and parameter.grad.is_sparse:  # see `row_adamw.py`
@@ -88,18 +99,18 @@ class Gradients:
         sums = torch.zeros(4, dtype=torch.float64, device=self._device)  # loss, weight, tokens, out of memory
         try:
             if len(parts) == 1 and self._world.size == 1:
-                result = self._loss(rows, step)
-                mean = result.mean
-                mean.backward()  # type: ignore[no-untyped-call]
-                return float(mean.detach()), result.tokens
+                losses = self._losses(rows, step)
+                weight = sum(loss.weight for loss in losses) or 1.0
+                means = [loss.total / weight for loss in losses]
+                self._backward(means)
+                return sum(float(mean.detach()) for mean in means), sum(loss.tokens for loss in losses)
             for part, counts in parts:
-                result = self._loss(part, step)
-                total = result.total if counts else 0.0 * result.total
-                total.backward()  # type: ignore[no-untyped-call]
+                losses = self._losses(part, step)
+                self._backward([loss.total if counts else 0.0 * loss.total for loss in losses])
                 if counts:
-                    sums[0] += total.detach()
-                    sums[1] += result.weight
-                    sums[2] += result.tokens
+                    sums[0] += sum(loss.total.detach() for loss in losses)
+                    sums[1] += sum(loss.weight for loss in losses)
+                    sums[2] += sum(loss.tokens for loss in losses)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
@@ -118,6 +129,36 @@ class Gradients:
         for parameter, gradient in zip(self.trained, gradients, strict=True):
             parameter.grad = gradient.div_(weight or 1.0)
         return total / (weight or 1.0), int(tokens)
+
+    def _losses(self, rows: Sequence[int], step: int) -> list[BatchLoss]:
+        """Of the rows, by lane."""
+        dealt = dealt_out(rows, [self._length(row) for row in rows], self._lanes.most)
+        if len(dealt) == 1:
+            return [self._loss(rows, step)]
+
+        def lose(own: Sequence[int], chance: torch.Generator) -> BatchLoss:
+            with drawing_from(chance):
+                return self._loss(own, step)
+
+        return self._lanes.run([partial(lose, *lane) for lane in zip(dealt, self._chances, strict=False)])
+
+    def _backward(self, losses: Sequence[Tensor]) -> None:
+        """Adds the gradients of all lanes' losses to those that the parameters have."""
+        if len(losses) == 1:
+            losses[0].backward()  # type: ignore[no-untyped-call]
+            return
+        grad = partial(torch.autograd.grad, inputs=self.trained, allow_unused=True)
+        found = self._lanes.run([partial(grad, loss) for loss in losses])
+
+        def add(places: Sequence[int]) -> None:
+            for place in places:
+                parameter = self.trained[place]
+                gradients = [parameter.grad, *(lane[place] for lane in found)]
+                if present := [one for one in gradients if one is not None]:
+                    parameter.grad = reduce(torch.add, present)
+
+        with torch.no_grad():
+            self._lanes.run([partial(add, self._by_size[lane :: len(losses)]) for lane in range(len(losses))])
 
     def _parts(self, rows: Sequence[int]) -> list[tuple[Sequence[int], bool]]:
         """This process's micro-batches. Where weights are sharded all processes make equally many passes, so one with

@@ -40,12 +40,14 @@ class MemoryNeed:
     scrap: tuple[int, ...] = ()  # a row's other tensors: freed at once, but glibc's heap seldom gives their place again
     kept: tuple[int, ...] = ()  # a row's tensors of `per_row`, where glibc's heap may hold them
     at_once: int = 2  # gradients of the size of `passing`
+    gradients: int = 0  # of `training`: each lane has its own
 
-    def peak(self, rows: int) -> int:
-        """With so many rows passing through the model at once."""
+    def peak(self, rows: int, lanes: int = 1) -> int:
+        """With so many rows passing through the model at once, in so many parts side by side."""
         scrap = sum(rows * size for size in self.scrap if rows * size < MAPPED_BYTES)
         holes = int(HOLES * sum(min(rows * size, MAPPED_BYTES) for size in self.kept))
         step = self.fixed + rows * (self.per_row + self.at_once * self.passing) + scrap + holes
+        step += (lanes - 1) * (self.fixed + self.gradients)
         return self.present + self.training + max(step, self.writing, EVALUATION_BYTES)
 
 
@@ -90,6 +92,7 @@ def measure_need(
         scrap=tuple((made_of_one - saved_of_one).elements()) if on_cpu and gathered is None else (),
         kept=tuple(saved_of_one.elements()) if on_cpu else (),
         at_once=2 if on_cpu else 3,
+        gradients=own * GRADIENT_BYTES,
     )
 
 
@@ -100,7 +103,7 @@ def _storages(model: nn.Module) -> set[int]:
 def largest_micro_batch(need: MemoryNeed, batch_size: int, free_bytes: int) -> int:
     """Rows at once: the whole batch, or the half of it, the quarter ..., whatever fits. `free_bytes` beside what is
     present. Raises NotEnoughMemory when not even one row does."""
-    limit = need.present + int(free_bytes * (1 - SPARE_SHARE))
+    limit = _limit(need, free_bytes)
     rows = batch_size
     while need.peak(rows) > limit:
         if rows == 1:
@@ -110,6 +113,15 @@ def largest_micro_batch(need: MemoryNeed, batch_size: int, free_bytes: int) -> i
             )
         rows = -(-rows // 2)
     return rows
+
+
+def fitting_lanes(need: MemoryNeed, rows: int, most: int, free_bytes: int) -> int:
+    """All that are wanted, or one, if their gradients do not fit beside each other."""
+    return most if need.peak(rows, most) <= _limit(need, free_bytes) else 1
+
+
+def _limit(need: MemoryNeed, free_bytes: int) -> int:
+    return need.present + int(free_bytes * (1 - SPARE_SHARE))
 
 
 def free_memory(

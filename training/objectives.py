@@ -100,6 +100,9 @@ class _OverTexts(_Plain, Generic[Target]):
     def longest(self, count: int) -> list[int]:
         return sorted(range(self.num_train), key=lambda row: -self._lengths[row])[:count]
 
+    def length(self, row: int) -> int:
+        return self._lengths[row]
+
     def loss(self, rows: Sequence[int], step: int) -> BatchLoss:
         batch = pad([self.train.encodings[row] for row in rows], self.model.config.pad_id).to(self._device)
         total, weight = self._loss(batch, [self.train.targets[row] for row in rows], rows, step)
@@ -286,6 +289,9 @@ class _OverPackedRows(_Plain):
         """All rows are of one length."""
         return range(min(count, len(self.train)))
 
+    def length(self, row: int) -> int:
+        return self.train.row_tokens
+
     def _validation_batches(self) -> list[list[int]]:
         rows = max(1, evaluation_tokens(self.model.config.vocab_size) // self.validation.row_tokens)
         order = range(len(self.validation))
@@ -410,6 +416,9 @@ class SequenceToSequence(_Plain):
 
     def longest(self, count: int) -> list[int]:
         return sorted(range(self.num_train), key=lambda row: -self._lengths[row])[:count]
+
+    def length(self, row: int) -> int:
+        return self._lengths[row]
 
     def loss(self, rows: Sequence[int], step: int) -> BatchLoss:
         logits, targets = self._predict(self.train, rows)

@@ -16,6 +16,7 @@ within `follow`, which makes up for them; `catch_up` makes up for all.
 Shapes: V rows, D width, R rows of a step.
 """
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -44,6 +45,7 @@ class RowAdamW(torch.optim.AdamW):
         self._table = table
         self._rate_at = rate_at
         self._scales = _Scales(self._group)
+        self._reading = threading.Lock()  # lanes read side by side, and a row is made up for once
 
     @contextmanager
     def follow(self) -> Iterator[None]:
@@ -51,7 +53,8 @@ class RowAdamW(torch.optim.AdamW):
 
         def before(_: nn.Module, arguments: tuple[Any, ...]) -> None:
             if torch.is_grad_enabled():
-                self._make_up(torch.unique(arguments[0]))
+                with self._reading:
+                    self._make_up(torch.unique(arguments[0]))
 
         handle = self._table.register_forward_pre_hook(before)
         self._table.sparse = True

@@ -22,6 +22,7 @@ class Surroundings:
     processor: str
     sharded: bool = False  # whether the processes hold parts of the weights instead of the whole
     torch: str = torch.__version__
+    lanes: int = 1  # that take rows through the model side by side, see `lanes.py`
 
 
 def processor_name(device: torch.device) -> str:
@@ -55,14 +56,15 @@ def stored(path: Path, run_key: str) -> Surroundings | None:
 
 
 def take_up(old: Surroundings, now: Surroundings) -> tuple[Surroundings, list[str]]:
-    """What a resumed run uses: the settings of before, but never more rows at once than fit now; and what differs all
-    the same, in words for the user."""
+    """What a resumed run uses: the settings of before, but never more rows at once, nor lanes, than fit now; and what
+    differs all the same, in words for the user."""
     given = {"processor": "processor", "torch": "torch", "processes": "processes", "sharded": "sharded weights"}
-    rows = min(old.micro_batch_size, now.micro_batch_size)
-    used = replace(old, **{name: getattr(now, name) for name in given}, micro_batch_size=rows)
+    least = {"micro_batch_size": "rows at once", "lanes": "lanes"}
+    fitting = {name: min(getattr(old, name), getattr(now, name)) for name in least}
+    used = replace(old, **{name: getattr(now, name) for name in given}, **fitting)
     changes = [
         f"{words} was {getattr(old, name)}, is {getattr(used, name)}"
-        for name, words in (given | {"micro_batch_size": "rows at once"}).items()
+        for name, words in (given | least).items()
         if getattr(old, name) != getattr(used, name)
     ]
     return used, changes

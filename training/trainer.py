@@ -34,7 +34,8 @@ from training.config import Optimisation
 from training.evaluate import Scores
 from training.events import Evaluated, Noted, Progress, Started, TrainingEvent
 from training.gradients import BatchLoss, Gradients, TooManyRows, explain_non_finite
-from training.memory import MemoryNeed, free_memory, gibibytes, largest_micro_batch, measure_need
+from training.lanes import Lanes, most_lanes
+from training.memory import MemoryNeed, fitting_lanes, free_memory, gibibytes, largest_micro_batch, measure_need
 from training.optim import LOWER_IS_BETTER, clip_gradients, learning_rate_at, make_optimizer
 from training.parallel import ALONE, World
 from training.row_adamw import RowAdamW
@@ -62,8 +63,11 @@ class Objective(Protocol):
     def longest(self, count: int) -> Sequence[int]:
         """The rows that need the most memory."""
 
+    def length(self, row: int) -> int:
+        """Its tokens."""
+
     def loss(self, rows: Sequence[int], step: int) -> BatchLoss:
-        """The loss of some rows of a step. Called under autocast."""
+        """The loss of some rows of a step. Called under autocast, on a CPU by several threads for rows of their own."""
 
     def evaluate(self, world: World) -> Scores:
         """Scores on held-out rows; the processes share the work, and each has the result. Called under autocast, in
@@ -164,7 +168,11 @@ class Trainer:
 
     def _train(self, optimizer: torch.optim.AdamW, need: MemoryNeed) -> Iterator[TrainingEvent]:
         assert self.surroundings is not None
-        gradients = self._gradients(optimizer, self.surroundings.micro_batch_size)
+        with Lanes(self.surroundings.lanes) as lanes:
+            yield from self._steps(optimizer, self._gradients(optimizer, lanes), need)
+
+    def _steps(self, optimizer: torch.optim.AdamW, gradients: Gradients, need: MemoryNeed) -> Iterator[TrainingEvent]:
+        assert self.surroundings is not None
         yield from self._said()
         position, rows_at_once = self.position, self.surroundings.micro_batch_size
         started = Started(
@@ -175,7 +183,7 @@ class Trainer:
             self.surroundings.dtype,
             rows_at_once,
             self.objective.padding_share,
-            need.peak(rows_at_once),
+            need.peak(rows_at_once, self.surroundings.lanes),
         )
         yield from self._tell(started)
         clock = Clock(position.seconds)
@@ -245,15 +253,21 @@ class Trainer:
 
     def _settle(self, need: MemoryNeed) -> Surroundings:
         """Number format, threads and rows at once: those of before when this run is continued or begun again."""
+        before = self.world.from_leader(lambda: stored(self._settled_file, self.position.run_key))
         wanted = self.optimisation.micro_batch_size or self.objective.batch_size
         a_process = -(-wanted // self.world.size)
         free = free_memory(self.device)
         free = free // self.world.local_size if self.device.type == "cpu" else free
         fitting = self.world.smallest(largest_micro_batch(need, a_process, free))
+        lanes = 1 if self.world.shards else most_lanes(self.device) if before is None else before.lanes
+        lanes = self.world.smallest(fitting_lanes(need, fitting, lanes, free))
         dtype = "bfloat16" if self.bfloat16 else "float32"
         processor = processor_name(self.device)
         now = Surroundings(dtype, torch.get_num_threads(), fitting, self.world.size, processor, self.world.shards)
-        used, changes = self.world.from_leader(lambda: self._take_up(now))
+        now = replace(now, lanes=lanes)
+        used, changes = (now, ["what was settled when it began is lost"]) if before is None else take_up(before, now)
+        if self.world.leads:
+            store(self._settled_file, self.position.run_key, used)
         rows = used.micro_batch_size
         if rows < a_process and not self.position.step:
             self._notes.append(
@@ -269,17 +283,6 @@ class Trainer:
         if used.threads != torch.get_num_threads():
             torch.set_num_threads(used.threads)
         return used
-
-    def _take_up(self, now: Surroundings) -> tuple[Surroundings, list[str]]:
-        """The surroundings to use, and what differs from those of before. In the first process alone, which stores
-        them."""
-        before = stored(self._settled_file, self.position.run_key)
-        if before is None:
-            used, changes = now, ["what was settled when it began is lost"]
-        else:
-            used, changes = take_up(before, now)
-        store(self._settled_file, self.position.run_key, used)
-        return used, changes
 
     @property
     def _settled_file(self) -> Path:
@@ -398,9 +401,11 @@ class Trainer:
         self._saved()
         return []
 
-    def _gradients(self, optimizer: torch.optim.AdamW, micro_batch_size: int) -> Gradients:
+    def _gradients(self, optimizer: torch.optim.AdamW, lanes: Lanes) -> Gradients:
+        assert self.surroundings is not None
         trained: list[Any] = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        return Gradients(self._loss, trained, self.optimisation.seed, self.world, self.device, micro_batch_size)
+        rows, seed = self.surroundings.micro_batch_size, self.optimisation.seed
+        return Gradients(self._loss, trained, seed, self.world, self.device, rows, lanes, self.objective.length)
 
     def _step(self, rows: Sequence[int], optimizer: torch.optim.AdamW, gradients: Gradients) -> int:
         """One change of the weights -> the real tokens that were read."""
