@@ -65,7 +65,9 @@ def test_a_run_in_micro_batches_ends_with_the_weights_of_one_without(tmp_path: P
 
 def test_a_batch_with_nothing_to_learn_changes_no_gradient() -> None:
     weight = torch.nn.Parameter(torch.ones(3))
-    gradients = Gradients(lambda *_: BatchLoss((weight * 0).sum(), 0, 5), [weight], 0, ALONE, CPU, 2, Lanes(1), lambda _: 5)
+    gradients = Gradients(
+        lambda *_: BatchLoss((weight * 0).sum(), 0, 5), [weight], 0, ALONE, CPU, 2, Lanes(1), lambda _: 5
+    )
     assert gradients.compute([0, 1], 0) == (0.0, 5)
     assert gradients.compute([0, 1, 2], 0) == (0.0, 10)
     assert weight.grad is not None

@@ -4,7 +4,7 @@ out of memory; and why it is not finite, when it isn't. Used by `trainer.py`."""
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial, reduce
+from functools import partial
 from typing import Any
 
 import torch
@@ -147,15 +147,18 @@ class Gradients:
         if len(losses) == 1:
             losses[0].backward()  # type: ignore[no-untyped-call]
             return
-        grad = partial(torch.autograd.grad, inputs=self.trained, allow_unused=True)
-        found = self._lanes.run([partial(grad, loss) for loss in losses])
+        backward: list[Callable[[], Any]] = [losses[0].backward]
+        backward += [partial(torch.autograd.grad, loss, self.trained, allow_unused=True) for loss in losses[1:]]
+        _, *others = self._lanes.run(backward)
 
         def add(places: Sequence[int]) -> None:
             for place in places:
                 parameter = self.trained[place]
-                gradients = [parameter.grad, *(lane[place] for lane in found)]
-                if present := [one for one in gradients if one is not None]:
-                    parameter.grad = reduce(torch.add, present)
+                for gradient in (other[place] for other in others if other[place] is not None):
+                    if parameter.grad is None:
+                        parameter.grad = gradient.clone()
+                    else:
+                        parameter.grad += gradient
 
         with torch.no_grad():
             self._lanes.run([partial(add, self._by_size[lane :: len(losses)]) for lane in range(len(losses))])
