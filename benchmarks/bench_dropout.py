@@ -12,13 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.report import environment, table, write
-from model.attention import dropout_attention
+from model.attention import SelfAttention
 from model.dropout import drop
 
 TITLE = "Dropout and attention in training on a CPU, forward and backward, against torch's own"
 PAIRS, CALLS = 15, 40
 SHAPE = (32, 27, 384)  # a batch of movie sentences in MiniLM
-HEADS = (32, 12, 27, 32)
+JOINED, NUM_HEADS = (32, 27, 3 * 384), 12
 
 
 def seconds(call: Callable[[], Tensor], gradient: Tensor) -> float:
@@ -39,23 +39,31 @@ def main() -> None:
     rows = []
     for dtype in (torch.bfloat16, torch.float32):
         values = torch.randn(SHAPE, dtype=dtype, requires_grad=True)
-        query, key, value = (torch.randn(HEADS, dtype=dtype, requires_grad=True) for _ in range(3))
-        mask = torch.ones(HEADS[0], 1, 1, HEADS[2], dtype=torch.bool)
+        qkv = torch.randn(JOINED, dtype=dtype, requires_grad=True)
+        mask = torch.ones(JOINED[0], 1, 1, JOINED[1], dtype=torch.bool)
         mask[::2, ..., -3:] = False
         rows.append(row_of("dropout", dtype, lambda v=values: F.dropout(v, 0.1), lambda v=values: drop(v, 0.1), values))
         rows.append(
             row_of(
                 "attention with dropout",
                 dtype,
-                lambda q=query, k=key, v=value, m=mask: F.scaled_dot_product_attention(q, k, v, m, 0.1),
-                lambda q=query, k=key, v=value, m=mask: dropout_attention(q, k, v, m, 0.1),
-                query,
+                lambda joined=qkv, seen=mask: torchs_attention(joined, seen),
+                lambda joined=qkv, seen=mask: SelfAttention.apply(joined, seen, NUM_HEADS, 0.1),
+                values,
             )
         )
     header = ["what", "dtype", "ours, microseconds", "torch / ours, median", "least to most"]
-    shapes = f"Values {SHAPE}, heads {HEADS}, probability 0.1, {PAIRS} pairs of {CALLS} calls in turn."
+    shapes = (
+        f"Values {SHAPE}, projections {JOINED} of {NUM_HEADS} heads, probability 0.1, {PAIRS} pairs of {CALLS} calls."
+    )
     command = "    python -m benchmarks.bench_dropout"
     write("dropout", "\n\n".join([f"# {TITLE}", environment(["torch"]), shapes, command, table(header, rows)]))
+
+
+def torchs_attention(qkv: Tensor, mask: Tensor) -> Tensor:
+    batch, tokens, width = qkv.shape
+    query, key, value = qkv.view(batch, tokens, 3, NUM_HEADS, width // 3 // NUM_HEADS).permute(2, 0, 3, 1, 4)
+    return F.scaled_dot_product_attention(query, key, value, mask, 0.1).transpose(1, 2).flatten(2)
 
 
 def row_of(

@@ -14,10 +14,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from model.batch import Unpadded
 from model.cache import LayerCache
-from model.dropout import drop
+from model.dropout import clear, draw_kept, drop
 from model.script import as_script
 
 
@@ -55,7 +56,8 @@ def scaled_dot_product_attention(
 
 
 def dropout_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
-    """The same in training, without the probabilities: kept in the inputs' own dtype, each step a single pass.
+    """The same in training, where few ask or another text is asked, without the probabilities: kept in the inputs' own
+    dtype, each step a single pass.
 
     torch's fused kernel for CPUs knows no dropout, and what it falls back on costs more
     (benchmarks/results/dropout.md).
@@ -64,6 +66,59 @@ def dropout_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | 
     if mask is not None:
         scores = scores.masked_fill_(~mask, float("-inf"))
     return drop(torch.softmax(scores, dim=-1).to(value.dtype), dropout) @ value
+
+
+class SelfAttention(torch.autograd.Function):
+    """The same in training, of a whole text that asks itself, with its gradient written out: from the joined
+    projections to the joined heads, which saves copies and passes. With S = Q K^T / sqrt(d_k), P = softmax(S), E what
+    dropout multiplies each probability by, and * element by element, O = (P * E) V has
+
+        dV = (P * E)^T dO
+        dP = (dO V^T) * E
+        dS = P * (dP - D), where D has the sum of dP * P over the tokens that are asked
+        dQ = dS K / sqrt(d_k)
+        dK = dS^T Q / sqrt(d_k)
+    """
+
+    @staticmethod
+    def forward(ctx: Any, qkv: Tensor, mask: Tensor | None, num_heads: int, dropout: float) -> Tensor:
+        """qkv [B, T, 3D], mask bool [B, 1, 1 or T, T] -> [B, T, D]."""
+        batch, tokens, width = qkv.shape
+        ctx.shape = batch, num_heads, tokens, width // 3 // num_heads  # B, H, T, K
+        ctx.scale, ctx.dropout = ctx.shape[-1] ** -0.5, dropout
+        with torch.autocast("cpu", enabled=False):  # in the number format of what is given
+            by_head = qkv.unflatten(-1, (3, num_heads, -1)).permute(2, 0, 3, 1, 4)
+            heads = by_head.reshape(3, batch * num_heads, tokens, -1)
+            query, key, value = heads
+            scores = torch.bmm(query, key.transpose(1, 2)).mul_(ctx.scale)  # [B * H, T, T]
+            if mask is not None:
+                scores.view(batch, num_heads, tokens, tokens).masked_fill_(~mask, float("-inf"))
+            used = probabilities = torch.softmax(scores, dim=-1)
+            kept = None
+            if dropout:
+                kept = draw_kept(scores.shape, dropout)
+                used = clear(probabilities, kept).mul_(1.0 / (1.0 - dropout))
+            ctx.save_for_backward(heads, probabilities, used, kept)
+            return torch.bmm(used, value).view(ctx.shape).transpose(1, 2).reshape(batch, tokens, -1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        heads, probabilities, used, kept = ctx.saved_tensors
+        query, key, value = heads
+        batch, num_heads, tokens, size = ctx.shape
+        with torch.autocast("cpu", enabled=False):
+            mixed = gradients[0].unflatten(-1, (num_heads, size)).transpose(1, 2).reshape(-1, tokens, size)
+            found = torch.empty_like(heads)
+            torch.bmm(used.transpose(1, 2), mixed, out=found[2])
+            asked = torch.bmm(mixed, value.transpose(1, 2))  # dP, [B * H, T, T]
+            if kept is not None:
+                asked = clear(asked, kept).mul_(1.0 / (1.0 - ctx.dropout))
+            scores = torch._softmax_backward_data(asked, probabilities, -1, probabilities.dtype).mul_(ctx.scale)
+            torch.bmm(scores, key, out=found[0])
+            torch.bmm(scores.transpose(1, 2), query, out=found[1])
+        by_head = found.view(3, batch, num_heads, tokens, size)
+        return by_head.permute(1, 3, 0, 2, 4).reshape(batch, tokens, -1), None, None, None
 
 
 @as_script
@@ -147,6 +202,11 @@ class MultiHeadAttention(nn.Module):
     def _join(self, mixed: Tensor) -> Tensor:
         return self._output(mixed.transpose(1, 2).flatten(2))  # [B, H, T, K] -> [B, T, D]
 
+    def _asks_itself(self, hidden: Tensor, cache: LayerCache | None, num_asking: int | None) -> bool:
+        """Whether `SelfAttention` is for this: in training on a CPU, with dropout, of all of a text's own tokens."""
+        whole = not self.cross and cache is None and num_asking is None
+        return whole and self.training and self.dropout > 0.0 and hidden.device.type == "cpu"
+
     def forward(
         self,
         hidden: Tensor,
@@ -158,6 +218,9 @@ class MultiHeadAttention(nn.Module):
         """Fused path. hidden [B, T, D]; memory [B, S, D] for cross-attention; mask bool [B, 1, 1 or T, S], True = may
         attend. With a cache, S counts the tokens it holds, the new ones included. Returns [B, T, D]; with `num_asking`
         the first so many tokens alone ask, T of the mask and of the result being that number."""
+        if self._asks_itself(hidden, cache, num_asking):
+            attended: Tensor = SelfAttention.apply(self.qkv(hidden), mask, self.num_heads, self.dropout)  # type: ignore[no-untyped-call]
+            return self._output(attended)
         query, key, value = self._project(hidden, memory, cache)
         query = query[:, :, :num_asking]
         if self.training and self.dropout and query.device.type == "cpu":

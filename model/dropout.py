@@ -59,22 +59,26 @@ def drop(values: Tensor, p: float) -> Tensor:
 class _CpuDropout(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor, p: float) -> Tensor:
-        """Keeps an element when its 16 bits, read as a number from -32768, are at least the threshold."""
-        generator = getattr(_chance, "generator", None)
-        draws = torch.empty(-(-values.numel() // 4), dtype=torch.int64).random_(-(2**63), None, generator=generator)
-        bits = draws.view(torch.int16)[: values.numel()].view(values.shape)
-        kept = bits.ge_(round(p * 2**16) - 2**15).neg_()  # 0, or -1: every bit set
+        kept = draw_kept(values.shape, p)
         ctx.save_for_backward(kept)
         ctx.scale = 1.0 / (1.0 - p)
-        return _clear(values, kept).mul_(ctx.scale)
+        return clear(values, kept).mul_(ctx.scale)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         (kept,) = ctx.saved_tensors
-        return _clear(gradients[0], kept).mul_(ctx.scale), None
+        return clear(gradients[0], kept).mul_(ctx.scale), None
 
 
-def _clear(values: Tensor, kept: Tensor) -> Tensor:
+def draw_kept(shape: torch.Size, p: float) -> Tensor:
+    """What dropout leaves: int16 of this shape, -1 (every bit set) where an element is kept, 0 where it is dropped. It
+    is kept when its 16 bits, read as a number from -32768, are at least the threshold."""
+    generator, count = getattr(_chance, "generator", None), shape.numel()
+    draws = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None, generator=generator)
+    return draws.view(torch.int16)[:count].view(shape).ge_(round(p * 2**16) - 2**15).neg_()
+
+
+def clear(values: Tensor, kept: Tensor) -> Tensor:
     """values where `kept` has its bits set, else zero: a new tensor."""
     as_bits = BITS_DTYPE[values.element_size()]
     return (values.contiguous().view(as_bits) & kept.to(as_bits)).view(values.dtype)

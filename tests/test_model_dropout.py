@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.attention import MultiHeadAttention, dropout_attention
+from model.attention import MultiHeadAttention, SelfAttention, dropout_attention
 from model.batch import pad_ids
 from model.config import TransformerConfig
-from model.dropout import Dropout, drop
+from model.dropout import Dropout, draw_kept, drop
 from tests.small import configs, few, gap, random_model, texts
 
 
@@ -77,6 +77,79 @@ def test_training_attention_averages_to_the_evaluated_one() -> None:
     with torch.no_grad():
         mean = torch.stack([attention.train()(hidden, None) for _ in range(4000)]).mean(0)
         assert gap(mean, attention.eval()(hidden, None)) < 0.02
+
+
+def seen_by(kind: str, batch: int, tokens: int) -> torch.Tensor | None:
+    if kind == "all":
+        return None
+    if kind == "causal":
+        return torch.ones(batch, 1, tokens, tokens, dtype=torch.bool).tril()
+    mask = torch.ones(batch, 1, 1, tokens, dtype=torch.bool)
+    mask[0, ..., tokens - 2 :] = False
+    return mask
+
+
+@pytest.mark.parametrize("kind", ["all", "padded", "causal"])
+@pytest.mark.parametrize("p", [0.0, 0.4])
+def test_the_written_out_gradient_of_attention_is_that_of_the_formula(kind: str, p: float) -> None:
+    qkv = torch.randn(3, 5, 3 * 8, dtype=torch.float64, requires_grad=True)
+    mask, heads = seen_by(kind, 3, 5), 2
+    torch.manual_seed(5)
+    ours = SelfAttention.apply(qkv, mask, heads, p)  # type: ignore[no-untyped-call]
+    torch.manual_seed(5)
+    kept = -draw_kept(torch.Size((3 * heads, 5, 5)), p).double().view(3, heads, 5, 5) if p else torch.ones(())
+    query, key, value = qkv.view(3, 5, 3, heads, 4).permute(2, 0, 3, 1, 4)
+    scores = query @ key.transpose(-2, -1) / math.sqrt(4)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, float("-inf"))
+    formula = (torch.softmax(scores, dim=-1) * kept / (1 - p)) @ value
+    theirs = formula.transpose(1, 2).flatten(2)
+    assert gap(ours, theirs) < 1e-12
+    direction = torch.randn(ours.shape, dtype=torch.float64)
+    gradients = [torch.autograd.grad(one, qkv, direction)[0] for one in (ours, theirs)]
+    assert float(gradients[1].abs().max()) > 0.1
+    assert gap(*gradients) < 1e-12
+
+
+def test_the_gradient_of_attention_is_what_small_changes_show() -> None:
+    qkv = torch.randn(2, 4, 3 * 6, dtype=torch.float64, requires_grad=True)
+    mask = seen_by("padded", 2, 4)
+    assert torch.autograd.gradcheck(lambda given: SelfAttention.apply(given, mask, 3, 0.0), [qkv])  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_attention_in_training_keeps_the_number_format_under_autocast(dtype: torch.dtype) -> None:
+    attention = MultiHeadAttention(16, 4, dropout=0.2).train()
+    hidden = torch.randn(2, 6, 16)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+        mixed = attention(hidden, None)
+    assert mixed.dtype == dtype
+    mixed.float().square().sum().backward()
+    assert attention.qkv.weight.grad is not None
+    assert attention.qkv.weight.grad.dtype == torch.float32
+    assert bool(attention.qkv.weight.grad.isfinite().all())
+    assert float(attention.qkv.weight.grad.abs().max()) > 0
+
+
+def test_a_text_that_asks_itself_with_dropout_takes_the_written_out_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All other ways stay as they are: evaluation, no dropout, one token that asks."""
+    taken: list[float] = []
+    real = SelfAttention.apply
+
+    def watched(*given: object) -> object:
+        taken.append(given[-1])  # type: ignore[arg-type]
+        return real(*given)  # type: ignore[no-untyped-call]
+
+    monkeypatch.setattr(SelfAttention, "apply", watched)
+    hidden = torch.randn(2, 6, 16)
+    attention = MultiHeadAttention(16, 4, dropout=0.2)
+    attention.eval()(hidden, None)
+    attention.train()(hidden, None, num_asking=1)
+    MultiHeadAttention(16, 4, dropout=0.0).train()(hidden, None)
+    MultiHeadAttention(16, 4, dropout=0.2, cross=True).train()(hidden, None, hidden)
+    assert not taken
+    attention(hidden, None)
+    assert taken == [0.2]
 
 
 @few
