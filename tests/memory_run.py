@@ -123,11 +123,11 @@ CASES: dict[str, tuple[Callable[[], Objective], dict[str, Any]]] = {
 }
 
 
-def run(case: str, spare_bytes: int | None = None) -> dict[str, Any]:
-    """The facts of one run in a process of its own; with `spare_bytes`, one that is refused memory beyond what it has
+def run(case: str, spare_bytes: int | None = None, threads: int = 1) -> dict[str, Any]:
+    """The facts of one run in a process of its own, of a lane for each thread; with `spare_bytes`, one that is refused memory beyond what it has
     when it starts and so much more."""
     ours, its = SERVER.Pipe()
-    child = SERVER.Process(target=_run, args=(case, spare_bytes, its))
+    child = SERVER.Process(target=_run, args=(case, spare_bytes, threads, its))
     child.start()
     its.close()
     try:
@@ -139,8 +139,8 @@ def run(case: str, spare_bytes: int | None = None) -> dict[str, Any]:
     return facts
 
 
-def _run(case: str, spare_bytes: int | None, answer: Connection) -> None:
-    torch.set_num_threads(1)
+def _run(case: str, spare_bytes: int | None, threads: int, answer: Connection) -> None:
+    torch.set_num_threads(threads)
     torch.manual_seed(0)
     make, fields = CASES[case]
     objective = make()
@@ -157,6 +157,8 @@ def _run(case: str, spare_bytes: int | None, answer: Connection) -> None:
                     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
             if isinstance(event, Noted):
                 facts["notes"].append(event.message)
+        assert trainer.surroundings is not None
+        facts |= {"lanes": trainer.surroundings.lanes}
         facts |= {"peak": _status("VmHWM"), "finished": trainer.finished, "step": trainer.position.step}
     answer.send(facts)
 

@@ -24,10 +24,12 @@ MEBIBYTE = 2**20
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("case", CASES)
-def test_the_peak_is_at_most_what_was_estimated_and_not_much_less(case: str) -> None:
-    facts = run(case)
+def test_the_peak_is_at_most_what_was_estimated_and_not_much_less(case: str, threads: int) -> None:
+    facts = run(case, threads=threads)
     assert facts["finished"]
+    assert facts["lanes"] == threads
     assert facts["peak"] <= facts["estimated"], f"{(facts['peak'] - facts['estimated']) / MEBIBYTE:.0f} MiB more"
     assert facts["estimated"] <= 1.6 * facts["peak"]
 

@@ -91,26 +91,28 @@ class LanguageScores:
         return {**asdict(self), "perplexity": self.perplexity}
 
 
-class LanguageCounter:
-    """Adds up a language model's predictions, batch by batch."""
+def score_language(
+    batches: Sequence[list[int]],
+    predict: Callable[[list[int]], tuple[torch.Tensor, torch.Tensor]],
+    lanes: int,
+    world: World = ALONE,
+) -> LanguageScores:
+    """Over batches of held-out rows; `predict` gives logits [M, V] and targets [M] of one, and is called by so many
+    threads side by side."""
 
-    def __init__(self) -> None:
-        self._nats = 0.0
-        self._right = self._tokens = 0
+    def count(turn: tuple[list[int], bool]) -> tuple[float, int, int]:
+        rows, counts = turn
+        logits, targets = predict(rows)
+        nats = float(F.cross_entropy(logits.float(), targets, reduction="sum"))
+        right = int((logits.argmax(dim=-1) == targets).sum())
+        return (nats, right, len(targets)) if counts else (0.0, 0, 0)
 
-    def add(self, logits: torch.Tensor, targets: torch.Tensor) -> None:
-        """logits [M, V], targets [M]."""
-        self._nats += float(F.cross_entropy(logits.float(), targets, reduction="sum"))
-        self._right += int((logits.argmax(dim=-1) == targets).sum())
-        self._tokens += len(targets)
-
-    def scores(self, world: World = ALONE) -> LanguageScores:
-        """Of what all processes have added."""
-        sums = torch.tensor([self._nats, self._right, self._tokens], dtype=torch.float64)
-        world.add_up([sums])
-        nats, right, counted = sums.tolist()
-        tokens = max(1, int(counted))
-        return LanguageScores(nats / tokens, right / tokens, int(counted))
+    with Lanes(lanes) as side_by_side:
+        counted = side_by_side.each(count, list(world.turns(batches)))
+    sums = torch.tensor(counted, dtype=torch.float64).sum(dim=0)
+    world.add_up([sums])
+    nats, right, tokens = sums.tolist()
+    return LanguageScores(nats / max(1.0, tokens), right / max(1.0, tokens), int(tokens))
 
 
 def evaluate(
@@ -118,6 +120,11 @@ def evaluate(
 ) -> Evaluation:
     """Runs a classifier over all rows, in length-sorted batches. Leaves it in evaluation mode."""
     return score(predict(model, encodings, world), targets, model.config.labels)
+
+
+def evaluation_lanes(device: torch.device, world: World) -> int:
+    """How many batches of held-out rows are computed side by side; sharded weights come together for one at a time."""
+    return 1 if world.shards else most_lanes(device)
 
 
 def evaluation_batch_tokens(device: torch.device, lanes: int) -> int:
@@ -176,7 +183,7 @@ def _compute(
     in float32, on the CPU."""
     model.eval()
     device = next(model.parameters()).device
-    lanes = 1 if world.shards else most_lanes(device)
+    lanes = evaluation_lanes(device, world)
     lengths = [len(encoding.ids) for encoding in encodings]
     batches = length_sorted_batches(lengths, evaluation_batch_tokens(device, lanes), max_rows=256)
 

@@ -44,8 +44,9 @@ class MemoryNeed:
 
     def peak(self, rows: int, lanes: int = 1) -> int:
         """With so many rows passing through the model at once, in so many parts side by side."""
-        scrap = sum(rows * size for size in self.scrap if rows * size < MAPPED_BYTES)
-        holes = int(HOLES * sum(min(rows * size, MAPPED_BYTES) for size in self.kept))
+        of_lane = -(-rows // lanes)
+        scrap = lanes * sum(of_lane * size for size in self.scrap if of_lane * size < MAPPED_BYTES)
+        holes = int(HOLES * lanes * sum(min(of_lane * size, MAPPED_BYTES) for size in self.kept))
         step = self.fixed + rows * (self.per_row + self.at_once * self.passing) + scrap + holes
         step += (lanes - 1) * (self.fixed + self.gradients)
         return self.present + self.training + max(step, self.writing, EVALUATION_BYTES)

@@ -8,6 +8,7 @@ import random
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Generic
 
 import torch
@@ -19,7 +20,16 @@ from model.heads import TextModel
 from training.collate import epoch_batches
 from training.corpus import PackedRows
 from training.dynamics import Dynamics
-from training.evaluate import Evaluation, LanguageCounter, LanguageScores, evaluate, predict, predict_tokens
+from training.evaluate import (
+    EVALUATION_BATCH_TOKENS,
+    Evaluation,
+    LanguageScores,
+    evaluate,
+    evaluation_lanes,
+    predict,
+    predict_tokens,
+    score_language,
+)
 from training.gradients import BatchLoss
 from training.labelled import NOT_LEARNED, Rows, TagTargets, Target
 from training.parallel import ALONE, World
@@ -32,8 +42,7 @@ from training.scores import (
     score_tags,
 )
 
-EVALUATION_BATCH_TOKENS = 4096
-MAX_LOGIT_BYTES = 2**26  # over the vocabulary, of one batch of held-out rows
+MAX_LOGIT_BYTES = 2**26  # over the vocabulary, of the held-out rows that are computed side by side
 
 
 class _Plain:
@@ -260,9 +269,9 @@ class TagWords(_OverTexts[TagTargets]):
         return score_tags(torch.cat(logits), rows, unread, self.model.config.labels)
 
 
-def evaluation_tokens(vocab_size: int) -> int:
-    """How many tokens of held-out rows get logits over the vocabulary at once."""
-    return max(1, min(EVALUATION_BATCH_TOKENS, MAX_LOGIT_BYTES // (4 * vocab_size)))
+def evaluation_tokens(vocab_size: int, lanes: int) -> int:
+    """How many tokens of a batch of held-out rows get logits over the vocabulary at once."""
+    return max(1, min(EVALUATION_BATCH_TOKENS, MAX_LOGIT_BYTES // (4 * vocab_size)) // lanes)
 
 
 class _OverPackedRows(_Plain):
@@ -292,10 +301,16 @@ class _OverPackedRows(_Plain):
     def length(self, row: int) -> int:
         return self.train.row_tokens
 
-    def _validation_batches(self) -> list[list[int]]:
-        rows = max(1, evaluation_tokens(self.model.config.vocab_size) // self.validation.row_tokens)
+    def evaluate(self, world: World = ALONE) -> LanguageScores:
+        lanes = evaluation_lanes(self._device, world)
+        rows = max(1, evaluation_tokens(self.model.config.vocab_size, lanes) // self.validation.row_tokens)
         order = range(len(self.validation))
-        return [list(order[start : start + rows]) for start in range(0, len(order), rows)]
+        batches = [list(order[start : start + rows]) for start in range(0, len(order), rows)]
+        return score_language(batches, self._predict_held_out, lanes, world)
+
+    def _predict_held_out(self, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Logits [M, V] and targets [M] of some held-out rows."""
+        raise NotImplementedError
 
 
 def _summed_loss(logits: Tensor, targets: Tensor, tokens: int, smoothing: float = 0.0) -> BatchLoss:
@@ -332,13 +347,8 @@ class MaskedLanguageModel(_OverPackedRows):
         logits, targets = self._predict(batch, [f"{self._seed}:{step}:{row}" for row in rows])
         return _summed_loss(logits, targets, int(batch.real.sum()))
 
-    def evaluate(self, world: World = ALONE) -> LanguageScores:
-        counter = LanguageCounter()
-        for rows, counts in world.turns(self._validation_batches()):
-            predicted = self._predict(self.validation.batch(rows), [f"validation:{row}" for row in rows])
-            if counts:
-                counter.add(*predicted)
-        return counter.scores(world)
+    def _predict_held_out(self, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
+        return self._predict(self.validation.batch(rows), [f"validation:{row}" for row in rows])
 
     def _predict(self, batch: Batch, seeds: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Hides tokens of the batch and predicts them -> logits [M, V], targets [M]. A row's own seed decides on its
@@ -370,13 +380,8 @@ class CausalLanguageModel(_OverPackedRows):
         logits, targets = self._predict(batch)
         return _summed_loss(logits, targets, int(batch.real.sum()))
 
-    def evaluate(self, world: World = ALONE) -> LanguageScores:
-        counter = LanguageCounter()
-        for rows, counts in world.turns(self._validation_batches()):
-            predicted = self._predict(self.validation.batch(rows))
-            if counts:
-                counter.add(*predicted)
-        return counter.scores(world)
+    def _predict_held_out(self, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
+        return self._predict(self.validation.batch(rows))
 
     def _predict(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Logits [M, V] and targets [M] of every token that has one before it in its document."""
@@ -425,15 +430,10 @@ class SequenceToSequence(_Plain):
         return _summed_loss(logits, targets, sum(self._lengths[row] for row in rows), self._smoothing)
 
     def evaluate(self, world: World = ALONE) -> LanguageScores:
-        counter = LanguageCounter()
+        lanes = evaluation_lanes(self._device, world)
         lengths = [len(target) for target in self.validation.targets]
-        tokens = evaluation_tokens(self.model.config.vocab_size)
-        batches = length_sorted_batches(lengths, tokens, max_rows=128)
-        for rows, counts in world.turns(batches):
-            predicted = self._predict(self.validation, rows)
-            if counts:
-                counter.add(*predicted)
-        return counter.scores(world)
+        batches = length_sorted_batches(lengths, evaluation_tokens(self.model.config.vocab_size, lanes), max_rows=128)
+        return score_language(batches, partial(self._predict, self.validation), lanes, world)
 
     def _predict(self, pairs: TextPairs, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Logits [M, V] and targets [M] of every real target position, the end included."""
