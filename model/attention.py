@@ -87,7 +87,7 @@ class SelfAttention(torch.autograd.Function):
         ctx.shape = batch, num_heads, tokens, width // 3 // num_heads  # B, H, T, K
         ctx.scale, ctx.dropout = ctx.shape[-1] ** -0.5, dropout
         with torch.autocast("cpu", enabled=False):  # in the number format of what is given
-            by_head = qkv.unflatten(-1, (3, num_heads, -1)).permute(2, 0, 3, 1, 4)
+            by_head = qkv.reshape(batch, tokens, 3, num_heads, -1).permute(2, 0, 3, 1, 4)
             heads = by_head.reshape(3, batch * num_heads, tokens, -1)
             query, key, value = heads
             scores = torch.bmm(query, key.transpose(1, 2)).mul_(ctx.scale)  # [B * H, T, T]
@@ -108,7 +108,7 @@ class SelfAttention(torch.autograd.Function):
         query, key, value = heads
         batch, num_heads, tokens, size = ctx.shape
         with torch.autocast("cpu", enabled=False):
-            mixed = gradients[0].unflatten(-1, (num_heads, size)).transpose(1, 2).reshape(-1, tokens, size)
+            mixed = gradients[0].reshape(batch, tokens, num_heads, size).transpose(1, 2).reshape(-1, tokens, size)
             found = torch.empty_like(heads)
             torch.bmm(used.transpose(1, 2), mixed, out=found[2])
             asked = torch.bmm(mixed, value.transpose(1, 2))  # dP, [B * H, T, T]
