@@ -19,7 +19,7 @@ from model.dropout import drop
 from tests.parallel_run import CASES
 from tests.short_runs import assert_equal, trainer_of, until, weights_of, with_dropout
 from tests.small import few
-from training.evaluate import predict
+from training.evaluate import evaluation_lanes, predict
 from training.gradients import BatchLoss, Gradients
 from training.lanes import FEWEST_TOKENS, Lanes, dealt_out, most_lanes
 from training.memory import MemoryNeed, fitting_lanes
@@ -329,6 +329,34 @@ def test_many_lanes_share_the_tokens_of_an_evaluation() -> None:
     sizes = {lanes: training.evaluate.evaluation_batch_tokens(CPU, lanes) for lanes in (1, 2, 4, 8)}
     assert sizes == {1: 1024, 2: 1024, 4: 1024, 8: 512}
     assert training.evaluate.evaluation_batch_tokens(torch.device("cuda"), 1) == 4096
+
+
+@pytest.mark.usefixtures("_two_threads")
+def test_rows_too_long_to_stand_side_by_side_are_scored_one_after_the_other() -> None:
+    """So that an evaluation takes no more memory than it is said to."""
+    sizes = {longest: evaluation_lanes(CPU, ALONE, 4096, longest) for longest in (0, 512, 2048, 2049, 9000)}
+    assert sizes == {0: 2, 512: 2, 2048: 2, 2049: 1, 9000: 1}
+
+
+@pytest.mark.usefixtures("_short_rows")
+def test_a_run_that_goes_on_elsewhere_than_on_a_cpu_has_no_lanes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    until(trainer_of(with_dropout(), tmp_path / "cut").run(), 9)
+    trainer = trainer_of(with_dropout(), tmp_path / "cut")
+    real = trainer._settle
+
+    def settle(need: MemoryNeed) -> Surroundings:
+        with monkeypatch.context() as elsewhere:
+            elsewhere.setattr(trainer, "device", torch.device("cuda"))
+            elsewhere.setattr(training.trainer, "free_memory", lambda _: 2**40)
+            elsewhere.setattr(training.trainer, "processor_name", lambda _: "a GPU")
+            return real(need)
+
+    monkeypatch.setattr(trainer, "_settle", settle)
+    list(trainer.run())
+    assert trainer.surroundings is not None
+    assert trainer.surroundings.lanes == 1
 
 
 def test_dealing_is_even_for_lengths_of_all_kinds() -> None:

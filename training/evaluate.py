@@ -122,9 +122,10 @@ def evaluate(
     return score(predict(model, encodings, world), targets, model.config.labels)
 
 
-def evaluation_lanes(device: torch.device, world: World) -> int:
-    """How many batches of held-out rows are computed side by side; sharded weights come together for one at a time."""
-    return 1 if world.shards else most_lanes(device)
+def evaluation_lanes(device: torch.device, world: World, tokens: int, longest: int) -> int:
+    """How many batches of held-out rows are computed side by side, of so many tokens in all, when a row has up to
+    `longest`; sharded weights come together for one at a time."""
+    return 1 if world.shards else max(1, min(most_lanes(device), tokens // max(1, longest)))
 
 
 def evaluation_batch_tokens(device: torch.device, lanes: int) -> int:
@@ -183,8 +184,8 @@ def _compute(
     in float32, on the CPU."""
     model.eval()
     device = next(model.parameters()).device
-    lanes = evaluation_lanes(device, world)
     lengths = [len(encoding.ids) for encoding in encodings]
+    lanes = evaluation_lanes(device, world, EVALUATION_BATCH_TOKENS, max(lengths, default=0))
     batches = length_sorted_batches(lengths, evaluation_batch_tokens(device, lanes), max_rows=256)
 
     def take(turn: tuple[list[int], bool]) -> None:

@@ -269,9 +269,9 @@ class TagWords(_OverTexts[TagTargets]):
         return score_tags(torch.cat(logits), rows, unread, self.model.config.labels)
 
 
-def evaluation_tokens(vocab_size: int, lanes: int) -> int:
-    """How many tokens of a batch of held-out rows get logits over the vocabulary at once."""
-    return max(1, min(EVALUATION_BATCH_TOKENS, MAX_LOGIT_BYTES // (4 * vocab_size)) // lanes)
+def evaluation_tokens(vocab_size: int) -> int:
+    """How many tokens of held-out rows get logits over the vocabulary at once, in all lanes."""
+    return max(1, min(EVALUATION_BATCH_TOKENS, MAX_LOGIT_BYTES // (4 * vocab_size)))
 
 
 class _OverPackedRows(_Plain):
@@ -302,8 +302,9 @@ class _OverPackedRows(_Plain):
         return self.train.row_tokens
 
     def evaluate(self, world: World = ALONE) -> LanguageScores:
-        lanes = evaluation_lanes(self._device, world)
-        rows = max(1, evaluation_tokens(self.model.config.vocab_size, lanes) // self.validation.row_tokens)
+        tokens, row_tokens = evaluation_tokens(self.model.config.vocab_size), self.validation.row_tokens
+        lanes = evaluation_lanes(self._device, world, tokens, row_tokens)
+        rows = max(1, tokens // lanes // row_tokens)
         order = range(len(self.validation))
         batches = [list(order[start : start + rows]) for start in range(0, len(order), rows)]
         return score_language(batches, self._predict_held_out, lanes, world)
@@ -430,9 +431,10 @@ class SequenceToSequence(_Plain):
         return _summed_loss(logits, targets, sum(self._lengths[row] for row in rows), self._smoothing)
 
     def evaluate(self, world: World = ALONE) -> LanguageScores:
-        lanes = evaluation_lanes(self._device, world)
+        tokens = evaluation_tokens(self.model.config.vocab_size)
         lengths = [len(target) for target in self.validation.targets]
-        batches = length_sorted_batches(lengths, evaluation_tokens(self.model.config.vocab_size, lanes), max_rows=128)
+        lanes = evaluation_lanes(self._device, world, tokens, max(lengths, default=0))
+        batches = length_sorted_batches(lengths, tokens // lanes, max_rows=128)
         return score_language(batches, partial(self._predict, self.validation), lanes, world)
 
     def _predict(self, pairs: TextPairs, rows: Sequence[int]) -> tuple[Tensor, Tensor]:

@@ -259,7 +259,9 @@ class Trainer:
         free = free_memory(self.device)
         free = free // self.world.local_size if self.device.type == "cpu" else free
         fitting = self.world.smallest(largest_micro_batch(need, a_process, free))
-        lanes = 1 if self.world.shards else most_lanes(self.device) if before is None else before.lanes
+        lanes = most_lanes(self.device) if before is None else before.lanes
+        if self.world.shards or self.device.type != "cpu":  # whatever the run had elsewhere
+            lanes = 1
         lanes = self.world.smallest(fitting_lanes(need, fitting, lanes, free))
         dtype = "bfloat16" if self.bfloat16 else "float32"
         processor = processor_name(self.device)
