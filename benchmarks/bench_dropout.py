@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.report import environment, table, write
-from model.attention import SelfAttention
+from model.attention import SelfAttention, dropout_attention
 from model.dropout import drop
 
 TITLE = "Dropout and attention in training on a CPU, forward and backward, against torch's own"
@@ -48,7 +48,7 @@ def main() -> None:
                 "attention with dropout",
                 dtype,
                 lambda joined=qkv, seen=mask: torchs_attention(joined, seen),
-                lambda joined=qkv, seen=mask: SelfAttention.apply(joined, seen, NUM_HEADS, 0.1),
+                lambda joined=qkv, seen=mask: our_attention(joined, seen),
                 values,
             )
         )
@@ -61,9 +61,20 @@ def main() -> None:
 
 
 def torchs_attention(qkv: Tensor, mask: Tensor) -> Tensor:
+    return F.scaled_dot_product_attention(*split(qkv), mask, 0.1).transpose(1, 2).flatten(2)
+
+
+def our_attention(qkv: Tensor, mask: Tensor) -> Tensor:
+    """The way `MultiHeadAttention` takes in this number format."""
+    if qkv.dtype.itemsize >= 4:
+        mixed: Tensor = SelfAttention.apply(qkv, mask, NUM_HEADS, 0.1)  # type: ignore[no-untyped-call]
+        return mixed
+    return dropout_attention(*split(qkv), mask, 0.1).transpose(1, 2).flatten(2)
+
+
+def split(qkv: Tensor) -> tuple[Tensor, ...]:
     batch, tokens, width = qkv.shape
-    query, key, value = qkv.view(batch, tokens, 3, NUM_HEADS, width // 3 // NUM_HEADS).permute(2, 0, 3, 1, 4)
-    return F.scaled_dot_product_attention(query, key, value, mask, 0.1).transpose(1, 2).flatten(2)
+    return qkv.view(batch, tokens, 3, NUM_HEADS, width // 3 // NUM_HEADS).permute(2, 0, 3, 1, 4).unbind(0)
 
 
 def row_of(

@@ -202,10 +202,11 @@ class MultiHeadAttention(nn.Module):
     def _join(self, mixed: Tensor) -> Tensor:
         return self._output(mixed.transpose(1, 2).flatten(2))  # [B, H, T, K] -> [B, T, D]
 
-    def _asks_itself(self, hidden: Tensor, cache: LayerCache | None, num_asking: int | None) -> bool:
-        """Whether `SelfAttention` is for this: in training on a CPU, with dropout, of all of a text's own tokens."""
-        whole = not self.cross and cache is None and num_asking is None
-        return whole and self.training and self.dropout > 0.0 and hidden.device.type == "cpu"
+    def _is_written_out(self, qkv: Tensor) -> bool:
+        """Whether a text that asks itself is for `SelfAttention`: in training on a CPU, with dropout, and not in 16 bits,
+        where its products are slow."""
+        wide = qkv.dtype.itemsize >= 4 and qkv.device.type == "cpu"
+        return wide and self.training and self.dropout > 0.0
 
     def forward(
         self,
@@ -218,10 +219,14 @@ class MultiHeadAttention(nn.Module):
         """Fused path. hidden [B, T, D]; memory [B, S, D] for cross-attention; mask bool [B, 1, 1 or T, S], True = may
         attend. With a cache, S counts the tokens it holds, the new ones included. Returns [B, T, D]; with `num_asking`
         the first so many tokens alone ask, T of the mask and of the result being that number."""
-        if self._asks_itself(hidden, cache, num_asking):
-            attended: Tensor = SelfAttention.apply(self.qkv(hidden), mask, self.num_heads, self.dropout)  # type: ignore[no-untyped-call]
-            return self._output(attended)
-        query, key, value = self._project(hidden, memory, cache)
+        if not self.cross and cache is None and num_asking is None:
+            qkv = self.qkv(hidden)
+            if self._is_written_out(qkv):
+                attended: Tensor = SelfAttention.apply(qkv, mask, self.num_heads, self.dropout)  # type: ignore[no-untyped-call]
+                return self._output(attended)
+            query, key, value = self._split(qkv, 3)
+        else:
+            query, key, value = self._project(hidden, memory, cache)
         query = query[:, :, :num_asking]
         if self.training and self.dropout and query.device.type == "cpu":
             return self._join(dropout_attention(query, key, value, mask, self.dropout))

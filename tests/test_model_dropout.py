@@ -132,7 +132,7 @@ def test_attention_in_training_keeps_the_number_format_under_autocast(dtype: tor
 
 
 def test_a_text_that_asks_itself_with_dropout_takes_the_written_out_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All other ways stay as they are: evaluation, no dropout, one token that asks."""
+    """All other ways stay as they are: evaluation, no dropout, one token that asks, 16 bits."""
     taken: list[float] = []
     real = SelfAttention.apply
 
@@ -147,6 +147,8 @@ def test_a_text_that_asks_itself_with_dropout_takes_the_written_out_way(monkeypa
     attention.train()(hidden, None, num_asking=1)
     MultiHeadAttention(16, 4, dropout=0.0).train()(hidden, None)
     MultiHeadAttention(16, 4, dropout=0.2, cross=True).train()(hidden, None, hidden)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        attention(hidden, None)
     assert not taken
     attention(hidden, None)
     assert taken == [0.2]
