@@ -5,6 +5,7 @@ python -m benchmarks.bench_dropout
 
 import time
 from collections.abc import Callable
+from functools import partial
 from statistics import median
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from benchmarks.report import environment, table, write
 from model.attention import SelfAttention, dropout_attention
+from model.capability import has_bfloat16
 from model.dropout import drop
 
 TITLE = "Dropout and attention in training on a CPU, forward and backward, against torch's own"
@@ -37,44 +39,46 @@ def ratios(theirs: Callable[[], Tensor], ours: Callable[[], Tensor], gradient: T
 
 def main() -> None:
     rows = []
-    for dtype in (torch.bfloat16, torch.float32):
+    formats = [*([torch.bfloat16] if has_bfloat16(torch.device("cpu")) else []), torch.float32]
+    for dtype in formats:
         values = torch.randn(SHAPE, dtype=dtype, requires_grad=True)
         qkv = torch.randn(JOINED, dtype=dtype, requires_grad=True)
         mask = torch.ones(JOINED[0], 1, 1, JOINED[1], dtype=torch.bool)
         mask[::2, ..., -3:] = False
-        rows.append(row_of("dropout", dtype, lambda v=values: F.dropout(v, 0.1), lambda v=values: drop(v, 0.1), values))
-        rows.append(
-            row_of(
-                "attention with dropout",
-                dtype,
-                lambda joined=qkv, seen=mask: torchs_attention(joined, seen),
-                lambda joined=qkv, seen=mask: our_attention(joined, seen),
-                values,
-            )
-        )
-    header = ["what", "dtype", "ours, microseconds", "torch / ours, median", "least to most"]
+        torchs, by_autograd, written_out = (partial(way, qkv, mask) for way in WAYS)
+        dropout = partial(F.dropout, values, 0.1), partial(drop, values, 0.1)
+        rows.append(row_of("dropout, torch / ours", dtype, *dropout, values))
+        rows.append(row_of("attention, torch / ours by autograd", dtype, torchs, by_autograd, values))
+        rows.append(row_of("attention, torch / ours written out", dtype, torchs, written_out, values))
+        rows.append(row_of("attention, ours by autograd / written out", dtype, by_autograd, written_out, values))
+    header = ["what", "dtype", "the latter, microseconds", "ratio, median", "least to most"]
     shapes = (
         f"Values {SHAPE}, projections {JOINED} of {NUM_HEADS} heads, probability 0.1, {PAIRS} pairs of {CALLS} calls."
     )
     command = "    python -m benchmarks.bench_dropout"
-    write("dropout", "\n\n".join([f"# {TITLE}", environment(["torch"]), shapes, command, table(header, rows)]))
+    name = "dropout" if torch.bfloat16 in formats else "dropout_float32"  # one with bfloat16 is not replaced
+    write(name, "\n\n".join([f"# {TITLE}", environment(["torch"]), shapes, command, table(header, rows)]))
 
 
 def torchs_attention(qkv: Tensor, mask: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(*split(qkv), mask, 0.1).transpose(1, 2).flatten(2)
 
 
-def our_attention(qkv: Tensor, mask: Tensor) -> Tensor:
-    """The way `MultiHeadAttention` takes in this number format."""
-    if qkv.dtype.itemsize >= 4:
-        mixed: Tensor = SelfAttention.apply(qkv, mask, NUM_HEADS, 0.1)  # type: ignore[no-untyped-call]
-        return mixed
+def attention_by_autograd(qkv: Tensor, mask: Tensor) -> Tensor:
     return dropout_attention(*split(qkv), mask, 0.1).transpose(1, 2).flatten(2)
+
+
+def attention_written_out(qkv: Tensor, mask: Tensor) -> Tensor:
+    mixed: Tensor = SelfAttention.apply(qkv, mask, NUM_HEADS, 0.1)  # type: ignore[no-untyped-call]
+    return mixed
 
 
 def split(qkv: Tensor) -> tuple[Tensor, ...]:
     batch, tokens, width = qkv.shape
     return qkv.view(batch, tokens, 3, NUM_HEADS, width // 3 // NUM_HEADS).permute(2, 0, 3, 1, 4).unbind(0)
+
+
+WAYS = (torchs_attention, attention_by_autograd, attention_written_out)
 
 
 def row_of(

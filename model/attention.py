@@ -203,8 +203,8 @@ class MultiHeadAttention(nn.Module):
         return self._output(mixed.transpose(1, 2).flatten(2))  # [B, H, T, K] -> [B, T, D]
 
     def _is_written_out(self, qkv: Tensor) -> bool:
-        """Whether a text that asks itself is for `SelfAttention`: in training on a CPU, with dropout, and not in 16 bits,
-        where its products are slow."""
+        """Whether a text that asks itself is for `SelfAttention`: in training on a CPU, with dropout, and not in 16
+        bits, where nobody has measured it."""
         wide = qkv.dtype.itemsize >= 4 and qkv.device.type == "cpu"
         return wide and self.training and self.dropout > 0.0
 
