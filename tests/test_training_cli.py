@@ -1,14 +1,16 @@
 """The training commands: no option is ignored, own text trains as asked."""
 
 import argparse
+import io
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tqdm import tqdm
 
-from training.cli import Store, add_commands, show_all
+from training.cli import Store, add_commands, show, show_all
 from training.config import PretrainRecipe
-from training.events import Noted, TrainingEvent
+from training.events import Noted, Progress, Started, TrainingEvent
 from training.results import read_manifest
 
 TEXT = ["the film was good", "这本书非常好", "a song is rather long", "酒店房间很小"] * 6
@@ -92,6 +94,20 @@ def test_ctrl_c_says_how_a_run_goes_on(capsys: pytest.CaptureFixture[str]) -> No
     with pytest.raises(KeyboardInterrupt):
         show_all(events())
     assert "interrupted; the same command again continues from the last checkpoint" in capsys.readouterr().out
+
+
+def test_a_run_that_goes_on_shows_the_pace_of_its_own_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    terminal = io.StringIO()
+    bar = tqdm(unit="step", file=terminal, ncols=100)
+    monkeypatch.setattr(bar, "_time", lambda: now)
+    now = 100.0  # read and checked the data until then
+    show(Started(5000, 6600, 800, 80, "float32", 8, 0.1, 1_000_000), bar)
+    assert "5000/6600" in terminal.getvalue()
+    now = 110.0
+    show(Progress(5020, 6600, 3.8, 0.5, 1e-4, 900.0, 1_000_000, 1.0), bar)
+    assert "5020/6600 [00:10<13:10,  2.00step/s, loss 0.500, 900 tokens/s]" in str(bar)
+    bar.close()
 
 
 def test_a_tuned_model_never_takes_the_place_of_its_base(tmp_path: Path) -> None:

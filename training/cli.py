@@ -259,11 +259,12 @@ def show(event: TrainingEvent, bar: "tqdm[None]") -> None:
     if isinstance(event, Noted):
         bar.write(f"note: {event.message}")
     elif isinstance(event, Started):
-        bar.total = event.total_steps
         bar.write(f"{event.num_train} training rows, {event.num_validation} validation rows, {event.dtype}")
         if event.step:
             bar.write(f"continuing from step {event.step}")
-        bar.update(event.step - bar.n)
+        bar.reset(total=event.total_steps)
+        bar.initial = bar.n = bar.last_print_n = event.step  # the pace is that of this process alone
+        bar.refresh()
     elif isinstance(event, Progress):
         bar.set_postfix_str(f"loss {event.train_loss:.3f}, {event.tokens_per_second:,.0f} tokens/s")
         bar.update(event.step - bar.n)
