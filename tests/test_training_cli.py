@@ -130,6 +130,10 @@ def test_own_text_is_trained_with_the_options_given_and_the_recipes_defaults(tmp
     assert fields["config"]["max_positions"] == PretrainRecipe.row_tokens, "short texts reach no more"
     with pytest.raises(ValueError, match=r"a holds another run.*give --output another folder"):
         run(tmp_path, *common, "--output", str(tmp_path / "a"), "--seed", "5")
+    corpus = {path: path.read_bytes() for path in (tmp_path / "a" / "corpus").rglob("*") if path.is_file()}
+    with pytest.raises(ValueError, match=r"a holds another run.*give --output another folder"):
+        run(tmp_path, *common, "--output", str(tmp_path / "a"), "--vocabulary", "321")
+    assert {path: path.read_bytes() for path in corpus} == corpus, "its tokens are what they were"
     more = ["--task", "causal_lm", "--row-tokens", "32", "--batch-rows", "2", "--learning-rate", "0.01", "--seed", "5"]
     published = run(tmp_path, *common, *more, "--output", str(tmp_path / "b"), "--publish", "own")
     assert published == [("own", tmp_path / "b" / "model")]

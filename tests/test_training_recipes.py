@@ -1,8 +1,10 @@
 """The models this project trains from nothing: their shapes, and how sentences are cut for the segmenter."""
 
 import json
+from functools import partial
 from pathlib import Path
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -60,3 +62,23 @@ def test_the_encoder_recipe_trains_on_its_texts_and_leaves_a_model(tmp_path: Pat
     assert manifest["seconds"] > 0
     assert manifest["metrics"]["loss"] == scores[-1].loss
     assert (tmp_path / "run" / "model" / "vitrine.json").is_file()
+
+
+def test_a_recipe_replaces_its_earlier_run_only_where_it_may(tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    run = partial(RECIPES["chinese-encoder"].run, tmp_path, tmp_path / "run", torch.device("cpu"))
+    monkeypatch.setattr(recipes, "CHINESE_ENCODER_RECIPE", PretrainRecipe(num_epochs=1, batch_rows=1, row_tokens=32))
+    monkeypatch.setattr(recipes, "language_model_texts", lambda _: {"train": TEXTS, "validation": TEXTS[:3]})
+    list(run())
+    made = (tmp_path / "run" / "corpus" / "train" / "ids.bin").read_bytes()
+    for change, value in (
+        ("language_model_texts", lambda _: {"train": TEXTS[1:], "validation": TEXTS[:3]}),
+        ("CHINESE_ENCODER_RECIPE", PretrainRecipe(num_epochs=2, batch_rows=1, row_tokens=32)),
+    ):
+        with monkeypatch.context() as other:
+            other.setattr(recipes, change, value)
+            with pytest.raises(ValueError, match=r"run holds another run.*give --output another folder"):
+                list(run(replaces=False))
+    assert (tmp_path / "run" / "corpus" / "train" / "ids.bin").read_bytes() == made
+    monkeypatch.setattr(recipes, "language_model_texts", lambda _: {"train": TEXTS[1:], "validation": TEXTS[:3]})
+    assert any(isinstance(event, Evaluated) for event in run())
+    assert (tmp_path / "run" / "corpus" / "train" / "ids.bin").read_bytes() != made

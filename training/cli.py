@@ -176,7 +176,8 @@ def _pretrain(arguments: argparse.Namespace, home: Path, store: Store, world: Wo
     output = arguments.output or home / "pretraining" / (name or arguments.data.stem)
     output.mkdir(parents=True, exist_ok=True)
     if arguments.name is not None:
-        show_all(RECIPES[arguments.name].run(home / "cache", output, own_device(), world), world)
+        replaces = arguments.output is None and arguments.publish is None  # what lies in the folder of its name
+        show_all(RECIPES[arguments.name].run(home / "cache", output, own_device(), world, replaces), world)
     else:
         _pretrain_on_own_text(arguments, output, world)
     if world.leads:
@@ -211,6 +212,7 @@ def _pretrain_on_own_text(arguments: argparse.Namespace, output: Path, world: Wo
             make_tokenizer,
             f"{task} {vocabulary}",
             output,
+            replaces=False,
         )
     config = own_config(task, arguments.preset, corpora.tokenizer, recipe.row_tokens, corpora.train.longest)
     if world.leads:

@@ -40,15 +40,24 @@ class Corpora:
 
 
 def prepare(
-    train: Texts, validation: Texts, make_tokenizer: Callable[[Texts], Tokenizer], tokenizer_kind: str, output: Path
+    train: Texts,
+    validation: Texts,
+    make_tokenizer: Callable[[Texts], Tokenizer],
+    tokenizer_kind: str,
+    output: Path,
+    replaces: bool = True,
 ) -> Corpora:
     """Trains the tokenizer and streams both texts to token files in `output`; found again when nothing has changed:
     neither text, nor `tokenizer_kind`, which says how the tokenizer is trained. Of several processes the first calls it
-    before the others, which then find its files."""
+    before the others, which then find its files. Raises ValueError when `output` holds a run on other ones, unless this
+    one `replaces` it."""
     folder = output / "corpus"
     done = folder / "done"
     fingerprint = f"{tokenizer_kind} {_digest(train())} {_digest(validation())}"
-    if not done.is_file() or done.read_text(encoding="utf-8") != fingerprint:
+    found = done.read_text(encoding="utf-8") if done.is_file() else None
+    if found != fingerprint:
+        if found is not None and not replaces:
+            refuse_other_run(output)
         done.unlink(missing_ok=True)
         folder.mkdir(parents=True, exist_ok=True)
         tokenizer = make_tokenizer(train)

@@ -21,10 +21,11 @@ from training.sequences import SequenceRecipe, load_pairs, train_sequences
 
 
 class Run(Protocol):
-    """Trains a model and leaves it in `output`; downloads lie in `cache`."""
+    """Trains a model and leaves it in `output`; downloads lie in `cache`. Raises ValueError when `output` holds another
+    run, unless this one `replaces` it, as today's recipe does that of yesterday's."""
 
     def __call__(
-        self, cache: Path, output: Path, device: torch.device, world: World = ALONE
+        self, cache: Path, output: Path, device: torch.device, world: World = ALONE, replaces: bool = True
     ) -> Iterator[TrainingEvent]: ...
 
 
@@ -50,7 +51,7 @@ CHINESE_ENCODER_VOCABULARY = 6_000
 
 
 def run_chinese_encoder(
-    cache: Path, output: Path, device: torch.device, world: World = ALONE
+    cache: Path, output: Path, device: torch.device, world: World = ALONE, replaces: bool = True
 ) -> Iterator[TrainingEvent]:
     """Masked language model over Chinese news and reviews; held-out rows of either are never seen."""
     with world.leader_first():
@@ -61,9 +62,10 @@ def run_chinese_encoder(
             lambda train: train_wordpiece(train(), CHINESE_ENCODER_VOCABULARY),
             f"wordpiece {CHINESE_ENCODER_VOCABULARY}",
             output,
+            replaces,
         )
     config = chinese_encoder_config(corpora.tokenizer)
-    yield from pretrain(config, corpora, CHINESE_ENCODER_RECIPE, output, device, world)
+    yield from pretrain(config, corpora, CHINESE_ENCODER_RECIPE, output, device, world, replaces)
 
 
 def chinese_writer_config(tokenizer: Tokenizer) -> TransformerConfig:
@@ -81,7 +83,7 @@ CHINESE_WRITER_VOCABULARY = 6_000
 
 
 def run_chinese_writer(
-    cache: Path, output: Path, device: torch.device, world: World = ALONE
+    cache: Path, output: Path, device: torch.device, world: World = ALONE, replaces: bool = True
 ) -> Iterator[TrainingEvent]:
     """Causal language model over the same text."""
     with world.leader_first():
@@ -92,9 +94,10 @@ def run_chinese_writer(
             lambda train: train_byte_bpe(train(), CHINESE_WRITER_VOCABULARY, split_characters=True),
             f"byte BPE, characters split, {CHINESE_WRITER_VOCABULARY}",
             output,
+            replaces,
         )
     config = chinese_writer_config(corpora.tokenizer)
-    yield from pretrain(config, corpora, CHINESE_WRITER_RECIPE, output, device, world)
+    yield from pretrain(config, corpora, CHINESE_WRITER_RECIPE, output, device, world, replaces)
 
 
 def chinese_segmenter_config(tokenizer: Tokenizer) -> TransformerConfig:
@@ -134,7 +137,7 @@ def pieces(words: Sequence[str], max_characters: int) -> list[list[str]]:
 
 
 def run_chinese_segmenter(
-    cache: Path, output: Path, device: torch.device, world: World = ALONE
+    cache: Path, output: Path, device: torch.device, world: World = ALONE, replaces: bool = True
 ) -> Iterator[TrainingEvent]:
     """Encoder-decoder from unsegmented news text to the same with a space between words.
 
@@ -158,7 +161,8 @@ def run_chinese_segmenter(
         sources = ["".join(words) for words in targets]
         pairs.append(load_pairs(sources, [" ".join(words) for words in targets], tokenizer, config.max_positions))
     train, validation = pairs
-    yield from train_sequences(config, tokenizer, train, validation, CHINESE_SEGMENTER_RECIPE, output, device, world)
+    recipe = CHINESE_SEGMENTER_RECIPE
+    yield from train_sequences(config, tokenizer, train, validation, recipe, output, device, world, replaces)
 
 
 def stream(texts: Mapping[str, list[str]], split: str) -> Texts:

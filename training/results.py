@@ -27,9 +27,9 @@ def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
     os.replace(temporary, folder)
 
 
-def refuse_other_run(output: Path, run_key: str) -> None:
-    """Raises ValueError when `output` holds another run, interrupted or finished, whose checkpoint and model this one
-    would replace."""
+def refuse_other_run(output: Path, run_key: str = "") -> None:
+    """Raises ValueError when `output` holds another run than that of this key (none: any run), interrupted or finished,
+    whose checkpoint and model this one would replace."""
     position = last_position(output / "checkpoint")
     where = None if position is None or position.run_key == run_key else f"stands at step {position.step}"
     if where is None and (output / MANIFEST_FILE).is_file():

@@ -18,7 +18,7 @@ from training.events import TrainingEvent
 from training.finetune import run_key_of
 from training.objectives import SequenceToSequence, TextPairs
 from training.parallel import ALONE, World
-from training.results import write_folder, write_manifest
+from training.results import refuse_other_run, write_folder, write_manifest
 from training.sharding import Placement
 from training.trainer import Trainer
 
@@ -71,8 +71,10 @@ def train_sequences(
     output: Path,
     device: torch.device,
     world: World = ALONE,
+    replaces: bool = True,
 ) -> Iterator[TrainingEvent]:
-    """Trains a model of this shape from random weights and leaves it in `output/model`; the manifest comes last.
+    """Trains a model of this shape from random weights and leaves it in `output/model`; the manifest comes last. Raises
+    ValueError when `output` holds another run, unless this one `replaces` it.
 
     An interrupted run continues from its last checkpoint when called again with the same arguments.
     """
@@ -83,6 +85,8 @@ def train_sequences(
     digest = hashlib.sha256(json.dumps([train.sources, train.targets]).encode()).hexdigest()
     description = {"recipe": asdict(recipe), "config": config.to_dict(), "train": digest}
     run_key = run_key_of(description)
+    if world.leads and not replaces:
+        refuse_other_run(output, run_key)
     trainer = Trainer(objective, recipe.optimisation, output / "checkpoint", run_key, world, placement)
     yield from trainer.run()
     trained = placement.whole_model()
