@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,15 @@ class ModelCard:
         return sum(path.stat().st_size for path in self.folder.glob("*.safetensors"))
 
 
+@dataclass(frozen=True)
+class _Known:
+    """What was read of a model; it never changes under its tag."""
+
+    written: int  # the time of its file, in nanoseconds
+    made: tuple[datetime, str]  # in this order
+    card: ModelCard | None  # None: another framework's model in a shared store
+
+
 class ModelStore:
     """Our names over BentoML's store. Used by the service, the job worker and the command line."""
 
@@ -65,7 +75,7 @@ class ModelStore:
         self._shared = bentoml_home / "shared"  # an empty file for each model here that all hosts have
         for folder in (self._folder, self._staging, self._shared):
             folder.mkdir(parents=True, exist_ok=True)
-        self._known: dict[Path, tuple[int, StoredModel]] = {}  # by its file, with the time of that
+        self._known: dict[Path, _Known] = {}  # by its file
         self._artefacts = artefacts
         self._following = threading.Lock()
         self._followed_at = -math.inf  # time.monotonic()
@@ -138,19 +148,9 @@ class ModelStore:
     def cards(self, owner: str | None = None) -> list[ModelCard]:
         """Every Vitrine model in the store that this owner may use (None: all), newest first."""
         self._follow()
-        models = self._models()
-        newest_first = sorted(models, key=lambda model: (model.info.creation_time, str(model.tag)), reverse=True)
-        found = []
-        for model in newest_first:
-            try:
-                card = self._card(model)
-            except (OSError, ValueError):
-                if (Path(model.path) / MODEL_FILE).is_file():  # else it was deleted at this very moment
-                    raise
-                continue
-            if card is not None and (owner is None or card.owner in (None, owner)):
-                found.append(card)
-        return found
+        newest_first = sorted(self._models(), key=lambda known: known.made, reverse=True)
+        cards = [known.card for known in newest_first if known.card is not None]
+        return [card for card in cards if owner is None or card.owner in (None, owner)]
 
     def bases(self) -> dict[str, Path]:
         """The folders of all models that were not tuned from another one, by id."""
@@ -180,16 +180,25 @@ class ModelStore:
         if adapters := [card.id for card in self.cards() if card.adapter and card.base_model == model_id]:
             raise Conflict(f"{model_id} is the base of the adapter {adapters[0]}; delete that first", "model")
 
-    def _models(self) -> list[StoredModel]:
-        """Asked for every second, and YAML is slow to read: a model never changes under its tag."""
-        found: dict[Path, tuple[int, StoredModel]] = {}
+    def _models(self) -> list[_Known]:
+        """Asked for every second, and YAML, JSON and weights' headers are slow to read."""
+        found: dict[Path, _Known] = {}
         for path in self._folder.glob(f"*/*/{MODEL_FILE}"):
-            with contextlib.suppress(BentoMLException, OSError):  # deleted at this very moment
-                made = path.stat().st_mtime_ns
+            try:
+                written = path.stat().st_mtime_ns
                 known = self._known.get(path)
-                found[path] = known if known and known[0] == made else (made, StoredModel.from_path(path.parent))
+                if known is None or known.written != written:
+                    stored = StoredModel.from_path(path.parent)
+                    known = _Known(written, (stored.info.creation_time, str(stored.tag)), self._card(stored))
+            except BentoMLException:  # no model, or not any more
+                continue
+            except (OSError, ValueError):
+                if path.is_file():  # else it was deleted at this very moment
+                    raise
+                continue
+            found[path] = known
         self._known = found
-        return [model for _, model in found.values()]
+        return list(found.values())
 
     def _share(self, tag: str) -> None:
         """Gives a model of this host to all. One that is left half is given whole when it is published again."""
@@ -264,7 +273,7 @@ class ModelStore:
     @staticmethod
     def _card(model: StoredModel) -> ModelCard | None:
         metadata = dict(model.info.metadata)
-        if "vitrine_id" not in metadata:  # another framework's model in a shared store
+        if "vitrine_id" not in metadata:
             return None
         folder = Path(model.path)
         base_model = metadata.get("base_model")

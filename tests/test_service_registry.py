@@ -12,6 +12,7 @@ from bentoml._internal.models import ModelStore as BentoModelStore
 from fastapi.testclient import TestClient
 
 from model.config import TransformerConfig
+from model.folders import load_config
 from model.generation import Sampling, Writing, write_all
 from model.heads import TextModel
 from model.lora import AdapterBank, LoraConfig, make_trainable, save_adapter, take_adapter
@@ -102,6 +103,28 @@ def test_a_replaced_model_answers_after_the_next_look_and_the_old_one_as_long_as
         assert [card.tag for card in store.cards()] == ["own:2"]
 
     asyncio.run(check())
+
+
+def test_a_model_is_read_once_however_often_the_store_is_looked_at(
+    store: ModelStore, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = []
+
+    def counting(folder: Path) -> TransformerConfig:
+        read.append(folder.name)
+        return load_config(folder)
+
+    monkeypatch.setattr("service.model_store.load_config", counting)
+    folder = folder_of(encoder(tokenizer, 1), tokenizer, tmp_path / "one")
+    store.publish(folder, "a", "own:1", None, None)
+    store.publish(folder, "b", "own:2", None, None)
+    assert [card.id for card in store.cards()] == [card.id for card in store.cards()] == ["b", "a"]
+    assert sorted(read) == ["1", "2"]
+    store.delete("b")
+    store.publish(folder, "c", "own:2", None, None)
+    assert [card.id for card in store.cards()] == ["c", "a"], "another model under a tag that was deleted"
+    (store.find("a").folder / "model.yaml").unlink()
+    assert [card.id for card in store.cards()] == ["c"]
 
 
 def test_a_name_answers_while_it_is_replaced(
