@@ -144,7 +144,7 @@ $(VENV)/serve.done: pyproject.toml constraints.txt
 	@echo "installing Vitrine; the first time takes some minutes ..."
 	$(INSTALL) setuptools
 	$(INSTALL) --no-build-isolation --editable .
-	$(BIN)/python -c 'import service.app, service.cli, service.jobs.worker'
+	$(BIN)/python -c 'import service.app, service.evaluate_cli, service.training_cli, service.jobs.worker'
 	touch $@
 
 $(VENV)/docs.done: $(VENV)/serve.done

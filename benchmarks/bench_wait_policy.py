@@ -21,7 +21,7 @@ POLICIES = {"spin": {}, "sleep": {"OMP_WAIT_POLICY": "PASSIVE"}}
 def tokens_per_second(data: Path, environment: dict[str, str]) -> float:
     """One epoch over the file, at the priority of a job worker."""
     with tempfile.TemporaryDirectory() as output:
-        command = ["nice", "-n", "5", sys.executable, "-m", "service.cli", "finetune"]
+        command = ["nice", "-n", "5", sys.executable, "-m", "service", "finetune"]
         command += ["--data", str(data), "--output", output, "--epochs", "1"]
         clean = {name: value for name, value in os.environ.items() if not name.startswith("OMP_")}
         done = subprocess.run(command, env=clean | environment, capture_output=True, text=True, check=True)

@@ -1,29 +1,34 @@
-"""The `vitrine data report` command: what is in a training file, as a page, a picture or JSON. Added by `cli.py`."""
+"""The `vitrine data` commands: a catalogue data set as files; and what is in a training file, as a page, a picture or
+JSON. Added by `command.py`."""
 
 import argparse
 import json
 from pathlib import Path
 
-from model.folders import is_model_folder, load_config, load_tokenizer
-from service.errors import NotFound
-from service.model_store import ModelStore
+from model.folders import load_config, load_tokenizer
+from service.bases import find_base
 from service.report.data.page import report_page
 from service.report.data.picture import report_png
 from service.report.output import check_output, write_form
 from service.settings import Settings
-from training.catalogue import fetch_minilm
-from training.cli import SOURCE_HELP, Commands
+from training.catalogue import DATASETS, write_splits
 from training.config import Recipe
 from training.faults import Fault
 from training.report import data_report, read_source
-from training.tables import find_source
+from training.tables import SOURCE_HELP, find_source
 
 FORMATS = (".html", ".json", ".png")
 
 
-def add_report(data_commands: Commands, settings: Settings) -> None:
-    """Adds `report` to the commands of `vitrine data`."""
-    report = data_commands.add_parser("report", help="what is in a training file: labels, lengths, copies, faults")
+def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", settings: Settings) -> None:
+    """Adds `data` to the command line."""
+    data = commands.add_parser("data", help="write a catalogue data set as JSONL files, or report on a file of yours")
+    actions = data.add_subparsers(dest="name", required=True)
+    for name in sorted(DATASETS):
+        one = actions.add_parser(name, help=f"write {name} as JSONL files")
+        one.add_argument("--output", type=Path, default=Path(), help="folder for the files (default: here)")
+        one.set_defaults(run=lambda arguments: write_data(arguments, settings))
+    report = actions.add_parser("report", help="what is in a training file: labels, lengths, copies, faults")
     report.add_argument("file", help=SOURCE_HELP)
     report.add_argument("--validation", help="validation rows, named the same way")
     report.add_argument(
@@ -32,6 +37,11 @@ def add_report(data_commands: Commands, settings: Settings) -> None:
     report.add_argument("--max-length", type=int, default=Recipe.max_length, help="tokens a row, as in fine-tuning")
     report.add_argument("--output", type=Path, help="file to write: .html, .json or .png (default: words here)")
     report.set_defaults(run=lambda arguments: run_report(arguments, settings))
+
+
+def write_data(arguments: argparse.Namespace, settings: Settings) -> None:
+    for path in write_splits(arguments.name, settings.home.absolute() / "cache", arguments.output):
+        print(path)
 
 
 def run_report(arguments: argparse.Namespace, settings: Settings) -> None:
@@ -57,18 +67,3 @@ def run_report(arguments: argparse.Namespace, settings: Settings) -> None:
         }
         write_form(output, forms)
         print(output)
-
-
-def find_base(given: str, settings: Settings) -> Path:
-    """A model folder, a model of the store, or the default model, which is fetched when it is not there yet."""
-    if is_model_folder(Path(given)):
-        return Path(given)
-    try:
-        card = ModelStore.of(settings).find(given)
-    except NotFound as error:
-        if given == "minilm-l6":
-            return fetch_minilm(settings.cache)
-        raise ValueError(f"{error}; or name a model folder") from None
-    if card.adapter:
-        raise ValueError(f"{given!r} is an adapter over {card.base_model!r}; name that one")
-    return card.folder

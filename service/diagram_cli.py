@@ -1,4 +1,4 @@
-"""The `vitrine diagram` command: a model as SVG or Mermaid. Added by `cli.py`."""
+"""The `vitrine diagram` command: a model as SVG or Mermaid. Added by `command.py`."""
 
 import argparse
 import os

@@ -1,5 +1,5 @@
 """The `vitrine evaluate` command: how good a tuned model is on labelled rows, and which rows to look at. Added by
-`cli.py`."""
+`command.py`."""
 
 import argparse
 import json
@@ -12,7 +12,7 @@ from model.heads import TextModel
 from model.lora import load_adapter, merge, sha256_of_body
 from model.tokenizer import Tokenizer
 from model.weights import load_model
-from service.data_cli import find_base
+from service.bases import find_base
 from service.errors import NotFound
 from service.model_store import ModelStore
 from service.placement import gpu_count, serving_device
@@ -21,17 +21,16 @@ from service.report.evaluation.picture import evaluation_png
 from service.report.evaluation.words import summary
 from service.report.output import check_output, write_form
 from service.settings import Settings
-from training.cli import SOURCE_HELP, Commands
 from training.data import load_examples
 from training.evaluation import TASKS, Evidence, Names, check_labels, open_task, report_on
 from training.evaluation.files import PREDICTIONS_FILE, REPORT_FILE, json_bytes, predictions_csv
 from training.faults import faults_named
-from training.tables import find_source
+from training.tables import SOURCE_HELP, find_source
 
 FORMATS = (".html", ".json", ".png", ".csv")
 
 
-def add_commands(commands: Commands, settings: Settings) -> None:
+def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", settings: Settings) -> None:
     """Adds `evaluate` to the command line."""
     evaluate = commands.add_parser("evaluate", help="figures of a tuned model on labelled rows, beside simple models")
     evaluate.add_argument("--model", required=True, help="a model's or adapter's folder, or an id of the store")

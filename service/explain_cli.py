@@ -1,4 +1,4 @@
-"""The `vitrine explain benchmark` command: which attribution tells what a model really uses. Added by `cli.py`."""
+"""The `vitrine explain benchmark` command: which attribution tells what a model really uses. Added by `command.py`."""
 
 import argparse
 import json
@@ -20,16 +20,15 @@ from service.placement import gpu_count, serving_device
 from service.report.attributions import note, picture, table
 from service.report.output import check_output, write_form
 from service.settings import Settings
-from training.cli import SOURCE_HELP, Commands
 from training.data import Examples, load_examples
 from training.evaluation.attributions import attribution_report
-from training.tables import find_source
+from training.tables import SOURCE_HELP, find_source
 
 FORMATS = (".md", ".json", ".png")
 DEFAULT_ROWS = 200
 
 
-def add_commands(commands: Commands, settings: Settings) -> None:
+def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", settings: Settings) -> None:
     """Adds `explain` and its one action to the command line."""
     names = tuple(all_methods(replacement=0))
     explain = commands.add_parser("explain", help="how faithful explanations of a model are").add_subparsers(

@@ -9,6 +9,7 @@ import contextlib
 import logging
 import math
 import os
+import re
 import shutil
 import tempfile
 import threading
@@ -32,6 +33,7 @@ from service.tables import LOCAL_OWNER
 
 MODEL_FILE = "model.yaml"  # of each version of a model in BentoML's store
 TAG_MARK = "@"  # for the colon of a tag, which not every store allows in a name
+MODEL_ID = re.compile(r"[a-z0-9]([-._a-z0-9]{0,61}[a-z0-9])?")  # BentoML's rule for a name
 FOLLOW_SECONDS = 1.0
 STAGING_SECONDS = 3600.0  # no copy takes longer
 log = logging.getLogger("vitrine.models")
@@ -288,6 +290,15 @@ class ModelStore:
             config=load_adapter_config(folder)[1] if adapter else load_config(folder),
             metrics=metadata.get("metrics") or None,
             adapter=adapter,
+        )
+
+
+def check_name(model_id: str) -> None:
+    """Raises ValueError for a name that no model can have."""
+    if not MODEL_ID.fullmatch(model_id):
+        raise ValueError(
+            f"name {model_id!r} can't be used; take at most 63 lower-case letters, digits, '_', '-' and '.', with a "
+            "letter or digit at both ends"
         )
 
 

@@ -13,8 +13,6 @@ from service.watch import watch_job
 Parsers = Any  # what argparse's add_subparsers returns
 JOBS = "/v1/fine_tuning/jobs"
 ENDED = ("succeeded", "failed", "cancelled")
-MODEL_COMMANDS = ("remote-list", "promote", "rollback", "card", "delete")
-
 SUBMIT_OPTIONS: dict[
     str, tuple[str, Any, str]
 ] = {  # by option: field of the API, kind of value, meaning; as of `finetune`, whose table comes with torch
@@ -71,7 +69,7 @@ def add_commands(commands: Parsers) -> None:
 
 
 def add_model_commands(actions: Parsers) -> None:
-    """Adds what `models` does at a running service: MODEL_COMMANDS."""
+    """Adds what `models` does at a running service."""
     _remote(actions, "remote-list", "the models of a running service", _list_models)
     promote = _remote(actions, "promote", "let an alias stand for a model of a running service", _promote)
     promote.add_argument("model")

@@ -109,7 +109,7 @@ def _fill(client: httpx.Client, found: Prepared) -> None:
     ids["done job"] = _sent(client, "/v1/fine_tuning/jobs", json=job | {"training_method": "fine_tune"})
     client.get(f"/v1/files/{ids['rows']}/report")  # from here on the worker makes it
     with subprocess.Popen(
-        [sys.executable, "-m", "service.cli", "worker"], env=found.service.environment, cwd=ROOT,
+        [sys.executable, "-m", "service", "worker"], env=found.service.environment, cwd=ROOT,
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=(home / "worker.log").open("wb"),
     ) as worker:  # fmt: skip
         wait_for(lambda: _job(client, ids["done job"])["status"] in ("succeeded", "failed"), JOB_SECONDS)

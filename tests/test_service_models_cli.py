@@ -20,12 +20,13 @@ from model.heads import TextModel
 from model.lora import LoraConfig, load_adapter, make_trainable, merge, save_adapter, take_adapter
 from model.tokenizer import Tokenizer, train_wordpiece
 from model.weights import load_model, load_tensors, read_tensors, save_model
-from service.cli import main
+from service.command import main
 from service.engine.runner import run
+from service.exchange import name_of
 from service.formats import Formats
 from service.metrics import Metrics
 from service.model_store import ModelStore
-from service.models_cli import add_commands, name_of
+from service.models_cli import add_commands
 from service.registry import Registry
 from service.settings import Settings
 from tests.reference import (

@@ -1,18 +1,17 @@
-"""The training commands of `vitrine`: fetch data, pre-train, fine-tune in this process with a progress bar, or in the
+"""The training commands of `vitrine`: pre-train, fine-tune in this process with a progress bar, or in the
 processes that `torchrun` starts; then the first of them alone speaks, and alone writes."""
 
 import argparse
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from tqdm import tqdm
 
 from model.config import PRESETS, TransformerConfig
 from model.folders import is_model_folder
 from model.tokenizer import END_OF_TEXT, Tokenizer, train_byte_bpe, train_wordpiece
-from training.catalogue import DATASETS, write_splits
 from training.choose import choose_recipe
 from training.config import PretrainRecipe, Recipe
 from training.corpus import Documents
@@ -21,12 +20,8 @@ from training.finetune import USUAL_METRIC, finetune, load_data
 from training.parallel import ALONE, World, join_world, own_device
 from training.pretrain import Texts, prepare, pretrain
 from training.recipes import RECIPES
-from training.tables import find_source
+from training.tables import SOURCE_HELP, find_source
 
-SOURCE_HELP = (
-    "labelled rows: a JSONL, CSV or Parquet file, a folder saved by `datasets`, or a data set's name; ':SPLIT' after a "
-    "folder or name chooses a split (default: train)"
-)
 SHARD_HELP = (
     "in several processes (torchrun): each holds a part of every weight, for models that do not fit one device (FSDP)"
 )
@@ -56,7 +51,6 @@ TUNING_OPTIONS: dict[str, tuple[str, Any, str]] = {  # of `finetune`: field of t
     "first-evaluation": ("first_evaluation", int, "step from which on held-out rows are scored"),
 }
 OWN_TEXT_OPTIONS = ("validation", "task", "preset", "vocabulary", *RECIPE_OPTIONS)
-Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 @dataclass(frozen=True)
@@ -69,15 +63,8 @@ class Store:
     check_name: Callable[[str], None]  # raises ValueError for a name that no model can be published under
 
 
-def add_commands(commands: Commands, home: Path, store: Store) -> Commands:
-    """Adds `data`, `pretrain` and `finetune` to the command line -> the commands under `data`, for more of them."""
-    data = commands.add_parser("data", help="write a catalogue data set as JSONL files, or report on a file of yours")
-    data_commands = data.add_subparsers(dest="name", required=True)
-    for name in sorted(DATASETS):
-        one = data_commands.add_parser(name, help=f"write {name} as JSONL files")
-        one.add_argument("--output", type=Path, default=Path(), help="folder for the files (default: here)")
-        one.set_defaults(run=lambda arguments: run_data(arguments, home))
-
+def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", home: Path, store: Store) -> None:
+    """Adds `pretrain` and `finetune` to the command line."""
     tune = commands.add_parser("finetune", help="fine-tune a base model on a labelled file, in this process")
     tune.add_argument("--data", required=True, help=SOURCE_HELP)
     tune.add_argument("--validation", help="validation rows, named the same way; a tenth of the data when absent")
@@ -109,12 +96,6 @@ def add_commands(commands: Commands, home: Path, store: Store) -> Commands:
     pre.add_argument("--publish", metavar="NAME", help="put the model into the store under this name")
     pre.add_argument("--shard", action="store_true", help=SHARD_HELP)
     pre.set_defaults(run=lambda arguments: run_pretrain(arguments, home, store))
-    return data_commands
-
-
-def run_data(arguments: argparse.Namespace, home: Path) -> None:
-    for path in write_splits(arguments.name, home / "cache", arguments.output):
-        print(path)
 
 
 def run_finetune(arguments: argparse.Namespace, store: Store) -> None:

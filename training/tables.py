@@ -33,6 +33,10 @@ CELL_BYTES = 100  # of a Python object and its place in a row
 FILE_ENDINGS = (".jsonl", ".json", ".csv", ".parquet", ".txt", ".tsv")  # names that mean a file, not a data set
 LIST_COLUMNS = {"labels": "|", "tokens": " ", "tags": " "}  # how a CSV cell that is no JSON list is split
 CSV_KINDS = ("label", "labels", "score")  # one of these makes a CSV with 'text' a labelled one
+SOURCE_HELP = (
+    "labelled rows: a JSONL, CSV or Parquet file, a folder saved by `datasets`, or a data set's name; ':SPLIT' after a "
+    "folder or name chooses a split (default: train)"
+)
 
 
 @dataclass(frozen=True)

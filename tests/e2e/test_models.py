@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 
 def vitrine(service: Service, *arguments: str) -> str:
-    command = [sys.executable, "-m", "service.cli", *arguments]
+    command = [sys.executable, "-m", "service", *arguments]
     done = subprocess.run(command, env=service.environment, cwd=ROOT, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout + done.stderr
@@ -129,7 +129,7 @@ def test_bad_commands_say_what_to_do(tmp_path: Path) -> None:
     ]
     for arguments, words in cases:
         environment = os.environ | {"VITRINE_HOME": str(tmp_path)}
-        command = [sys.executable, "-m", "service.cli", *arguments]
+        command = [sys.executable, "-m", "service", *arguments]
         done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=100)
         assert done.returncode != 0
         assert words in done.stderr, done.stderr

@@ -84,7 +84,7 @@ def test_finetune_command_trains_with_a_bar_and_leaves_a_manifest(
 ) -> None:
     rows = write_jsonl(tmp_path / "rows.jsonl", movie_rows[:160])
     home = new_home(tmp_path, cache)
-    command = [sys.executable, "-m", "service.cli", "finetune", "--data", str(rows), "--base", "minilm-l6"]
+    command = [sys.executable, "-m", "service", "finetune", "--data", str(rows), "--base", "minilm-l6"]
     shown = run(
         *command, "--output", str(tmp_path / "tuned"), "--epochs", "1", "--batch-size", "32", VITRINE_HOME=str(home)
     )
@@ -98,7 +98,7 @@ def test_finetune_command_trains_with_a_bar_and_leaves_a_manifest(
 def test_finetune_command_reports_every_fault_without_a_traceback(cache: Path, tmp_path: Path) -> None:
     bad = tmp_path / "bad.jsonl"
     bad.write_text('{"text": ""}\nnope\n')
-    command = [sys.executable, "-m", "service.cli", "finetune", "--data", str(bad), "--output", str(tmp_path / "out")]
+    command = [sys.executable, "-m", "service", "finetune", "--data", str(bad), "--output", str(tmp_path / "out")]
     done = subprocess.run(
         command,
         cwd=ROOT,
