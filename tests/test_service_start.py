@@ -101,7 +101,11 @@ def test_help_and_unknown_commands_are_answered_without_torch(tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     ("loaded", "words"),
-    [("service.command", ["jobs", "list"]), ("service.remote_cli", ["jobs", "list"]), ("torch", ["models", "export"])],
+    [
+        ("service.command", ["jobs", "list"]),
+        ("service.remote_cli", ["jobs", "list"]),
+        ("torch", ["models", "export", "a", "b"]),
+    ],
 )
 def test_ctrl_c_ends_a_command_without_a_traceback_while_it_is_loaded_too(
     tmp_path: Path, loaded: str, words: list[str]

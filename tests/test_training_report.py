@@ -18,7 +18,7 @@ from model.config import TransformerConfig
 from model.heads import TextModel
 from model.tokenizer import Tokenizer, train_wordpiece
 from model.weights import save_model
-from service.data_cli import add_report
+from service.data_cli import add_commands
 from service.report.data.page import report_page
 from service.report.data.picture import report_png
 from service.report.typeface import font_face
@@ -244,9 +244,9 @@ def test_the_command_writes_each_form_and_says_what_is_wrong(
     save_model(TextModel(config), tokenizer, base)
     (tmp_path / "rows.csv").write_text("text,label\nred cat,a\nblue dog,b\n,a\n", encoding="utf-8")
     parser = argparse.ArgumentParser()
-    add_report(parser.add_subparsers(), Settings(home=tmp_path / "home"))
+    add_commands(parser.add_subparsers(), Settings(home=tmp_path / "home"))
     output = tmp_path / f"report.{ending}"
-    command = ["report", str(tmp_path / "rows.csv"), "--base", str(base), "--output", str(output)]
+    command = ["data", "report", str(tmp_path / "rows.csv"), "--base", str(base), "--output", str(output)]
     arguments = parser.parse_args(command)
     arguments.run(arguments)
     shown = capsys.readouterr().out
