@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch._dynamo  # AdamW imports it, which takes seconds
 
 import training.lanes
 from training.config import Recipe

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch._dynamo  # AdamW imports it, which takes seconds
 
 from model.heads import TextModel
 from model.lora import LoraConfig, make_trainable
@@ -124,8 +123,8 @@ CASES: dict[str, tuple[Callable[[], Objective], dict[str, Any]]] = {
 
 
 def run(case: str, spare_bytes: int | None = None, threads: int = 1) -> dict[str, Any]:
-    """The facts of one run in a process of its own, of a lane for each thread; with `spare_bytes`, one that is refused memory beyond what it has
-    when it starts and so much more."""
+    """The facts of one run in a process of its own, of a lane for each thread; with `spare_bytes`, one that is refused
+    memory beyond what it has when it starts and so much more."""
     ours, its = SERVER.Pipe()
     child = SERVER.Process(target=_run, args=(case, spare_bytes, threads, its))
     child.start()

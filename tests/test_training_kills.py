@@ -101,7 +101,7 @@ def assert_same_end(killed: Run, uninterrupted: Run) -> None:
 
 CHAINS = {
     "float32": [
-        Blow("torch.optim.AdamW.step", 5),
+        Blow("training.adamw.AdamW.step", 5),
         Blow("os.fsync", 2),
         Blow("model.weights.save_file", about="optimizer", moment="amid"),
         Blow("os.replace", about=".checkpoint.old", moment="after"),
@@ -126,7 +126,7 @@ CHAINS = {
         Blow("training.results.write_json", about="manifest"),
     ],
     "large vocabulary": [
-        Blow("torch.optim.AdamW.step", 5),
+        Blow("training.adamw.AdamW.step", 5),
         Blow("training.row_adamw.RowAdamW.catch_up", 2, moment="after"),
         Blow("os.replace", about=".checkpoint.old", moment="after"),
     ],

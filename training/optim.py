@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from model.heads import TextModel
+from training.adamw import AdamW
 from training.config import Optimisation
 from training.row_adamw import RowAdamW
 from training.sharding import whole
@@ -45,7 +46,7 @@ def make_optimizer(
     fields: dict[str, Any] = {"lr": optimisation.learning_rate, "betas": (0.9, optimisation.second_moment_decay)}
     table = None if sharded else _seldom_read_table(model)
     if table is None:
-        return torch.optim.AdamW(described, **fields, fused=True)
+        return AdamW(described, **fields, fused=True)
     return RowAdamW(
         described, table, lambda step: learning_rate_at(step, total_steps, optimisation), **fields, fused=True
     )

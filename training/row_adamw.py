@@ -25,11 +25,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from training.adamw import AdamW
+
 FADED_STEPS = 300  # until a last gradient's say, 0.9^k, is below the rounding of float32
 ROW_STEPS = "row_steps"  # [V] float32 in the state: the step up to which each row is changed
 
 
-class RowAdamW(torch.optim.AdamW):
+class RowAdamW(AdamW):
     """AdamW over all of `groups`. The weight of `table` waits as said above while its gradients are sparse, as they are
     within `follow`; with a dense gradient the step is the usual one. Torch's state of it has one more field,
     `row_steps`."""
