@@ -40,7 +40,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def write_data(arguments: argparse.Namespace, settings: Settings) -> None:
-    for path in write_splits(arguments.name, settings.home.absolute() / "cache", arguments.output):
+    for path in write_splits(arguments.name, settings.cache, arguments.output):
         print(path)
 
 

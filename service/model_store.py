@@ -189,16 +189,17 @@ class ModelStore:
             try:
                 written = path.stat().st_mtime_ns
                 known = self._known.get(path)
-                if known is None or known.written != written:
-                    stored = StoredModel.from_path(path.parent)
-                    known = _Known(written, (stored.info.creation_time, str(stored.tag)), self._card(stored))
-            except BentoMLException:  # no model, or not any more
+                if known is not None and known.written == written:
+                    found[path] = known
+                    continue
+                stored = StoredModel.from_path(path.parent)
+            except (BentoMLException, OSError):  # deleted at this very moment, or nothing that this process may read
                 continue
+            try:
+                found[path] = _Known(written, (stored.info.creation_time, str(stored.tag)), self._card(stored))
             except (OSError, ValueError):
                 if path.is_file():  # else it was deleted at this very moment
                     raise
-                continue
-            found[path] = known
         self._known = found
         return list(found.values())
 

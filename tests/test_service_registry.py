@@ -127,6 +127,23 @@ def test_a_model_is_read_once_however_often_the_store_is_looked_at(
     assert [card.id for card in store.cards()] == ["c"]
 
 
+def test_what_may_not_be_read_in_a_shared_store_hides_nothing_else(
+    store: ModelStore, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = folder_of(encoder(tokenizer, 1), tokenizer, tmp_path / "one")
+    for name in ("a", "b"):
+        store.publish(folder, name, f"{name}:1", None, None)
+    read = bentoml.models.Model.from_path
+
+    def refusing(path: Path) -> bentoml.models.Model:
+        if path.parent.name == "b":
+            raise PermissionError(13, "Permission denied")
+        return read(path)
+
+    monkeypatch.setattr("service.model_store.StoredModel.from_path", refusing)
+    assert [card.id for card in store.cards()] == ["a"]
+
+
 def test_a_name_answers_while_it_is_replaced(
     store: ModelStore, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,7 @@
 """The models this project trains from nothing: their shapes, and how sentences are cut for the segmenter."""
 
 import json
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -79,6 +80,12 @@ def test_a_recipe_replaces_its_earlier_run_only_where_it_may(tmp_path: Path, mon
             with pytest.raises(ValueError, match=r"run holds another run.*give --output another folder"):
                 list(run(replaces=False))
     assert (tmp_path / "run" / "corpus" / "train" / "ids.bin").read_bytes() == made
+    manifest = tmp_path / "run" / "manifest.json"
+    fields = json.loads(manifest.read_text(encoding="utf-8"))
+    manifest.write_text(json.dumps({name: fields[name] for name in fields if name != "run_key"}), encoding="utf-8")
+    shutil.rmtree(tmp_path / "run" / "checkpoint", ignore_errors=True)
     monkeypatch.setattr(recipes, "language_model_texts", lambda _: {"train": TEXTS[1:], "validation": TEXTS[:3]})
+    with pytest.raises(ValueError, match="run holds another run"):  # of before runs had keys
+        list(run(replaces=False))
     assert any(isinstance(event, Evaluated) for event in run())
     assert (tmp_path / "run" / "corpus" / "train" / "ids.bin").read_bytes() != made

@@ -27,14 +27,15 @@ def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
     os.replace(temporary, folder)
 
 
-def refuse_other_run(output: Path, run_key: str = "") -> None:
-    """Raises ValueError when `output` holds another run than that of this key (none: any run), interrupted or finished,
+def refuse_other_run(output: Path, run_key: str | None = None) -> None:
+    """Raises ValueError when `output` holds another run than that of this key (None: any run), interrupted or finished,
     whose checkpoint and model this one would replace."""
     position = last_position(output / "checkpoint")
     where = None if position is None or position.run_key == run_key else f"stands at step {position.step}"
     if where is None and (output / MANIFEST_FILE).is_file():
         finished = read_manifest(output)
-        where = f"made {finished['steps']} steps" if finished.get("run_key", run_key) != run_key else None
+        other = run_key is None or finished.get("run_key", run_key) != run_key
+        where = f"made {finished['steps']} steps" if other else None
     if where is not None:
         raise ValueError(
             f"{output} holds another run, which had other data, options or another base and {where}; give --output "
