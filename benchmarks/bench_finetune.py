@@ -260,6 +260,8 @@ def section(
         f"every {EVALUATIONS['evaluation_steps']} steps from step {EVALUATIONS['first_evaluation']} on, whose time "
         f"counts: {shown}; their run takes {their_seconds:.1f}"
         + (f", so {mean(share):.2f} of it." if len(share) == len(reached) else "."),
+        "- Seconds from the last evaluation, where the clock above stops, until ours has written its report and the "
+        f"model: {spread([one['seconds_afterwards'] for one in runs['ours']], 1)}.",
     ]
     chosen = {name: value for name, value in runs["ours"][0]["recipe"].items() if name not in ("seed",)}
     recipe = ", ".join(f"{name} {value}" for name, value in chosen.items())

@@ -44,6 +44,7 @@ def main() -> None:
                     return
             elif isinstance(event, Evaluated):
                 evaluations.append([event.step, seconds, event.evaluation.figures()["accuracy"]])
+        afterwards = time.perf_counter() - began - evaluations[-1][1]
         model, tokenizer = load_model(Path(output) / "model")
     rows = encode(load_examples(given.test), tokenizer, data.labels, recipe.max_length)
     bfloat16 = has_bfloat16(given.device)
@@ -51,6 +52,7 @@ def main() -> None:
         likely = predict(model.to(given.device), rows.encodings).softmax(dim=-1).max(dim=-1)
     result = {
         "seconds": evaluations[-1][1],
+        "seconds_afterwards": afterwards,
         "progress": progress,
         "evaluations": evaluations,
         "right": (likely.indices == torch.tensor(rows.targets)).int().tolist(),

@@ -17,6 +17,7 @@ def a_run(program: Sequence[str | Path], options: Sequence[str | Path], cores: C
     evaluations = [[step, step / 10, 0.7 + step / 1000] for step in (20, 40, 60, 80, 100)]
     return {
         "seconds": 10.0 if ours else 15.0,
+        "seconds_afterwards": 2.5,
         "steps": [0.1 * step for step in range(1, 101)],
         "progress": [[step, 0.05 * step] for step in range(1, 101)],
         "evaluations": evaluations if ours else evaluations[:2],
@@ -49,4 +50,5 @@ def test_a_comparison_ends_in_a_table(tmp_path: Path, monkeypatch: pytest.Monkey
     assert "| 0.250 (0.250 to 0.250) |" in text, "theirs says 75% and is right in 50%"
     assert "| 0.000 (0.000 to 0.000) |" in text
     assert "8.0, 8.0, 8.0" in text, "three in a row from 0.74, at 4, 6 and 8 s"
+    assert "written its report and the model: 2.5 (2.5 to 2.5)" in text
     assert json.dumps(bench_finetune.SEEDS)[1:-1] in text

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pytest
 import torch
@@ -457,6 +458,28 @@ def test_a_run_leaves_a_report_and_every_prediction(tmp_path: Path, tokenizer: T
             for name in ("true", "predicted")
         ]
         assert f1_score(*sets, average="micro", zero_division=0.0) == pytest.approx(value)
+
+
+@pytest.mark.parametrize("task", ROWS)
+def test_ten_times_the_rows_are_no_more_reads_of_a_column(
+    tmp_path: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch, task: str
+) -> None:
+    """A column that is read for each row takes the square of the rows: minutes for some thousands."""
+    reads: list[Any] = []
+    real = datasets.Dataset.__getitem__
+
+    def counted(self: datasets.Dataset, key: Any) -> Any:
+        reads.append(key)
+        return real(self, key)
+
+    monkeypatch.setattr(datasets.Dataset, "__getitem__", counted)
+    model, counts = model_for(task, LABELS[task], tokenizer), []
+    for times in (10, 100):
+        train, held_out = read(tmp_path, ROWS[task] * times), read(tmp_path, ROWS[task][::3] * times, "held.jsonl")
+        reads.clear()
+        write_evaluation(judge(model, tokenizer, held_out), Splits(train, held_out), None, [], tmp_path)
+        counts.append(len(reads))
+    assert counts[0] == counts[1] > 0
 
 
 def test_pairs_keep_both_texts_and_hostile_cells_stay_cells(tmp_path: Path, tokenizer: Tokenizer) -> None:

@@ -52,7 +52,7 @@ class Examples:
     lines: tuple[int, ...] = ()  # where each row stands in its file; empty: row i is line i + 1
     warnings: tuple[Fault, ...] = ()  # of reading, such as columns that are not used
 
-    @property
+    @cached_property
     def labels(self) -> list[str]:
         """The class of each row of a classification file."""
         return list(self.rows["label"][:])

@@ -25,6 +25,7 @@ from torch import Tensor
 from model.config import TransformerConfig
 from model.heads import TextModel
 from model.tokenizer import Encoding, Tokenizer
+from training.blas import one_core
 from training.config import Recipe
 from training.evaluate import Evaluation, text_vectors
 from training.labelled import Rows
@@ -90,7 +91,8 @@ def fit_head(vectors: Tensor, targets: Sequence[int], shares: Sequence[float], n
     reads vectors as they come, so its weights are divided by their mean length.
     """
     fitted = LogisticRegression(C=INVERSE_PENALTY, max_iter=1_000)
-    fitted.fit(F.normalize(vectors, dim=-1).numpy(), np.array(targets), sample_weight=np.array(shares))
+    with one_core():
+        fitted.fit(F.normalize(vectors, dim=-1).numpy(), np.array(targets), sample_weight=np.array(shares))
     weight = torch.from_numpy(fitted.coef_).float() / vectors.norm(dim=-1).mean()
     bias = torch.from_numpy(fitted.intercept_).float()
     if num_classes == 2:  # one row that tells the second class from the first

@@ -14,6 +14,7 @@ import numpy as np
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
 from training.baselines.tfidf import logistic_regression, tfidf
+from training.blas import one_core
 from training.data import Examples
 from training.dynamics import Cartography, log_odds
 from training.evaluation.ratio import Numbers
@@ -88,7 +89,8 @@ def out_of_fold(training: Examples, labels: Sequence[str]) -> Outside | None:
     classes, columns = np.unique(given, return_inverse=True)
     model = tfidf(texts, logistic_regression())
     try:
-        found = cross_val_predict(model, texts, columns, cv=folds, method="predict_proba")  # [asked, classes]
+        with one_core():
+            found = cross_val_predict(model, texts, columns, cv=folds, method="predict_proba")  # [asked, classes]
     except ValueError:  # scikit-learn's, for texts without anything to learn from, such as names that each stand once
         return None
     places = np.array(asked) * step
