@@ -6,7 +6,7 @@ Two kinds are trained here: WordPiece (BERT) for encoders, byte-level BPE (GPT-2
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -21,6 +21,7 @@ BEGIN, END = "<s>", "</s>"  # ids 1 and 2 of one for an encoder-decoder
 CHARACTERS_A_TOKEN = 8  # of a long text, that are read at first for each token that is kept: few texts have more
 SPARE_TOKENS = 64  # read behind those that are kept: what is further off changes none of them
 LONGEST_WORD = 256  # characters that are searched for a space
+CHUNK_TEXTS = 1_000  # whose marks are in memory at once where only ids are kept
 
 Text = str | tuple[str, str]
 
@@ -61,9 +62,11 @@ class Encoding:
     def of_ids(cls, ids: Sequence[int], full_length: int | None = None) -> "Encoding":
         """Bare token ids, of which no text is known."""
         count = len(ids)
-        zeros = (0,) * count
-        blank = partial(Marks, ("",) * count, ((0, 0),) * count, zeros, (False,) * count, (-1,) * count)
-        return cls(tuple(ids), zeros, full_length or count, blank)
+        return cls(tuple(ids), (0,) * count, full_length or count, partial(_no_marks, count))
+
+    def bare(self) -> "Encoding":
+        """The same for a model; of its tokens no text is known any more, which takes a quarter of the memory."""
+        return replace(self, make_marks=partial(_no_marks, len(self.ids)))
 
     def take(self, kept: Sequence[int], full_length: int | None = None) -> "Encoding":
         """These tokens alone; with `full_length`, as a text that was cut."""
@@ -149,9 +152,15 @@ class Tokenizer:
         """What stands for text outside the vocabulary; None for byte-level tokenizers, which have no such text."""
         return next((number for token in (UNKNOWN, "<unk>") if (number := self.id_of(token)) is not None), None)
 
+    @cached_property
+    def added_ids(self) -> frozenset[int]:
+        """Of the special tokens that stand around a text, or between two."""
+        (empty,) = self.encode([("", "")], 2**30)
+        return frozenset(empty.ids)
+
     def unknown_rate(self, texts: Sequence[str]) -> float:
         """Share of the tokens that stand for text outside the vocabulary."""
-        encodings = self.encode(list(texts), 2**30, special_tokens=False)
+        encodings = self.encode_ids(texts, 2**30, special_tokens=False)
         unknown = self.unknown_id
         total = sum(len(encoding.ids) for encoding in encodings)
         return sum(encoding.ids.count(unknown) for encoding in encodings if unknown is not None) / max(1, total)
@@ -209,6 +218,11 @@ class Tokenizer:
             reach = reach and 4 * reach
         return [found[index] for index in range(len(texts))]
 
+    def encode_ids(self, texts: Sequence[Text], max_length: int, special_tokens: bool = True) -> list[Encoding]:
+        """As `encode`, bare: for what only computes, with many texts at a time."""
+        chunks = (texts[start : start + CHUNK_TEXTS] for start in range(0, len(texts), CHUNK_TEXTS))
+        return [one.bare() for chunk in chunks for one in self.encode(chunk, max_length, special_tokens)]
+
     def encode_words(self, sentences: Sequence[Sequence[str]], max_length: int) -> list[Encoding]:
         """Sentences as lists of words -> encodings whose `words` number the words given."""
         encoded = self._inner.encode_batch([list(words) for words in sentences], is_pretokenized=True)
@@ -233,6 +247,11 @@ def _marks(item: tokenizers.Encoding) -> Marks:
         special=tuple(map(bool, item.special_tokens_mask)),
         words=tuple(-1 if word is None else word for word in item.word_ids),
     )
+
+
+def _no_marks(count: int) -> Marks:
+    """Of tokens whose text is not known."""
+    return Marks(("",) * count, ((0, 0),) * count, (0,) * count, (False,) * count, (-1,) * count)
 
 
 def _parts(text: Text) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from model.tokenizer import (
     BEGIN,
     CHARACTERS_A_TOKEN,
+    CHUNK_TEXTS,
     CLS,
     END,
     END_OF_TEXT,
@@ -218,6 +219,27 @@ def test_a_text_is_read_no_further_than_it_takes(
     assert sum(read) < 5 * CHARACTERS_A_TOKEN * (20 + SPARE_TOKENS)
     assert (len(encoding.ids), encoding.truncated, encoding.estimated) == (20, True, True)
     assert encoding.full_length == pytest.approx(len(inner.encode(text).ids), rel=0.05)
+
+
+def test_bare_encodings_are_the_same_to_a_model_however_many_texts(wordpiece: Tokenizer) -> None:
+    texts = [*CORPUS, ("电影很好看", "The film was good, the other film was ＶＥＲＹ good!")] * (
+        CHUNK_TEXTS // len(CORPUS) + 1
+    )
+    assert len(texts) > CHUNK_TEXTS
+    for special_tokens in (True, False):
+        bare = wordpiece.encode_ids(texts, 8, special_tokens)
+        assert bare == wordpiece.encode(texts, 8, special_tokens)  # which leaves the marks out
+    assert any(encoding.truncated for encoding in bare)
+    assert {token for encoding in bare for token in encoding.tokens} == {""}
+    assert all(len(encoding.offsets) == len(encoding.ids) for encoding in bare)
+
+
+@pytest.mark.parametrize("layout", ["bert", "roberta", "gpt2"])
+def test_the_ids_that_stand_around_texts_are_those_that_are_marked(layout: str) -> None:
+    tokenizer = Tokenizer(tiny_tokenizer(layout))
+    found = tokenizer.encode(["the film", ("the film", "is good")], 64)
+    marked = {number for one in found for number, special in zip(one.ids, one.special, strict=True) if special}
+    assert tokenizer.added_ids == marked
 
 
 def test_the_unknown_rate_is_the_share_of_unknown_tokens(wordpiece: Tokenizer, byte_bpe: Tokenizer) -> None:

@@ -293,6 +293,18 @@ def test_spans_by_hand(tags: list[str], spans: list[tuple[int, int, str]]) -> No
     assert spans_of(tags) == spans
 
 
+def test_many_tagged_rows_are_read_in_chunks_and_keep_only_what_a_model_reads(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = load_data(write(tmp_path / "rows.jsonl", TASK_ROWS["tagging"]), None, RECIPE)
+    _, tokenizer = load_model(base)
+    whole = encode(data.train, tokenizer, data.labels, 24)
+    monkeypatch.setattr("training.labelled.CHUNK_TEXTS", 5)
+    assert len(data.train.rows) % 5
+    assert encode(data.train, tokenizer, data.labels, 24) == whole
+    assert {token for encoding in whole.encodings for token in encoding.tokens} == {""}
+
+
 def test_tagging_scores_by_hand() -> None:
     labels = ("B-A", "I-A", "O")
     wanted = [[0, 1, 2], [2, 0]]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from model.tokenizer import Encoding, Tokenizer
+from model.tokenizer import CHUNK_TEXTS, Encoding, Tokenizer
 from training.data import Examples, join_words
 
 Target = TypeVar("Target")
@@ -32,7 +32,7 @@ class TagTargets:
 def encode_classes(examples: Examples, tokenizer: Tokenizer, labels: Sequence[str], max_length: int) -> Rows[int]:
     """Labels as class numbers."""
     number = {label: index for index, label in enumerate(labels)}
-    return Rows(tokenizer.encode(examples.inputs, max_length), [number[label] for label in examples.labels])
+    return Rows(tokenizer.encode_ids(examples.inputs, max_length), [number[label] for label in examples.labels])
 
 
 def encode_label_sets(
@@ -40,20 +40,27 @@ def encode_label_sets(
 ) -> Rows[tuple[float, ...]]:
     """Sets of labels as one 0 or 1 a label."""
     targets = [tuple(float(label in own) for label in labels) for own in map(set, examples.label_sets)]
-    return Rows(tokenizer.encode(examples.inputs, max_length), targets)
+    return Rows(tokenizer.encode_ids(examples.inputs, max_length), targets)
 
 
 def encode_scores(examples: Examples, tokenizer: Tokenizer, max_length: int) -> Rows[float]:
     """Scores as they are; `Regress` standardises them."""
-    return Rows(tokenizer.encode(examples.inputs, max_length), list(examples.rows["score"][:]))
+    return Rows(tokenizer.encode_ids(examples.inputs, max_length), list(examples.rows["score"][:]))
 
 
 def encode_tags(examples: Examples, tokenizer: Tokenizer, labels: Sequence[str], max_length: int) -> Rows[TagTargets]:
     """Words joined to running text, as /v1/tag will be asked about, each token with the tag of its word."""
-    encodings = tokenizer.encode(examples.inputs, max_length)
     number = {label: index for index, label in enumerate(labels)}
-    rows = zip(encodings, examples.rows["tokens"][:], examples.rows["tags"][:], strict=True)
-    return Rows(encodings, [align_tags(encoding, words, tags, number) for encoding, words, tags in rows])
+    bare: list[Encoding] = []
+    targets: list[TagTargets] = []
+    for start in range(0, len(examples.rows), CHUNK_TEXTS):
+        own = slice(start, start + CHUNK_TEXTS)
+        rows = examples.rows[own]
+        encodings = tokenizer.encode(examples.inputs[own], max_length)
+        for encoding, words, tags in zip(encodings, rows["tokens"], rows["tags"], strict=True):
+            targets.append(align_tags(encoding, words, tags, number))
+            bare.append(encoding.bare())
+    return Rows(bare, targets)
 
 
 def align_tags(encoding: Encoding, words: Sequence[str], tags: Sequence[str], number: dict[str, int]) -> TagTargets:

@@ -51,7 +51,7 @@ class SequenceRecipe:
 def load_pairs(sources: Sequence[str], targets: Sequence[str], tokenizer: Tokenizer, max_positions: int) -> TextPairs:
     """Pairs of texts as token ids. Raises ValueError for a pair that is longer than the model can hold."""
     encoded = [
-        [encoding.ids for encoding in tokenizer.encode(texts, 2**30, special_tokens=False)]
+        [encoding.ids for encoding in tokenizer.encode_ids(texts, 2**30, special_tokens=False)]
         for texts in (list(sources), list(targets))
     ]
     for index, (source, target) in enumerate(zip(*encoded, strict=True)):

@@ -94,7 +94,7 @@ def test_a_tagging_job_makes_a_model_that_tags(service: Service, tmp_path: Path)
     job = client.fine_tuning.jobs.create(
         model=M, training_file=file_id, suffix="tagger", hyperparameters={"n_epochs": 3, "batch_size": 16, "learning_rate_multiplier": 5}, extra_body=body,
     )  # fmt: skip
-    wait_until(client, job.id, {"succeeded", "failed"}, 120)
+    wait_until(client, job.id, {"succeeded", "failed"}, 240)
     done = httpx.get(f"{service.url}/v1/fine_tuning/jobs/{job.id}").json()
     assert done["status"] == "succeeded", done["error"]
     assert done["task"] == "tagging"

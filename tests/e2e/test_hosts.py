@@ -23,6 +23,7 @@ __all__ = ["bucket", "s3"]  # fixtures
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # the worker is the last whom a busy machine lets compute
 def test_what_one_host_takes_another_trains_and_a_third_serves(
     bucket: str, postgresql: Callable[[], str], tmp_path: Path
 ) -> None:
@@ -45,7 +46,7 @@ def test_what_one_host_takes_another_trains_and_a_third_serves(
         assert other.files.content(file.id).content == (tmp_path / "rows.jsonl").read_bytes()
         method = {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 2}}}
         job = other.fine_tuning.jobs.create(model=BASE, training_file=file.id, method=method)  # type: ignore[arg-type]
-        wait_for(lambda: one.fine_tuning.jobs.retrieve(job.id).status == "succeeded", 120, lambda: one.fine_tuning.jobs.list_events(job.id))  # fmt: skip
+        wait_for(lambda: one.fine_tuning.jobs.retrieve(job.id).status == "succeeded", 360, lambda: one.fine_tuning.jobs.list_events(job.id))  # fmt: skip
         done = one.fine_tuning.jobs.retrieve(job.id)
         assert done.fine_tuned_model is not None
         ask = {"model": done.fine_tuned_model, "input": ["red cat", "blue dog"]}

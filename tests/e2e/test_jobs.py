@@ -151,14 +151,14 @@ def test_upload_tune_follow_classify(service: Service, movie_rows: Rows, tmp_pat
 def test_cancel_stops_a_running_job_and_frees_its_file(service: Service, movie_rows: Rows, tmp_path: Path) -> None:
     client = client_of(service)
     job_id = submit(client, write_jsonl(tmp_path / "rows.jsonl", movie_rows[:2_000]), 3, "never")
-    wait_for(lambda: httpx.get(f"{service.url}/v1/fine_tuning/jobs/{job_id}").json()["progress"] is not None, 120)
+    wait_for(lambda: httpx.get(f"{service.url}/v1/fine_tuning/jobs/{job_id}").json()["progress"] is not None, 300)
     job = client.fine_tuning.jobs.cancel(job_id)
     assert job.status == "cancelled"
     with pytest.raises(openai.ConflictError, match="has cancelled"):
         client.fine_tuning.jobs.cancel(job_id)
     assert client.files.delete(job.training_file).deleted
     other = submit(client, write_jsonl(tmp_path / "few.jsonl", movie_rows[:64]), 1, "next")
-    wait_until(client, other, {"succeeded"}, 120)  # the worker let the cancelled one go
+    wait_until(client, other, {"succeeded"}, 300)  # the worker let the cancelled one go
     assert client.fine_tuning.jobs.retrieve(job_id).status == "cancelled"
 
 
@@ -193,13 +193,13 @@ def test_pause_resume_checkpoints_and_the_stream_of_events(service: Service, mov
         model=M, training_file=file.id, metadata={"who": "stream"}, hyperparameters={"n_epochs": 3, "batch_size": 32}
     )
     first = events_of_stream(service, job.id, most=3)
-    wait_for(lambda: httpx.get(f"{service.url}/v1/fine_tuning/jobs/{job.id}").json()["progress"] is not None, 120)
+    wait_for(lambda: httpx.get(f"{service.url}/v1/fine_tuning/jobs/{job.id}").json()["progress"] is not None, 300)
     assert client.fine_tuning.jobs.pause(job.id).status == "paused"  # type: ignore[comparison-overlap]
     with pytest.raises(openai.ConflictError, match="is paused"):
         client.fine_tuning.jobs.pause(job.id)
     before = httpx.get(f"{service.url}/v1/fine_tuning/jobs/{job.id}").json()["progress"]["step"]
     other = submit(client, write_jsonl(tmp_path / "few.jsonl", movie_rows[:64]), 1, "meanwhile")
-    wait_until(client, other, {"succeeded"}, 120)
+    wait_until(client, other, {"succeeded"}, 300)
     assert client.fine_tuning.jobs.retrieve(job.id).status == "paused"  # type: ignore[comparison-overlap]
     assert client.fine_tuning.jobs.resume(job.id).status == "queued"
     rest = events_of_stream(service, job.id, last=first[-1]["id"])  # until the job has ended

@@ -51,31 +51,39 @@ def _edges(longest: int, max_length: int) -> list[int]:
 def describe_vocabulary(texts: Sequence[Text], encodings: Sequence[Encoding], tokenizer: Tokenizer) -> dict[str, Any]:
     """How well the base's vocabulary covers these texts; special tokens are left out."""
     unknown = tokenizer.unknown_id
-    used: set[int] = set()
-    total = unknown_tokens = 0
+    times: Counter[int] = Counter()  # each id stands there
     pieces: Counter[str] = Counter()
     for text, encoding in zip(texts, encodings, strict=True):
-        parts = (text,) if isinstance(text, str) else text
-        for index, (number, special) in enumerate(zip(encoding.ids, encoding.special, strict=True)):
-            if number == unknown:
-                unknown_tokens += 1
-                start, end = encoding.offsets[index]
-                pieces[parts[encoding.texts[index]][start:end]] += 1
-            elif not special:
-                used.add(number)
-            total += number == unknown or not special
+        times.update(encoding.ids)
+        if unknown in encoding.ids:
+            pieces.update(_pieces(text, encoding, unknown))
+    added = tokenizer.added_ids
+    special = sum(times[number] for number in added)
+    total, unknown_tokens = times.total() - special, sum(pieces.values())
+    used = len(times.keys() - added - {unknown})
     characters = sum(len(flat(text)) for text in texts)
-    whole = sum(encoding.full_length - sum(encoding.special) for encoding in encodings)
+    whole = sum(encoding.full_length for encoding in encodings) - special
     return {
         "size": tokenizer.vocab_size,
-        "used": len(used),
-        "used_share": len(used) / tokenizer.vocab_size,
+        "used": used,
+        "used_share": used / tokenizer.vocab_size,
         "tokens": total,
         "unknown_tokens": unknown_tokens,
         "unknown_rate": unknown_tokens / max(1, total),
         "unknown": [{"text": piece, "count": count} for piece, count in pieces.most_common(SHOWN_UNKNOWN)],
         "tokens_per_character": whole / max(1, characters),
     }
+
+
+def _pieces(text: Text, encoding: Encoding, number: int | None) -> list[str]:
+    """What the tokens of this number stand for in the text."""
+    parts = (text,) if isinstance(text, str) else text
+    marks = encoding.make_marks()  # not kept: they would outlive the report's other figures
+    return [
+        parts[own][start:end]
+        for found, own, (start, end) in zip(encoding.ids, marks.texts, marks.offsets, strict=True)
+        if found == number
+    ]
 
 
 def describe_batches(encodings: Sequence[Encoding], recipe: Recipe) -> dict[str, Any]:
