@@ -98,7 +98,7 @@ def pairs(model: TextModel, batch_size: int, longest: int) -> Objective:
     return SequenceToSequence(model, TextPairs(found, found), TextPairs(found, found), batch_size, 0, 0.1)
 
 
-BFLOAT16 = {"bfloat16": True}  # slow where the CPU has none: fewer held-out rows, which do not make the peak
+BFLOAT16 = {"bfloat16": True}  # slow where the CPU has none: fewer or shorter rows of what does not make the peak
 CASES: dict[str, tuple[Callable[[], Objective], dict[str, Any]]] = {
     "long rows": (lambda: classify(model_of(128, 2, **LABELS), 16, 512), {}),
     "long rows in bfloat16": (lambda: classify(model_of(128, 2, **LABELS), 32, 512, held_out=8), BFLOAT16),

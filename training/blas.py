@@ -1,4 +1,5 @@
-"""The linear models of scikit-learn are fitted on one core. Used by `baselines`, `evaluation` and `few_shot.py`.
+"""The linear models of scikit-learn are fitted on one core. Used by `baselines/tfidf.py`,
+`evaluation/mislabelled.py` and `few_shot.py`.
 
 Their solvers make thousands of sums and products of single vectors. OpenBLAS would share out each of them, and its
 threads keep the other cores busy with waiting for the next one: several times the work for an end that is hardly

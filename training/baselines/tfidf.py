@@ -11,6 +11,8 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 
+from training.blas import one_core
+
 FEW_TEXTS = 200  # below which a term need not stand in two texts
 MAX_TERMS = 100_000  # of a vocabulary, the commonest
 WORD = re.compile(r"\w\w")  # what scikit-learn takes for a word
@@ -49,3 +51,11 @@ def tfidf(texts: Sequence[str], learner: Any) -> Pipeline:
     if counts_characters(texts):
         return make_pipeline(TfidfVectorizer(analyzer="char", ngram_range=(1, 3), **limits), learner)
     return make_pipeline(TfidfVectorizer(ngram_range=(1, 2), **limits), learner)
+
+
+def fit_tfidf(texts: Sequence[str], targets: Any, learner: Any) -> Pipeline:
+    """The same, fitted on the texts' targets, one each, or a row of several."""
+    model = tfidf(texts, learner)
+    with one_core():
+        model.fit(texts, targets)
+    return model

@@ -10,8 +10,7 @@ from sklearn.metrics import precision_recall_fscore_support as precision_recall
 
 from model.heads import TextModel
 from model.tokenizer import Tokenizer
-from training.baselines.tfidf import logistic_regression, tfidf
-from training.blas import one_core
+from training.baselines.tfidf import fit_tfidf, logistic_regression
 from training.data import Examples
 from training.evaluate import predict
 from training.evaluation.calibration import calibration, with_logits_times
@@ -111,9 +110,7 @@ class Classes:
         yield Baseline("majority", what, [commonest] * len(self.truth))
         some = spaced(training)
         texts = [flat(text) for text in some.inputs]
-        model = tfidf(texts, logistic_regression())
-        with one_core():
-            model.fit(texts, [number[label] for label in some.labels])
+        model = fit_tfidf(texts, [number[label] for label in some.labels], logistic_regression())
         what = "logistic regression over TF-IDF of the same training rows"
         yield Baseline("TF-IDF", what, [int(answer) for answer in model.predict(self._texts)])
 

@@ -11,8 +11,7 @@ from sklearn.multiclass import OneVsRestClassifier
 
 from model.heads import TextModel
 from model.tokenizer import Tokenizer
-from training.baselines.tfidf import logistic_regression, tfidf
-from training.blas import one_core
+from training.baselines.tfidf import fit_tfidf, logistic_regression
 from training.data import Examples
 from training.evaluate import predict
 from training.evaluation.calibration import calibration, with_logits_times
@@ -97,9 +96,7 @@ class LabelSets:
         varied = [column for column in range(len(self._labels)) if 0 < targets[:, column].sum() < len(texts)]
         given = np.tile(targets[0] == 1, (len(self.truth), 1))  # a label that is always, or never, there
         if varied:
-            model = tfidf(texts, OneVsRestClassifier(logistic_regression()))
-            with one_core():
-                model.fit(texts, targets[:, varied])
+            model = fit_tfidf(texts, targets[:, varied], OneVsRestClassifier(logistic_regression()))
             given[:, varied] = np.reshape(model.predict(self._texts), (len(self.truth), len(varied))) == 1
         what = "a logistic regression a label over TF-IDF of the same training rows"
         yield Baseline("TF-IDF", what, [tuple(row) for row in given.tolist()])

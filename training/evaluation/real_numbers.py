@@ -15,8 +15,7 @@ from sklearn.metrics import (
 
 from model.heads import TextModel
 from model.tokenizer import Tokenizer
-from training.baselines.tfidf import tfidf
-from training.blas import one_core
+from training.baselines.tfidf import fit_tfidf
 from training.data import Examples
 from training.evaluate import predict
 from training.evaluation.ratio import Ratio, mean_of
@@ -84,9 +83,7 @@ class RealNumbers:
         yield Baseline("mean", f"always {mean:.4g}, the mean of training", [mean] * len(self.truth))
         some = spaced(training)
         texts = [flat(text) for text in some.inputs]
-        model = tfidf(texts, Ridge())
-        with one_core():
-            model.fit(texts, list(some.rows["score"][:]))
+        model = fit_tfidf(texts, list(some.rows["score"][:]), Ridge())
         what = "ridge regression over TF-IDF of the same training rows"
         yield Baseline("TF-IDF", what, model.predict(self._texts).tolist())
 
