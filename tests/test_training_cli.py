@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from training.cli import Store, add_commands, show, show_all
 from training.config import PretrainRecipe
-from training.events import Noted, Progress, Started, TrainingEvent
+from training.events import Finishing, Noted, Progress, Started, TrainingEvent
 from training.results import read_manifest
 
 TEXT = ["the film was good", "这本书非常好", "a song is rather long", "酒店房间很小"] * 6
@@ -94,6 +94,11 @@ def test_ctrl_c_says_how_a_run_goes_on(capsys: pytest.CaptureFixture[str]) -> No
     with pytest.raises(KeyboardInterrupt):
         show_all(events())
     assert "interrupted; the same command again continues from the last checkpoint" in capsys.readouterr().out
+
+
+def test_what_follows_the_last_step_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    show_all([Finishing("Writing the model")])
+    assert "Writing the model" in capsys.readouterr().out
 
 
 def test_a_run_that_goes_on_shows_the_pace_of_its_own_steps(monkeypatch: pytest.MonkeyPatch) -> None:

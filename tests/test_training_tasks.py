@@ -22,7 +22,7 @@ from training.checkpoints import remove_checkpoints
 from training.config import Recipe
 from training.data import DataFaults, join_words
 from training.evaluate import predict
-from training.events import Noted, TrainingEvent
+from training.events import Evaluated, Finishing, Noted, TrainingEvent
 from training.finetune import encode, finetune, load_data, make_objective, metric_of
 from training.labelled import NOT_LEARNED, align_tags
 from training.results import read_manifest
@@ -124,6 +124,26 @@ def test_each_task_is_learned_and_its_model_is_of_that_task(base: Path, tmp_path
     if task == "tagging":
         assert metrics["span_f1"] > 0.9
         assert metrics["num_unread_words"] == 0
+
+
+ENDS = ("evaluation.json", "predictions.csv", "model", "manifest.json")
+
+
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_what_comes_after_the_last_step_is_told_before_it_is_done(base: Path, tmp_path: Path, task: str) -> None:
+    data = load_data(write(tmp_path / "rows.jsonl", TASK_ROWS[task]), None, RECIPE)
+    told: list[tuple[str, list[str]]] = []  # since the last evaluation, each with what the run had left by then
+    for event in finetune(base, data, RECIPE, tmp_path, CPU):
+        if isinstance(event, Evaluated):
+            told.clear()
+        if isinstance(event, Finishing):
+            told.append((event.what, [name for name in ENDS if (tmp_path / name).exists()]))
+    looks = ", looking for labels that are likely wrong" if task == "classification" else ""
+    assert told == [
+        (f"Judging the model by {len(data.validation.rows)} held-out rows", []),
+        (f"Fitting simple models for comparison{looks}: {len(data.train.rows)} training rows", []),
+        ("Writing the model", ["evaluation.json", "predictions.csv"]),
+    ]
 
 
 @pytest.mark.parametrize("task", TASK_ROWS)

@@ -253,3 +253,5 @@ def show(event: TrainingEvent, bar: "tqdm[None]") -> None:
         bar.update(event.step - bar.n)
     elif isinstance(event, Evaluated):
         bar.write(f"step {event.step}: {event.evaluation.summary()}")
+    else:
+        bar.write(event.what)

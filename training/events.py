@@ -44,4 +44,11 @@ class Noted:
     message: str
 
 
-TrainingEvent = Started | Progress | Evaluated | Noted
+@dataclass(frozen=True)
+class Finishing:
+    """What is done next of the work after the last step."""
+
+    what: str
+
+
+TrainingEvent = Started | Progress | Evaluated | Noted | Finishing

@@ -24,7 +24,7 @@ from model.weights import load_model, save_model
 from training.config import ClassWeights, Recipe
 from training.data import DataTask, Examples, check_training, check_validation, load_examples, split_validation
 from training.evaluation.files import judge, write_evaluation
-from training.events import Evaluated, Noted, Started, TrainingEvent
+from training.events import Evaluated, Finishing, Noted, Started, TrainingEvent
 from training.faults import DataFaults, Fault, faults_named
 from training.few_shot import few_shot_objective
 from training.labelled import Rows, encode_classes, encode_label_sets, encode_scores, encode_tags
@@ -154,16 +154,27 @@ def finetune(
                 yield Noted(str(odd))
     temperature = temperature_of(trainer.position.best_scores)
     with objective.served(temperature):
+        yield Finishing(f"Judging the model by {len(data.validation.rows):,} held-out rows")
         judged = None
         if world.leads or world.shards:
             judged = placement.within(lambda: judge(model, tokenizer, data.validation, recipe.max_length))
         tuned = placement.whole_model()
         if tuned is None or judged is None:
             return
+        yield Finishing(report_work(data))
         dynamics = objective.dynamics if isinstance(objective, Classify) else None
         write_evaluation(judged, data, dynamics, trainer.position.history, output, temperature)
+        yield Finishing("Writing the model")
         write_folder(output / "model", partial(save, tuned))
     write_manifest(output, trainer, description)
+
+
+def report_work(data: Data) -> str:
+    """What the report needs of the training rows, for who waits for it."""
+    work = "Fitting simple models for comparison"
+    if data.task == "classification":
+        work += ", looking for labels that are likely wrong"
+    return f"{work}: {len(data.train.rows):,} training rows"
 
 
 def snapshot_folder(output: Path, step: int) -> Path:

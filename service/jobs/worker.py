@@ -47,7 +47,7 @@ from training.choose import Chosen, choose_recipe
 from training.config import Recipe
 from training.data import DataFaults
 from training.evaluation.files import PREDICTIONS_FILE, REPORT_FILE
-from training.events import Evaluated, Noted, Progress, Started, TrainingEvent
+from training.events import Evaluated, Finishing, Noted, Progress, Started, TrainingEvent
 from training.finetune import Data, finetune, load_data, snapshot_folder
 from training.gradients import NonFiniteLoss
 from training.parallel import ALONE, World, another_has_ended
@@ -351,6 +351,8 @@ class Worker:
             data = {"step": event.step} | {f"valid_{name}": value for name, value in figures.items()}
             message = f"Step {event.step}: validation {event.evaluation.summary()}"
             self.store.add_event(job.id, f"evaluated:{event.step}", message, metrics=data)
+        elif isinstance(event, Finishing):
+            self.store.add_event(job.id, f"finishing:{event.what}", event.what)
         else:
             data = dict(event.__dict__)
             message = f"Step {event.step}/{event.total_steps}: training loss {event.train_loss:.4f}"

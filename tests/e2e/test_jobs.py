@@ -129,6 +129,7 @@ def test_upload_tune_follow_classify(service: Service, movie_rows: Rows, tmp_pat
     events = [*client.fine_tuning.jobs.list_events(job_id, limit=5)]  # pages by itself
     assert len({event.id for event in events}) == len(events)
     assert events[0].message.startswith("The job has succeeded")
+    assert [event.message.split()[0] for event in events[1:4]] == ["Writing", "Fitting", "Judging"]
     assert events[-1].message == "Created fine-tuning job"
     losses = [event.data["train_loss"] for event in reversed(events) if "train_loss" in (event.data or {})]  # type: ignore[operator, index]
     assert losses[-1] < losses[0]
