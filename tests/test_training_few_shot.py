@@ -211,7 +211,9 @@ def test_work_and_memory_grow_with_the_rows_and_not_with_their_pairs(
             return sum(seen)
 
     small, large = texts_read(160), texts_read(320)
-    assert large - small == 160 * (2 + 3), "each epoch, and the head at the start, for the evaluation and at the end"
+    assert large - small == 160 * (2 + 2), (
+        "each epoch, and the head at the start and at the end, where it is judged too"
+    )
 
 
 def test_one_row_a_class_of_fifty_classes(base: Base, tmp_path: Path) -> None:

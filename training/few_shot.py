@@ -24,6 +24,7 @@ from torch import Tensor
 
 from model.config import TransformerConfig
 from model.heads import TextModel
+from model.lora import sha256_of_body
 from model.tokenizer import Encoding, Tokenizer
 from training.blas import one_core
 from training.config import Recipe
@@ -132,6 +133,7 @@ class FewShot(Classify):
         if weights is not None:
             of_rows = weights[self._targets].tolist()
             self._shares = [share * weight for share, weight in zip(self._shares, of_rows, strict=True)]
+        self._fitted: tuple[str, Head] | None = None  # and the weights to whose vectors it was fitted
         self._fit_head()
 
     def steps(self, epoch: int) -> list[list[int]]:
@@ -149,8 +151,12 @@ class FewShot(Classify):
             return super().evaluate(world)
 
     def _fit_head(self) -> None:
-        vectors = text_vectors(self.model, self._encodings)
-        fitted = fit_head(vectors, self._targets, self._shares, self.model.config.num_outputs)
+        """Over all rows, once for the same weights: those of an evaluation are the ones that are left, or published."""
+        weights = sha256_of_body(self.model)
+        if self._fitted is None or self._fitted[0] != weights:
+            vectors = text_vectors(self.model, self._encodings)
+            self._fitted = weights, fit_head(vectors, self._targets, self._shares, self.model.config.num_outputs)
+        _, fitted = self._fitted
         with torch.no_grad():
             self.head.weight.copy_(fitted.weight)
             self.head.bias.copy_(fitted.bias)
