@@ -101,6 +101,23 @@ def test_the_story_from_a_file_to_the_inside_of_the_model(page: Page, service: S
     expect(page.locator(".step-node[aria-current]")).to_have_text("Answer")
 
 
+def test_a_run_whose_steps_are_done_says_what_it_does_until_it_ends(page: Page, service: Service, tuned: str) -> None:
+    jobs = httpx.get(f"{service.url}/v1/fine_tuning/jobs", params={"limit": 100}).json()["data"]
+    (job,) = (job["id"] for job in jobs if job["fine_tuned_model"] == tuned)
+    status = "running"
+
+    def before_its_end(route: Route) -> None:
+        answer = route.fetch()
+        route.fulfill(response=answer, json=answer.json() | {"status": status})
+
+    page.route(f"**/v1/fine_tuning/jobs/{job}", before_its_end)
+    page.goto(f"{service.url}/tune/{job}")
+    said = page.get_by_role("status").filter(has_text="all steps done; judging the model and writing its report")
+    expect(said).to_be_visible()
+    status = "succeeded"
+    expect(said).to_have_count(0)
+
+
 def test_look_inside_keeps_its_choices_in_the_address(page: Page, service: Service, tmp_path: Path) -> None:
     page.goto(f"{service.url}{LOOK}&layer=2&head=7")
     expect(page.locator(".token")).to_have_count(5)
