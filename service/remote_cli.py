@@ -153,7 +153,9 @@ def _file_id(remote: Remote, given: str) -> str:
 def _line_of_job(job: Mapping[str, Any]) -> str:
     progress = job.get("progress") or {}
     state = str(job["status"])
-    if state == "running" and progress.get("total_steps"):
+    if progress.get("finishing"):
+        state += ", all steps done"
+    elif state == "running" and progress.get("total_steps"):
         state += f" {100 * progress['step'] // progress['total_steps']}%"
     if job.get("queue_position"):
         state += f", place {job['queue_position']}"

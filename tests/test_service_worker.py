@@ -4,6 +4,7 @@ card."""
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy.exc import OperationalError
@@ -17,9 +18,12 @@ from service.jobs.room import check_room, machine_memory
 from service.jobs.store import JobStore
 from service.jobs.worker import Worker
 from service.model_card import CARD_FILE, limits
+from service.routes.jobs import shape
+from service.schemas.jobs import JobObject
 from service.tables import Job
 from tests.faults import Faults
-from tests.test_service_results import finish, settings, submit, worker
+from tests.test_service_results import Killed, finish, settings, submit, worker
+from training.events import Finishing, Started, TrainingEvent
 from training.results import read_manifest
 from training.trainer import Trainer
 
@@ -186,6 +190,59 @@ def test_every_evaluation_leaves_a_model_that_can_be_called_and_old_ones_go(
     named = [card.id for card in worker.models.cards() if ":ckpt-step-" in card.id]
     assert sorted(named) == sorted(one.model for one in checkpoints)
     assert not list((worker.settings.runs / job.id).glob("snapshots/*"))
+
+
+def test_a_run_that_stopped_early_promises_no_end_and_says_what_it_does_until_it_has_ended(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[JobObject] = []
+    real = Worker._report
+
+    def reporting(self: Worker, job: Job, event: TrainingEvent) -> None:
+        real(self, job, event)
+        seen.append(shape([worker.store.job(job.id)], worker.store)[0])
+
+    monkeypatch.setattr(Worker, "_report", reporting)
+    monkeypatch.setattr(Trainer, "_evaluation_is_due", lambda trainer: trainer.position.step % 10 == 0)
+    job = finish(worker, submit(worker, early_stopping=1, n_epochs=50, metric="accuracy"))
+    *trained, last = seen
+    assert last.progress is not None
+    assert last.progress["step"] < last.progress["total_steps"]
+    assert last.progress["finishing"] == "Writing the model"
+    assert last.estimated_finish is None
+    trains = [one for one in trained if "finishing" not in (one.progress or {})]
+    assert any(one.estimated_finish for one in trains)
+    assert len(trained) - len(trains) == 2  # judging, fitting
+    ended = shape([worker.store.job(job.id)], worker.store)[0]
+    assert ended.status == "succeeded"
+    assert ended.progress == {name: value for name, value in last.progress.items() if name != "finishing"}
+
+
+def test_a_run_taken_up_again_is_not_at_its_end_until_it_says_so_again(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Worker._report
+    killed: list[TrainingEvent] = []
+    started: list[dict[str, Any]] = []
+
+    def reporting(self: Worker, job: Job, event: TrainingEvent) -> None:
+        real(self, job, event)
+        if isinstance(event, Started):
+            started.append(worker.store.job(job.id).progress or {})
+        if isinstance(event, Finishing) and not killed:
+            killed.append(event)
+            raise Killed
+
+    monkeypatch.setattr(Worker, "_report", reporting)
+    job_id = submit(worker)
+    with pytest.raises(Killed):
+        run_next(worker)
+    assert "finishing" in (worker.store.job(job_id).progress or {})
+    worker.store.give_back(job_id, worker.name)
+    assert finish(worker, job_id).status == "succeeded"
+    assert len(started) == 2
+    assert started[1]["step"] == started[1]["total_steps"]
+    assert not any("finishing" in progress for progress in started)
 
 
 def test_a_database_that_does_not_answer_takes_no_job_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

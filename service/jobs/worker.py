@@ -343,7 +343,8 @@ class Worker:
             message = f"Training started: {event.total_steps} steps in {event.dtype}"
             self.store.add_event(job.id, "started", message)
             fields: dict[str, Any] = {"step": event.step, "total_steps": event.total_steps, "epoch": 0.0}
-            self.store.set_progress(job.id, self.name, progress={**(job.progress or {}), **fields})
+            before = {name: value for name, value in (job.progress or {}).items() if name != "finishing"}
+            self.store.set_progress(job.id, self.name, progress=before | fields)
         elif isinstance(event, Noted):
             self.store.add_event(job.id, f"noted:{event.message}", event.message, level="warn")
         elif isinstance(event, Evaluated):
@@ -353,6 +354,8 @@ class Worker:
             self.store.add_event(job.id, f"evaluated:{event.step}", message, metrics=data)
         elif isinstance(event, Finishing):
             self.store.add_event(job.id, f"finishing:{event.what}", event.what)
+            so_far = self.store.job(job.id).progress or {}
+            self.store.set_progress(job.id, self.name, progress=so_far | {"finishing": event.what})
         else:
             data = dict(event.__dict__)
             message = f"Step {event.step}/{event.total_steps}: training loss {event.train_loss:.4f}"

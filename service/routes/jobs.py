@@ -4,7 +4,7 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncIterator, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
@@ -232,19 +232,26 @@ def _shape(job: Job, place: int | None, usual_seconds: float | None) -> JobObjec
         task=job.hyperparameters.get("task"),
         priority=job.priority,
         queue_position=place,
-        progress=job.progress,
+        progress=_progress(job),
         metrics=job.metrics,
     )
 
 
+def _progress(job: Job) -> dict[str, Any] | None:
+    """With `finishing`, what is done after the last step, only while it is done."""
+    if job.progress is None or job.status == "running":
+        return job.progress
+    return {name: value for name, value in job.progress.items() if name != "finishing"}
+
+
 def _estimated_finish(job: Job, place: int | None, usual_seconds: float | None) -> int | None:
-    """Of a running job from the tokens trained so far and the present speed, None before its first progress report; of
-    one that waits from its place and what the last jobs took, None before any has succeeded."""
+    """Of a running job from the tokens trained so far and the present speed, None before its first progress report and
+    after its last step; of one that waits from its place and what the last jobs took, None before any has succeeded."""
     if place is not None and usual_seconds is not None:
         return int(time.time() + place * usual_seconds)
     progress = job.progress or {}
     speed, step = progress.get("tokens_per_second"), progress.get("step")
-    if job.status != "running" or not speed or not step:
+    if job.status != "running" or not speed or not step or "finishing" in progress:
         return None
     tokens_left = progress["tokens_seen"] / step * (progress["total_steps"] - step)
     return int(time.time() + tokens_left / speed)

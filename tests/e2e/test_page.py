@@ -101,20 +101,41 @@ def test_the_story_from_a_file_to_the_inside_of_the_model(page: Page, service: S
     expect(page.locator(".step-node[aria-current]")).to_have_text("Answer")
 
 
+@pytest.mark.parametrize("asked", ["/v1/files", "/v1/models"])
+def test_a_job_cannot_be_sent_before_there_is_something_to_choose_from(
+    page: Page, service: Service, tuned: str, asked: str
+) -> None:
+    held: list[Route] = []
+    page.route(re.compile(f"{asked}(\\?|$)"), lambda route: held.append(route))
+    page.goto(f"{service.url}/tune")
+    start = page.get_by_role("button", name="Start tuning")
+    expect(page.get_by_role("link", name="moods").first).to_be_visible()  # the runs are there
+    expect(page.get_by_role("status").filter(has_text="Loading")).to_be_visible()
+    expect(start).to_have_count(0)
+    assert held
+    page.route(re.compile(asked), lambda route: route.continue_())  # before the first, from now on
+    for route in held:
+        route.continue_()
+    expect(start).to_be_enabled()
+    expect(page.locator("select[name=model] option:checked")).to_have_text("minilm-l6")
+    expect(page.locator("select[name=training_file] option:checked")).to_have_count(1)
+
+
 def test_a_run_whose_steps_are_done_says_what_it_does_until_it_ends(page: Page, service: Service, tuned: str) -> None:
     jobs = httpx.get(f"{service.url}/v1/fine_tuning/jobs", params={"limit": 100}).json()["data"]
     (job,) = (job["id"] for job in jobs if job["fine_tuned_model"] == tuned)
-    status = "running"
+    ahead = {"status": "running", "estimated_finish": None}
 
     def before_its_end(route: Route) -> None:
         answer = route.fetch()
-        route.fulfill(response=answer, json=answer.json() | {"status": status})
+        progress = answer.json()["progress"] | {"finishing": "Writing the model"}
+        route.fulfill(response=answer, json=answer.json() | ({"progress": progress} | ahead if ahead else {}))
 
     page.route(f"**/v1/fine_tuning/jobs/{job}", before_its_end)
     page.goto(f"{service.url}/tune/{job}")
     said = page.get_by_role("status").filter(has_text="all steps done; judging the model and writing its report")
     expect(said).to_be_visible()
-    status = "succeeded"
+    ahead.clear()
     expect(said).to_have_count(0)
 
 

@@ -37,6 +37,7 @@ export interface Progress {
   tokens_per_second: number;
   tokens_seen: number;
   gradient_norm: number;
+  finishing?: string; // what is done after the last step, while it is done
 }
 
 export interface JobEvent {

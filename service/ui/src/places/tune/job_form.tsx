@@ -1,30 +1,39 @@
 // A new fine-tuning job: base, data, name; all else has a good default.
 
 import { useState } from "preact/hooks";
-import { files as askFiles } from "../../api/files";
+import { files as askFiles, type DataFile } from "../../api/files";
 import { createJob, type NewJob } from "../../api/jobs";
-import { models as askModels } from "../../api/models";
+import { models as askModels, type Model } from "../../api/models";
 import { useWords } from "../../base/language";
 import { useLoad } from "../../base/load";
 import { go, pathTo, useAddress } from "../../base/router";
 import { Field } from "../../parts/field";
-import { Notice } from "../../parts/notice";
+import { Notice, Waiting } from "../../parts/notice";
 import { SnippetsBehind } from "../../parts/snippets";
 import { tuneWords } from "../../words/tune";
 import { JobOptions } from "./job_options";
 
 const USUAL_BASE = "minilm-l6"; // as of the command line
 
+/** Shown once there is something to choose from: sent before, it would name neither a file nor a base. */
 export function JobForm() {
+  const files = useLoad("files", askFiles);
+  const models = useLoad("models", askModels);
+  return (
+    <Waiting loaded={files}>
+      {(every) => <Waiting loaded={models}>{(bases) => <Choices files={every} models={bases} />}</Waiting>}
+    </Waiting>
+  );
+}
+
+function Choices({ files, models }: { files: DataFile[]; models: Model[] }) {
   const words = useWords(tuneWords);
   const { query } = useAddress();
-  const models = useLoad("models", askModels);
-  const files = useLoad("files", askFiles);
   const [problem, tell] = useState("");
   const [busy, work] = useState(false);
   const [filled, note] = useState<NewJob | null>(null);
-  const bases = (models.value ?? []).filter((model) => !model.adapter && model.architecture !== "encoder_decoder");
-  const data = (files.value ?? []).filter((file) => file.status !== "error");
+  const bases = models.filter((model) => !model.adapter && model.architecture !== "encoder_decoder");
+  const data = files.filter((file) => file.status !== "error");
   const untuned = bases.filter((model) => model.base_model === null);
   const base = query.get("model") ?? (untuned.find((model) => model.id === USUAL_BASE) ?? untuned[0])?.id;
   const shown = data.find((file) => file.id === query.get("file")) ?? data[0];
@@ -41,7 +50,7 @@ export function JobForm() {
       work(false);
     }
   };
-  if (files.value && !data.length)
+  if (!data.length)
     return (
       <div class="stack">
         <p class="muted">{words.noData}</p>
@@ -58,7 +67,7 @@ export function JobForm() {
       onInput={(event) => note(bodyOf(new FormData(event.currentTarget)))}
     >
       <Field name={words.data} hint={words.dataHint}>
-        <select name="training_file" required key={files.value ? "files" : "none"}>
+        <select name="training_file" required>
           {data.map((file) => (
             <option key={file.id} value={file.id} selected={file.id === query.get("file")}>
               {file.filename}
@@ -67,7 +76,7 @@ export function JobForm() {
         </select>
       </Field>
       <Field name={words.base} hint={words.baseHint}>
-        <select name="model" required key={models.value ? "models" : "none"}>
+        <select name="model" required>
           {bases.map((model) => (
             <option key={model.id} value={model.id} selected={model.id === base}>
               {model.id}

@@ -100,9 +100,7 @@ function Standing({ job }: { job: Job }) {
             <JobBadge job={job} />
             {job.queue_position !== null && <span class="small">{words.place(job.queue_position)}</span>}
             {left !== null && left > 0 && <span class="small muted">{words.left(duration(left))}</span>}
-            {job.status === "running" && step === total && step !== undefined && (
-              <span class="small muted">{words.finishing}</span>
-            )}
+            {job.progress?.finishing && <span class="small muted">{words.finishing}</span>}
           </span>
           <span class="small muted">
             {job.model} →{" "}
