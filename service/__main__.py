@@ -3,13 +3,15 @@ being loaded too."""
 
 import sys
 
+from service.collector import loading
+
 INTERRUPTED = 130  # what a shell says of a command that Ctrl-C ended
 
 
 def main() -> None:
     try:
-        from service.command import main as obey
-
+        with loading():
+            from service.command import main as obey
         obey()
     except KeyboardInterrupt:
         print("vitrine: interrupted", file=sys.stderr)

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Collection
 
 from service import backup_cli, keys_cli, models_cli, remote_cli, serve_cli, setup_cli
+from service.collector import loading
 from service.errors import ServiceError
 from service.jobs import on_ray, process
 from service.settings import Settings, read_settings
@@ -45,7 +46,9 @@ def parser_of(settings: Settings, wanted: Collection[str]) -> argparse.ArgumentP
     on_ray.add_command(commands)
     for module, named in LOADED_ON_DEMAND.items():
         if named.keys() & set(wanted):
-            importlib.import_module(module).add_commands(commands, settings)
+            with loading():
+                needed = importlib.import_module(module)
+            needed.add_commands(commands, settings)
             continue
         for name, meaning in named.items():
             commands.add_parser(name, help=meaning)

@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.config import HTTP_PROTOCOLS
 
+from service.collector import loading
 from service.logs import configure_logs
 from service.settings import read_settings
 
@@ -31,8 +32,9 @@ def build() -> tuple[FastAPI, ASGIApp]:
         fail_when_told()
         empty = FastAPI()
         return empty, empty
-    from service.app import create_app
-    from service.connections import Connections, Limits
+    with loading():
+        from service.app import create_app
+        from service.connections import Connections, Limits
 
     # BentoML makes the server's configuration by itself, with the protocol "auto"; the table takes a factory, too.
     HTTP_PROTOCOLS["auto"] = Connections(Limits.of(settings)).protocol  # type: ignore[assignment]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from model.huggingface.layouts import LAYOUTS
 from service import remote_cli
+from service.collector import loading
 from service.model_store import ModelStore
 from service.settings import Settings
 
@@ -31,13 +32,15 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def _import(arguments: argparse.Namespace, settings: Settings) -> None:
-    from service.exchange import import_model
+    with loading():
+        from service.exchange import import_model
 
     print(import_model(arguments.source, arguments.name, arguments.revision, settings))
 
 
 def _export(arguments: argparse.Namespace, settings: Settings) -> None:
-    from service.exchange import export_model
+    with loading():
+        from service.exchange import export_model
 
     print(export_model(arguments.model, arguments.folder, arguments.layout, settings))
 

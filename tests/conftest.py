@@ -3,6 +3,7 @@
 import atexit
 import contextlib
 import functools
+import gc
 import itertools
 import json
 import os
@@ -46,7 +47,10 @@ Rows = list[dict[str, str]]
 
 
 def pytest_configure() -> None:
-    """The processes of the suite share the cores: twice as many threads as cores would wait for each other."""
+    """The processes of the suite share the cores: twice as many threads as cores would wait for each other. Python's
+    collector does not go through the modules of the suite, neither while they are loaded nor during the tests."""
+    gc.disable()
+    atexit.register(gc.freeze)
     if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])))
 
@@ -60,6 +64,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("faults")
     places = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.path.stem, len(LONGEST)))
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ import threading
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from service.collector import loading
 from service.database import Database
 from service.jobs.errands import POLL_SECONDS, Errands
 from service.jobs.store import JobStore
@@ -71,9 +72,10 @@ def wait_for_work(store: JobStore, lease_seconds: float, leaving: threading.Even
 
 def _work(settings: Settings, beside: bool, leaving: threading.Event, traces: Traces | None) -> None:
     """Until the process must leave; beside a service, also until there has been no work for long."""
-    import torch
+    with loading():
+        import torch
 
-    from service.jobs.worker import Worker
+        from service.jobs.worker import Worker
 
     configure_logs(settings.log_format)  # what was loaded now may have set up logs of its own
     torch.set_num_threads(settings.training_threads or os.cpu_count() or 1)
