@@ -106,6 +106,43 @@ def test_a_text_that_cannot_be_read_fails_alone(reader: Reader, gate: Gate) -> N
     assert isinstance(poisoned, ValueError)
 
 
+class WordTokenizer:
+    """A token a word, or a Chinese character."""
+
+    def encode(self, texts: Sequence[Text], *_: Any, **__: Any) -> list[Encoding]:
+        counts = [len(text) if not str(text).isascii() else len(str(text).split()) for text in texts]
+        return [Encoding.of_ids(range(count)) for count in counts]
+
+
+def test_how_many_tokens_texts_surely_have_is_learned_from_those_before() -> None:
+    tokenizer: Any = WordTokenizer()
+    alike, dense, chinese = ["four letter word here"] * 8, ["it is so on the way we go"] * 8, ["四个汉字" * 2] * 8
+    reader = Reader(max_characters=10_000)
+    reader.start()
+
+    async def after(*calls: list[Text]) -> None:
+        for texts in calls:
+            await reader.encode(tokenizer, texts, 99)
+
+    def least(texts: list[Text], max_length: int = 99) -> float:
+        """As a share of what they have."""
+        whole = sum(min(max_length, len(encoding.ids)) for encoding in tokenizer.encode(texts))
+        return reader.least_tokens(tokenizer, texts, max_length) / whole
+
+    assert least(alike) == 0.0
+    asyncio.run(after(alike))
+    assert least(alike) == pytest.approx(0.7, abs=0.03)  # one call tells little
+    asyncio.run(after(*[alike] * 60))
+    assert 0.95 < least(alike) <= 1.0
+    assert 0.45 < least(alike, max_length=2) <= 1.0  # of a text that is cut only what is kept
+    assert least(dense) < 0.7
+    assert 0.3 < least(chinese) <= 1.0, "in bytes Chinese is not unlike other text"
+    asyncio.run(after(*[alike, dense] * 60))
+    assert 0.0 < least(alike) < 0.9, "where calls differ, it promises less"
+    assert 0.0 < least(dense) < 0.9
+    reader.stop()
+
+
 def test_too_much_text_is_429_and_one_long_text_alone_is_not(reader: Reader, gate: Gate) -> None:
     tokenizer: Any = GatedTokenizer(gate)
 

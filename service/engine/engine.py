@@ -37,7 +37,6 @@ from service.ids import new_id
 from service.metrics import Metrics
 
 CHARACTERS_PER_TOKEN = 16  # at most, of texts that wait to be tokenized beside the tokens that wait
-SURELY = 0.7  # of the tokens that a text's characters suggest, it has at least
 RATE_WEIGHT = 0.1  # of the last batch in the running mean of the device's speed
 BULK_BATCH_TOKENS = 512  # of one forward pass, half of it where several cores compute: a live request waits for no more
 STOP_SECONDS = 30.0  # for what is being computed
@@ -145,9 +144,9 @@ class Engine:
     ) -> list[Encoding]:
         """As `Reader.encode`, of texts for the queue. Raises Busy when it is so full that the tokens would surely not
         fit (to read what is then refused would slow down what is answered), TooLarge when they never would."""
-        about = int(SURELY * self.reader.guess_tokens(tokenizer, texts, max_length))
-        if not _bulk.get() and self._queue.tokens + about > self._queue.max_tokens and self._queue.tokens:
-            raise self._full(self._queue, f"about {about}")
+        least = self.reader.least_tokens(tokenizer, texts, max_length)
+        if not _bulk.get() and self._queue.tokens + least > self._queue.max_tokens and self._queue.tokens:
+            raise self._full(self._queue, f"about {least}")
         return await self.reader.encode(tokenizer, texts, max_length, masks=masks, max_tokens=self._queue.max_tokens)
 
     async def submit(

@@ -5,6 +5,7 @@ Nobody waits for another's book: the texts of a large request are read a part at
 and single texts of great length have a thread of their own.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
@@ -15,7 +16,9 @@ from service.engine.replies import deliver
 from service.engine.spans import Part
 from service.errors import Busy, TooLarge
 
-RATIO_WEIGHT = 0.1  # of the last texts in the running mean of tokens a character
+LAST = 0.1  # the share of the texts read last in a running mean
+FIRST_ERROR = 0.1  # of a guess of how many tokens texts have, before it is known how far such guesses are off
+SURELY = 3.0  # so many times the usual error a guess is seldom off
 PART_CHARACTERS = 65_536  # of one request, that are read before others have their turn: some 50 ms
 LONG_CHARACTERS = 262_144  # of a text that is read apart from others, for it can't be read in parts
 
@@ -57,8 +60,40 @@ class _Wanted(Call):
         return self.texts[start:end]
 
 
+class _Density:
+    """How many tokens a tokenizer makes of a byte of UTF-8, and by how much such guesses were too high: running means
+    of what it has read."""
+
+    def __init__(self) -> None:
+        self._tokens_a_byte = 0.0  # 0: not known yet
+        self._error_squared = FIRST_ERROR**2  # of a guess, as a share of it; 0 where it was too low
+
+    def learn(self, texts: Sequence[Text], tokens: int) -> None:
+        num_bytes = sum(map(_num_bytes, texts))
+        if not num_bytes:
+            return
+        density = tokens / num_bytes
+        if self._tokens_a_byte:
+            error = max(0.0, 1.0 - density / self._tokens_a_byte)
+            self._error_squared += LAST * (error**2 - self._error_squared)
+        self._tokens_a_byte += (LAST if self._tokens_a_byte else 1.0) * (density - self._tokens_a_byte)
+
+    def least(self, texts: Sequence[Text], max_length: int) -> int:
+        guess = sum(min(max_length, self._tokens_a_byte * _num_bytes(text)) for text in texts)
+        return int(guess * max(0.0, 1.0 - SURELY * math.sqrt(self._error_squared)))
+
+
 def characters_of(texts: Sequence[Text]) -> int:
     return sum(len(text) if isinstance(text, str) else len(text[0]) + len(text[1]) for text in texts)
+
+
+def _num_bytes(text: Text) -> int:
+    """In UTF-8, of which tokens of any language take about as many; of characters those of Chinese take fewer."""
+    return sum(len(part) if part.isascii() else len(part.encode("utf-8", "replace")) for part in _parts(text))
+
+
+def _parts(text: Text) -> Sequence[str]:
+    return (text,) if isinstance(text, str) else text
 
 
 class Reader:
@@ -67,7 +102,7 @@ class Reader:
     def __init__(self, max_characters: int) -> None:
         """So many characters wait at most, beside one call that may be longer."""
         self._max_characters = max_characters
-        self._tokens_per_character: WeakKeyDictionary[Tokenizer, float] = WeakKeyDictionary()  # running means
+        self._densities: WeakKeyDictionary[Tokenizer, _Density] = WeakKeyDictionary()
         self._line: Line[_Wanted] = Line("vitrine-reader", lambda taken: self._serve(taken, self._line))
         self._long: Line[_Wanted] = Line("vitrine-reader-long", lambda taken: self._serve(taken, self._long))
 
@@ -79,11 +114,11 @@ class Reader:
         self._line.stop()
         self._long.stop()
 
-    def guess_tokens(self, tokenizer: Tokenizer, texts: Sequence[Text], max_length: int) -> int:
-        """About how many tokens are kept of these texts, by what this tokenizer made of others; 0 when it has read
-        none."""
-        ratio = self._tokens_per_character.get(tokenizer, 0.0)
-        return sum(min(max_length, int(ratio * characters_of([text]))) for text in texts)
+    def least_tokens(self, tokenizer: Tokenizer, texts: Sequence[Text], max_length: int) -> int:
+        """So many are kept of these texts at least, by what this tokenizer made of others: a guess less what such
+        guesses are off. 0 when it has read none."""
+        density = self._densities.get(tokenizer)
+        return density.least(texts, max_length) if density else 0
 
     async def encode(
         self,
@@ -148,12 +183,10 @@ class Reader:
         parts: Sequence[Sequence[Text]],
         answers: Sequence[list[Encoding] | Exception],
     ) -> None:
-        read = [(part, answer) for part, answer in zip(parts, answers, strict=True) if isinstance(answer, list)]
-        characters = sum(characters_of(part) for part, _ in read)
-        if characters:
-            ratio = sum(encoding.full_length for _, answer in read for encoding in answer) / characters
-            before = self._tokens_per_character.get(tokenizer, ratio)
-            self._tokens_per_character[tokenizer] = before + RATIO_WEIGHT * (ratio - before)
+        density = self._densities.setdefault(tokenizer, _Density())
+        for part, answer in zip(parts, answers, strict=True):
+            if isinstance(answer, list):
+                density.learn(part, sum(encoding.full_length for encoding in answer))
 
 
 def _too_large(wanted: _Wanted) -> TooLarge:
