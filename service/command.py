@@ -1,5 +1,5 @@
-"""The `vitrine` command. Most of it begins at once; the commands that train, read or draw a model load what they need,
-which takes seconds, when they are asked for: until then they are told here by name.
+"""The `vitrine` command. Each command loads what it needs when it is asked for, which takes seconds where that is
+torch; until then the commands are told here by name.
 """
 
 import argparse
@@ -7,14 +7,26 @@ import importlib
 import sys
 from collections.abc import Collection
 
-from service import backup_cli, keys_cli, models_cli, remote_cli, serve_cli, setup_cli
 from service.collector import loading
 from service.errors import ServiceError
-from service.jobs import on_ray, process
 from service.settings import Settings, read_settings
 
 DESCRIPTION = "Run, tune and look inside Transformers."
-LOADED_ON_DEMAND = {  # by module, with what the parsers of its commands say of them
+COMMANDS = {  # by the module that adds them, with what their parsers say of them
+    "service.setup_cli": {"setup": "put the base model into the model store and queue the demonstration job"},
+    "service.serve_cli": {"serve": "start the service (and its job worker)"},
+    "service.jobs.process": {"worker": "run a job worker alone, on a host that shares the state folder"},
+    "service.models_cli": {"models": "move models between the store and Hugging Face folders"},
+    "service.keys_cli": {"keys": "API keys: create, list, revoke"},
+    "service.backup_cli": {
+        "backup": "store, files, models, names and keys in one tar, while the service runs",
+        "restore": "a backup into an empty state folder",
+    },
+    "service.remote_cli": {
+        "files": "files of a running service: upload, list, delete",
+        "jobs": "fine-tuning jobs of a running service",
+    },
+    "service.jobs.on_ray": {"on-ray": "train a job on the Ray cluster that runs this command"},
     "service.data_cli": {"data": "write a catalogue data set as JSONL files, or report on a file of yours"},
     "service.training_cli": {
         "finetune": "fine-tune a base model on a labelled file, in this process",
@@ -32,19 +44,10 @@ def main() -> None:
 
 
 def parser_of(settings: Settings, wanted: Collection[str]) -> argparse.ArgumentParser:
-    """All commands; of those that are loaded on demand only the wanted ones with their options."""
+    """All commands, the wanted ones with their options."""
     parser = argparse.ArgumentParser(prog="vitrine", description=DESCRIPTION)
     commands = parser.add_subparsers(dest="command", required=True)
-    setup_cli.add_command(commands, settings)
-    serve_cli.add_command(commands, settings)
-    alone = commands.add_parser("worker", help="run a job worker alone, on a host that shares the state folder")
-    alone.set_defaults(run=lambda _: process.main())
-    models_cli.add_commands(commands, settings)
-    keys_cli.add_commands(commands, settings)
-    backup_cli.add_commands(commands, settings)
-    remote_cli.add_commands(commands)
-    on_ray.add_command(commands)
-    for module, named in LOADED_ON_DEMAND.items():
+    for module, named in COMMANDS.items():
         if named.keys() & set(wanted):
             with loading():
                 needed = importlib.import_module(module)

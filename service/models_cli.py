@@ -6,7 +6,6 @@ from pathlib import Path
 from model.huggingface.layouts import LAYOUTS
 from service import remote_cli
 from service.collector import loading
-from service.model_store import ModelStore
 from service.settings import Settings
 
 
@@ -47,6 +46,9 @@ def _export(arguments: argparse.Namespace, settings: Settings) -> None:
 
 def list_models(settings: Settings) -> list[str]:
     """One line a model: id, task, shape, tag."""
+    with loading():
+        from service.model_store import ModelStore
+
     rows = [
         (card.id, card.config.task, f"{card.config.num_layers} x {card.config.width}", card.tag)
         for card in ModelStore.of(settings).cards()

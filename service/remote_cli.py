@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from service.remote import Remote
+from service.settings import Settings
 from service.watch import watch_job
 
 Parsers = Any  # what argparse's add_subparsers returns
@@ -31,7 +32,7 @@ SUBMIT_OPTIONS: dict[
 }
 
 
-def add_commands(commands: Parsers) -> None:
+def add_commands(commands: Parsers, _: Settings) -> None:
     """Adds `files` and `jobs`."""
     files = commands.add_parser("files", help="files of a running service: upload, list, delete").add_subparsers(
         dest="action", required=True

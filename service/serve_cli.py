@@ -17,7 +17,7 @@ LAST_PORT = 65_535
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
-def add_command(commands: Any, settings: Settings) -> None:
+def add_commands(commands: Any, settings: Settings) -> None:
     serve = commands.add_parser("serve", help="start the service (and its job worker)")
     serve.add_argument("--host", default="127.0.0.1")
     serve.add_argument("--port", type=int, default=3000)

@@ -15,7 +15,7 @@ from service.tables import Job
 DEMO_DATA = "movie-sentiment"
 
 
-def add_command(commands: Any, settings: Settings) -> None:
+def add_commands(commands: Any, settings: Settings) -> None:
     setup = commands.add_parser("setup", help="put the base model into the model store and queue the demonstration job")
     setup.set_defaults(run=lambda _: run_setup(settings))
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from service.__main__ import INTERRUPTED
-from service.command import LOADED_ON_DEMAND, parser_of
+from service.command import COMMANDS, parser_of
 from service.errors import InvalidRequest
 from service.serve_cli import check_port, run_serve
 from service.settings import Settings
@@ -77,7 +77,7 @@ print([name for name in {TRAINING} if name in sys.modules])
 
 
 def test_help_and_unknown_commands_are_answered_without_torch(tmp_path: Path) -> None:
-    """All commands are told, with the words that those which load it say themselves."""
+    """All commands are told, with the words that the modules which add them say themselves."""
     code = "import atexit, sys; atexit.register(lambda: print([name for name in ('torch',) if name in sys.modules])); "
     code += "from service.command import main; sys.argv = ['vitrine', {word!r}]; main()"
     told = {}
@@ -87,10 +87,10 @@ def test_help_and_unknown_commands_are_answered_without_torch(tmp_path: Path) ->
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
         assert done.stdout.endswith("[]\n"), done.stderr
         told[word] = done.stdout + done.stderr
-    on_demand = {name for named in LOADED_ON_DEMAND.values() for name in named}
-    whole = parser_of(Settings(home=tmp_path), on_demand)
+    every = {name for named in COMMANDS.values() for name in named}
+    whole = parser_of(Settings(home=tmp_path), every)
     (commands,) = [action for action in whole._actions if isinstance(action, argparse._SubParsersAction)]
-    assert on_demand < commands.choices.keys()
+    assert every == commands.choices.keys()
     for action in commands._choices_actions:
         assert re.search(rf"^ +{action.dest} +{re.escape(str(action.help))}$", told["--help"], re.MULTILINE), (
             action.dest

@@ -10,11 +10,13 @@ import sys
 import time
 from typing import Any
 
+from service.settings import Settings
+
 WAIT_SECONDS = 120.0  # for nodes that are busy with others
 LOOK_SECONDS = 2.0
 
 
-def add_command(commands: Any) -> None:
+def add_commands(commands: Any, _: Settings) -> None:
     """`vitrine on-ray`; called by the cluster, not by people."""
     parser = commands.add_parser("on-ray", help="train a job on the Ray cluster that runs this command")
     parser.add_argument("job")

@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -26,6 +27,12 @@ BESIDE = "--beside-service"
 NICENESS = 15  # live requests come first on a shared machine
 IDLE_SECONDS = 600.0  # without work, before the memory is given back
 log = logging.getLogger("vitrine.worker")
+
+
+def add_commands(commands: Any, _: Settings) -> None:
+    """`vitrine worker`."""
+    alone = commands.add_parser("worker", help="run a job worker alone, on a host that shares the state folder")
+    alone.set_defaults(run=lambda _: main())
 
 
 def main(beside: bool = False) -> None:

@@ -20,7 +20,7 @@ def test_the_unmodified_client_drives_everything(
     closed_service: tuple[Service, dict[str, str]], movie_rows: Rows, tmp_path: Path, version: str
 ) -> None:
     service, keys = closed_service
-    rows = write_jsonl(tmp_path / "rows.jsonl", movie_rows[:240])
+    rows = write_jsonl(tmp_path / "rows.jsonl", movie_rows[:120])
     owner = {"3": "ann", "2": "bob"}[version]
     environment = dict(os.environ)
     if version == "2":

@@ -151,7 +151,7 @@ def test_upload_tune_follow_classify(service: Service, movie_rows: Rows, tmp_pat
 
 def test_cancel_stops_a_running_job_and_frees_its_file(service: Service, movie_rows: Rows, tmp_path: Path) -> None:
     client = client_of(service)
-    job_id = submit(client, write_jsonl(tmp_path / "rows.jsonl", movie_rows[:2_000]), 3, "never")
+    job_id = submit(client, write_jsonl(tmp_path / "rows.jsonl", movie_rows[:600]), 10, "never")
     wait_for(lambda: httpx.get(f"{service.url}/v1/fine_tuning/jobs/{job_id}").json()["progress"] is not None, 300)
     job = client.fine_tuning.jobs.cancel(job_id)
     assert job.status == "cancelled"
@@ -186,12 +186,16 @@ def events_of_stream(
 def test_pause_resume_checkpoints_and_the_stream_of_events(service: Service, movie_rows: Rows, tmp_path: Path) -> None:
     client = client_of(service)
     file = client.files.create(
-        file=write_jsonl(tmp_path / "rows.jsonl", movie_rows[:320]).open("rb"), purpose="fine-tune",
+        file=write_jsonl(tmp_path / "rows.jsonl", movie_rows[:160]).open("rb"), purpose="fine-tune",
         expires_after={"anchor": "created_at", "seconds": 7_200},
     )  # fmt: skip
     assert file.expires_at == file.created_at + 7_200
     job = client.fine_tuning.jobs.create(
-        model=M, training_file=file.id, metadata={"who": "stream"}, hyperparameters={"n_epochs": 3, "batch_size": 32}
+        model=M,
+        training_file=file.id,
+        metadata={"who": "stream"},
+        hyperparameters={"n_epochs": 3, "batch_size": 16},
+        extra_body={"training_method": "fine_tune"},
     )
     first = events_of_stream(service, job.id, most=3)
     wait_for(lambda: httpx.get(f"{service.url}/v1/fine_tuning/jobs/{job.id}").json()["progress"] is not None, 300)
@@ -210,7 +214,7 @@ def test_pause_resume_checkpoints_and_the_stream_of_events(service: Service, mov
     assert [event["id"] for event in first + rest] == listed[::-1], "every event once, in order, over two connections"
     steps = [event["data"]["step"] for event in first + rest if "train_loss" in event["data"]]
     assert steps == sorted(set(steps)), "no step is made twice"
-    assert before < steps[-1] == 3 * -(-int(320 * 0.9) // 32), "it was paused amid the run"
+    assert before < steps[-1] == 3 * -(-int(160 * 0.9) // 16), "it was paused amid the run"
     stopped = httpx.get(
         f"{service.url}/v1/fine_tuning/jobs/{job.id}/events",
         headers={"accept": "text/event-stream", "last-event-id": rest[-1]["id"]},
@@ -251,8 +255,8 @@ def test_kill_9_of_the_worker_and_of_the_service_lose_nothing(
     fragile: Service, movie_rows: Rows, tmp_path: Path, faults: Faults
 ) -> None:
     client = client_of(fragile)
-    long_job = submit(client, write_jsonl(tmp_path / "rows.jsonl", movie_rows[:280]), 2, "long", batch_size=16)
-    short_job = submit(client, write_jsonl(tmp_path / "few.jsonl", movie_rows[:96]), 1, "short")
+    long_job = submit(client, write_jsonl(tmp_path / "rows.jsonl", movie_rows[:140]), 2, "long", batch_size=8)
+    short_job = submit(client, write_jsonl(tmp_path / "few.jsonl", movie_rows[:64]), 1, "short")
 
     def step() -> int:
         progress = httpx.get(f"{fragile.url}/v1/fine_tuning/jobs/{long_job}").json()["progress"]
@@ -280,7 +284,7 @@ def test_kill_9_of_the_worker_and_of_the_service_lose_nothing(
     assert events_before <= {event.id for event in events}, "no event is lost"
     steps = [event.data["step"] for event in events if "train_loss" in (event.data or {})]  # type: ignore[operator, index]
     assert steps == sorted(set(steps), reverse=True), "no step is reported twice"
-    assert steps[0] == 2 * -(-int(280 * 0.9) // 16)
+    assert steps[0] == 2 * -(-int(140 * 0.9) // 8)
     died, left = (sum(word in event.message for event in events) for word in ("worker of this job died", "was stopped"))
     assert died >= 1, "the worker that was killed"
     assert died + left == 2, "what is left of a killed service may still let its worker go in good order"

@@ -59,9 +59,11 @@ def test_the_script_tunes_a_model_seven_points_over_tfidf(service: Service, cach
     whole = has_bfloat16(torch.device("cpu")) or "VITRINE_WHOLE_README" in os.environ
     scripts = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     (script,) = (script for script in scripts if "fine_tuning.jobs.create" in script)
-    training, *_ = write_splits("movie-sentiment", cache, tmp_path)
+    training, validation, _ = write_splits("movie-sentiment", cache, tmp_path)
     lines = training.read_text(encoding="utf-8").splitlines(keepends=True)[:: 1 if whole else 5]
     training.write_text("".join(lines), encoding="utf-8")
+    held_out = validation.read_text(encoding="utf-8").splitlines(keepends=True)[:: 1 if whole else 3]
+    validation.write_text("".join(held_out), encoding="utf-8")
     script = script.replace("localhost:3000", f"127.0.0.1:{service.port}")
     script = script.replace('"at_least": 0.8}', f'"at_least": {0.8 if whole else 0.75}}}')
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=1_500)
