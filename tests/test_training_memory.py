@@ -1,5 +1,6 @@
 """What a run is said to need before it starts is what it takes; and how many rows pass at once under a limit."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ from torch import Tensor, nn
 from tests.memory_run import CASES, model_of, run
 from training.memory import (
     EVALUATION_BYTES,
+    HOLES,
+    HOLES_OF_LENGTHS,
     MAPPED_BYTES,
     SPARE_SHARE,
     MemoryNeed,
@@ -147,7 +150,11 @@ def test_the_peak_is_of_a_step_a_checkpoint_or_an_evaluation() -> None:
     assert steady.peak(1) == giant + large
     assert steady.peak(2) == 2 * giant, "what is mapped goes back at once"
     holed = MemoryNeed(0, 0, 0, 0, giant, 0, kept=(large, 3 * large))
-    assert holed.peak(1) == giant + large + MAPPED_BYTES, "a shorter batch's tensor may lie in the heap"
+    many = int(HOLES_OF_LENGTHS * (large + MAPPED_BYTES))
+    assert holed.peak(1) == giant + many, "a shorter batch's tensor may lie in the heap"
+    even = MemoryNeed(0, 0, 0, 0, giant, 0, scrap=(large,), kept=(large, 3 * large), one_length=True)
+    assert even.peak(1) == giant + large + int(HOLES * (large + MAPPED_BYTES))
+    assert replace(even, one_length=False).peak(1) == giant + many
 
 
 # ---- rows under a limit

@@ -23,7 +23,8 @@ WEIGHT_BYTES, GRADIENT_BYTES, ADAM_BYTES = 4, 4, 8  # a trained parameter
 EVALUATION_BYTES = 2**28  # held-out rows pass in batches that need no more: see MAX_LOGIT_BYTES in `objectives.py`
 MAPPED_BYTES = 2**25  # glibc gives blocks from this size on back at once (mallopt(3), M_MMAP_THRESHOLD)
 CUBLAS_BYTES = 2**25  # its workspace on the newest GPUs
-HOLES = 1.0  # of what glibc's heap holds: batches of many lengths leave gaps that fit no later tensor
+HOLES = 1.0  # of what a batch keeps in glibc's heap, where parts of a step leave gaps that fit no later tensor
+HOLES_OF_LENGTHS = 1.6  # the same where batches are of many lengths; up to 1.4 was seen
 Sizes = Counter[int]  # of tensors, in bytes -> how many there are
 
 
@@ -39,6 +40,7 @@ class MemoryNeed:
     passing: int  # a row's largest tensor: gradients of its size come and go
     scrap: tuple[int, ...] = ()  # a row's other tensors: freed at once, but glibc's heap seldom gives their place again
     kept: tuple[int, ...] = ()  # a row's tensors of `per_row`, where glibc's heap may hold them
+    one_length: bool = False  # of all rows
     at_once: int = 2  # gradients of the size of `passing`
     gradients: int = 0  # of `training`: each lane has its own
 
@@ -46,8 +48,9 @@ class MemoryNeed:
         """With so many rows passing through the model at once, in so many parts side by side."""
         of_lane = -(-rows // lanes)
         scrap = lanes * sum(of_lane * size for size in self.scrap if of_lane * size < MAPPED_BYTES)
-        holes = int(HOLES * lanes * sum(min(of_lane * size, MAPPED_BYTES) for size in self.kept))
-        step = self.fixed + rows * (self.per_row + self.at_once * self.passing) + scrap + holes
+        in_heap = lanes * sum(min(of_lane * size, MAPPED_BYTES) for size in self.kept)
+        lost = max(scrap + int(HOLES * in_heap), 0 if self.one_length else int(HOLES_OF_LENGTHS * in_heap))
+        step = self.fixed + rows * (self.per_row + self.at_once * self.passing) + lost
         step += (lanes - 1) * (self.fixed + self.gradients)
         return self.present + self.training + max(step, self.writing, EVALUATION_BYTES)
 
@@ -57,9 +60,10 @@ def measure_need(
     loss_of_longest: Callable[[int], Tensor],
     placement: Placement | None = None,
     averaged: bool = False,
+    one_length: bool = False,
 ) -> MemoryNeed:
-    """`loss_of_longest(n)` gives the loss of the n longest rows. Nothing is changed in the model. The mean of the
-    weights, where they are `averaged`, is there already."""
+    """`loss_of_longest(n)` gives the loss of the n longest rows; `one_length` says that all are as long. Nothing is
+    changed in the model. The mean of the weights, where they are `averaged`, is there already."""
     device = next(model.parameters()).device
     on_cpu = device.type == "cpu"
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -92,6 +96,7 @@ def measure_need(
         passing=max(saved_of_two - saved_of_one, default=0) // 2,
         scrap=tuple((made_of_one - saved_of_one).elements()) if on_cpu and gathered is None else (),
         kept=tuple(saved_of_one.elements()) if on_cpu else (),
+        one_length=one_length,
         at_once=2 if on_cpu else 3,
         gradients=own * GRADIENT_BYTES,
     )

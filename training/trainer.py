@@ -228,7 +228,9 @@ class Trainer:
         self.model.train()
         gathered = {name: tensor.clone() for name, tensor in self.objective.tensors(ALONE).items()}
         of_longest = lambda count: self._loss(self.objective.longest(count), 0).total  # noqa: E731
-        need = measure_need(self.model, of_longest, self.placement, self._average is not None)
+        ordered = self.objective.longest(self.objective.num_train)
+        one_length = self.objective.length(ordered[0]) == self.objective.length(ordered[-1])
+        need = measure_need(self.model, of_longest, self.placement, self._average is not None, one_length)
         self.objective.restore(gathered)
         return need
 
