@@ -1,8 +1,10 @@
 """`vitrine serve`: looks whether the service may be reached as asked, then becomes BentoML's server."""
 
+import errno
 import os
 import socket
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ from service.settings import Settings
 from service.traces import Traces
 
 UNREAD_SECONDS = 3  # after a drain, for clients that do not take their answers
+IN_USE_SECONDS = 12.0  # a port may be let go in; longer than an API process without its parent takes (`main.py`)
+IN_USE_POLL_SECONDS = 0.2
 LAST_PORT = 65_535
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -41,16 +45,33 @@ def check_exposure(settings: Settings, host: str) -> None:
 
 
 def check_port(host: str, port: int) -> None:
-    """Raises InvalidRequest for a port that can't be listened at, which BentoML says in a traceback, or not at all."""
+    """Raises InvalidRequest for a port that can't be listened at, which BentoML says in a traceback, or not at all. One
+    that is in use may be let go in a moment: of a service that was killed, the processes that answer end by themselves
+    soon after."""
     if not 1 <= port <= LAST_PORT:
         raise InvalidRequest(f"--port is {port}; choose from 1 to {LAST_PORT}")
+    refused = _refusal(host, port)
+    if refused is not None and refused.errno == errno.EADDRINUSE:
+        print(f"  port {port} is in use; waiting up to {IN_USE_SECONDS:g} s for what has it to end", flush=True)
+        end = time.monotonic() + IN_USE_SECONDS
+        while refused is not None and refused.errno == errno.EADDRINUSE and time.monotonic() < end:
+            time.sleep(IN_USE_POLL_SECONDS)
+            refused = _refusal(host, port)
+    if refused is None:
+        return
+    reason = refused.strerror if isinstance(refused, socket.gaierror) else os.strerror(refused.errno or 0)
+    raise InvalidRequest(
+        f"port {port} of {host} can't be served ({reason}); choose another by --port or --host, or end what has it"
+    ) from refused
+
+
+def _refusal(host: str, port: int) -> OSError | None:
+    """Why nobody can listen there, if nobody can."""
     try:
         socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
     except OSError as error:
-        reason = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
-        raise InvalidRequest(
-            f"port {port} of {host} can't be served ({reason}); choose another by --port or --host, or end what has it"
-        ) from error
+        return error
+    return None
 
 
 def run_serve(settings: Settings, host: str, port: int) -> None:

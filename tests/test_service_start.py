@@ -6,6 +6,7 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -149,7 +150,8 @@ def test_a_port_that_there_is_not_is_refused(tmp_path: Path, port: int) -> None:
         run_serve(Settings(home=tmp_path), "127.0.0.1", port)
 
 
-def test_a_port_that_is_taken_is_refused_in_a_line(tmp_path: Path) -> None:
+def test_a_port_that_is_taken_is_refused_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.serve_cli.IN_USE_SECONDS", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(
@@ -157,6 +159,16 @@ def test_a_port_that_is_taken_is_refused_in_a_line(tmp_path: Path) -> None:
         ):
             run_serve(Settings(home=tmp_path), "127.0.0.1", port)
     check_port("127.0.0.1", port)
+
+
+def test_a_port_that_is_let_go_in_a_moment_is_waited_for(capsys: pytest.CaptureFixture[str]) -> None:
+    """As by the processes that answer, when the one that started them was killed and another is started at once."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        threading.Timer(1.0, taken.close).start()
+        check_port("127.0.0.1", port)
+        assert taken.fileno() == -1
+    assert capsys.readouterr().out == f"  port {port} is in use; waiting up to 12 s for what has it to end\n"
 
 
 def test_settings_that_do_not_fit_this_host_end_the_start(tmp_path: Path) -> None:
