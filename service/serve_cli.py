@@ -15,7 +15,7 @@ from service.settings import Settings
 from service.traces import Traces
 
 UNREAD_SECONDS = 3  # after a drain, for clients that do not take their answers
-IN_USE_SECONDS = 12.0  # a port may be let go in; longer than an API process without its parent takes (`main.py`)
+IN_USE_SECONDS = 15.0  # a port may be let go in; longer than an API process without its parent takes (`main.py`)
 IN_USE_POLL_SECONDS = 0.2
 LAST_PORT = 65_535
 LOOPBACK = ("127.0.0.1", "localhost", "::1")

@@ -168,7 +168,7 @@ def test_a_port_that_is_let_go_in_a_moment_is_waited_for(capsys: pytest.CaptureF
         threading.Timer(1.0, taken.close).start()
         check_port("127.0.0.1", port)
         assert taken.fileno() == -1
-    assert capsys.readouterr().out == f"  port {port} is in use; waiting up to 12 s for what has it to end\n"
+    assert capsys.readouterr().out == f"  port {port} is in use; waiting up to 15 s for what has it to end\n"
 
 
 def test_settings_that_do_not_fit_this_host_end_the_start(tmp_path: Path) -> None:
