@@ -12,6 +12,7 @@ from rich.console import Console
 
 import service.remote
 from service.remote import Remote, RemoteError
+from service.remote_cli import _line_of_job
 from service.watch import Board, curve, watch_job
 
 EVENTS = [{"id": "ftevent-0", "type": "message", "message": "Created fine-tuning job", "data": {}}]
@@ -90,6 +91,21 @@ def flaky(monkeypatch: pytest.MonkeyPatch) -> Iterator[Flaky]:
     made = Flaky()
     yield made
     made.close()
+
+
+@pytest.mark.parametrize(
+    ("progress", "state"),
+    [
+        (None, "running"),
+        ({"step": 3, "total_steps": 9}, "running 33%"),
+        ({"step": 3, "total_steps": 9, "finishing": "Writing the model"}, "running, all steps done"),
+    ],
+)
+def test_a_line_of_a_job_says_how_far_it_is_also_where_it_stopped_early(
+    progress: dict[str, Any] | None, state: str
+) -> None:
+    job = {"id": "ftjob-1", "status": "running", "fine_tuned_model": None, "model": "minilm-l6", "progress": progress}
+    assert _line_of_job(job) == f"ftjob-1  {state}  minilm-l6"
 
 
 def test_a_stream_that_breaks_is_read_on_without_a_gap(flaky: Flaky) -> None:
