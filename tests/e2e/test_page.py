@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -124,18 +125,14 @@ def test_a_job_cannot_be_sent_before_there_is_something_to_choose_from(
 def test_a_run_whose_steps_are_done_says_what_it_does_until_it_ends(page: Page, service: Service, tuned: str) -> None:
     jobs = httpx.get(f"{service.url}/v1/fine_tuning/jobs", params={"limit": 100}).json()["data"]
     (job,) = (job["id"] for job in jobs if job["fine_tuned_model"] == tuned)
-    ahead = {"status": "running", "estimated_finish": None}
-
-    def before_its_end(route: Route) -> None:
-        answer = route.fetch()
-        progress = answer.json()["progress"] | {"finishing": "Writing the model"}
-        route.fulfill(response=answer, json=answer.json() | ({"progress": progress} | ahead if ahead else {}))
-
-    page.route(f"**/v1/fine_tuning/jobs/{job}", before_its_end)
+    at_its_end: dict[str, Any] = httpx.get(f"{service.url}/v1/fine_tuning/jobs/{job}").json()
+    progress = at_its_end["progress"] | {"finishing": "Writing the model"}
+    shown = [at_its_end | {"status": "running", "estimated_finish": None, "progress": progress}]
+    page.route(f"**/v1/fine_tuning/jobs/{job}", lambda route: route.fulfill(json=shown[-1]))
     page.goto(f"{service.url}/tune/{job}")
     said = page.get_by_role("status").filter(has_text="all steps done; judging the model and writing its report")
     expect(said).to_be_visible()
-    ahead.clear()
+    shown.append(at_its_end)
     expect(said).to_have_count(0)
 
 
