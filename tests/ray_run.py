@@ -62,12 +62,12 @@ def main() -> None:
     worker = subprocess.Popen([sys.executable, "-m", "service.jobs.process"], cwd=ROOT, stdin=subprocess.PIPE)
     try:
         calm = submit(settings, store)
-        wait_for(lambda: store.job(calm).status in ("succeeded", "failed"), 150, told(store, calm))
+        wait_for(lambda: store.job(calm).status in ("succeeded", "failed"), 400, told(store, calm))
         disturbed = submit(settings, store)
-        wait_for(lambda: step_of(store, disturbed) >= ROWS // BATCH_SIZE, 150, told(store, disturbed))
+        wait_for(lambda: step_of(store, disturbed) >= ROWS // BATCH_SIZE, 400, told(store, disturbed))
         cluster.remove_node(second, allow_graceful=False)
         print("the second node is dead", file=sys.stderr, flush=True)
-        wait_for(lambda: store.job(disturbed).status in ("succeeded", "failed"), 150, told(store, disturbed))
+        wait_for(lambda: store.job(disturbed).status in ("succeeded", "failed"), 400, told(store, disturbed))
     finally:
         worker.kill()
         worker.wait()

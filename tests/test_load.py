@@ -60,7 +60,7 @@ def busy() -> Iterator[ThreadingHTTPServer]:
 
 def locust(host: str, scenario: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "locust", "--headless", "--locustfile", "tests/load/locustfile.py", "--host", host]
-    options = ["--scenario", scenario, "--users", "2", "--run-time", "4s", "--only-summary"]
+    options = ["--scenario", scenario, "--users", "2", "--run-time", "10s", "--only-summary"]
     told = os.environ | {"PYTHONPATH": str(ROOT)}
     both = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     return subprocess.run([*command, *options], cwd=ROOT, env=told, text=True, timeout=120, **both)  # type: ignore[call-overload, no-any-return]
@@ -72,7 +72,7 @@ def test_under_a_spike_a_refusal_is_counted_as_one_and_waited_out(busy: Threadin
     assert "/v1/classify refused, asked to wait" in done.stdout
     again = [moments for moments in Busy.asked.values() if len(moments) > 1]
     assert again, "who was refused comes again"
-    assert min(second - first for first, second, *_ in again) >= WAIT_SECONDS
+    assert min(second - first for first, second, *_ in again) >= WAIT_SECONDS - 0.1  # by two clocks
 
 
 def test_elsewhere_a_refusal_is_a_failure(busy: ThreadingHTTPServer) -> None:

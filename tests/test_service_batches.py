@@ -83,7 +83,7 @@ def test_answers_are_those_of_the_route_and_errors_have_a_file_of_their_own(hous
     assert batch["tokens"] == sum(line["response"]["body"]["usage"]["total_tokens"] for line in answers)
     file = house.ask("GET", f"/v1/files/{batch['output_file_id']}", house.ann).json()
     assert file["purpose"] == "batch_output"
-    assert file["expires_at"] == pytest.approx(batch["completed_at"] + 7200, abs=2)
+    assert file["expires_at"] == pytest.approx(batch["completed_at"] + 7200, abs=120)
     assert not list(house.settings.files.glob(".batch-*")), "nothing is left over"
 
 
@@ -209,7 +209,9 @@ def test_live_requests_are_answered_while_a_batch_runs_and_before_it(house: Hous
         made = create(house, [request(number) for number in range(5_000)])
         wait(house, made["id"], "in_progress")
         bulk_passes = 0
-        for _ in range(20):
+        end, asked = time.monotonic() + 60, 0
+        while asked < 20 or not (bulk_passes or time.monotonic() > end):
+            asked += 1
             seen.clear()
             body = {"model": MOOD, "input": "blue dog"}
             assert house.ask("POST", "/v1/classify", house.ann, json=body).status_code == 200
@@ -298,7 +300,10 @@ def test_an_owner_with_many_open_batches_is_asked_to_come_again(house: House, mo
     assert "1 of your batches have not ended, which is the limit" in second.text
     house.ask("POST", f"/v1/batches/{first['id']}/cancel", house.ann)
     wait(house, first["id"], "cancelled", "completed")
-    assert house.ask("POST", "/v1/batches", house.ann, json=body).status_code == 200
+    third = house.ask("POST", "/v1/batches", house.ann, json=body)
+    assert third.status_code == 200
+    house.ask("POST", f"/v1/batches/{third.json()['id']}/cancel", house.ann)
+    wait(house, third.json()["id"], "cancelled", "completed")  # else the next test's waits behind it
 
 
 def test_an_expired_batch_ends_with_what_it_has(house: House) -> None:

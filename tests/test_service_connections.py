@@ -162,7 +162,10 @@ def test_a_large_head_is_refused(running: Running, faults: Faults, name: str) ->
     assert ask(running.port, head(b"/", b"X: " + b"a" * (MAX_HEAD_BYTES - 100))).startswith(OK)
 
 
-def test_at_the_limit_idle_connections_make_room(running: Running, faults: Faults) -> None:
+def test_at_the_limit_idle_connections_make_room(
+    running: Running, faults: Faults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running.connections, "limits", Limits(MOST, 60.0))  # none ends by itself
     with contextlib.ExitStack() as stack:
         idle = [stack.enter_context(open_to(running.port)) for _ in range(MOST)]
         wait_for(lambda: len(running.connections.open) == MOST, 30)
@@ -186,13 +189,16 @@ def _has_ended(connection: socket.socket) -> bool:
         return True
 
 
-def test_when_all_are_at_work_the_next_is_told_to_come_again(running: Running, faults: Faults) -> None:
+def test_when_all_are_at_work_the_next_is_told_to_come_again(
+    running: Running, faults: Faults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running.connections, "limits", Limits(MOST, 60.0))  # none ends by itself
     running.app.go.clear()
     with contextlib.ExitStack() as stack:
         working = [stack.enter_context(open_to(running.port)) for _ in range(MOST)]
         for connection in working:
             connection.sendall(head(b"/wait"))
-        wait_for(lambda: not any(one.is_idle() for one in running.connections.open), 30)
+        wait_for(lambda: [one.is_idle() for one in list(running.connections.open)] == [False] * MOST, 30)
         with open_to(running.port) as connection:
             answer = read_all(connection)
         assert status(answer) == 503

@@ -28,13 +28,17 @@ from service.metrics import Metrics
 from tests.small import few, random_model, small_config
 
 CORES = 4
-WAIT_SECONDS = 30
+WAIT_SECONDS = 60
 
 
 @contextmanager
 def engine_on(cores: int) -> Iterator[Engine]:
     engine = Engine(Metrics(), 100_000, 2_048, 1, 8, timeout_seconds=WAIT_SECONDS, cores=cores)
     engine.start()
+    end = time.monotonic() + WAIT_SECONDS
+    while len(engine._cores._idle) < cores:  # all wait for work
+        assert time.monotonic() < end
+        time.sleep(0.001)
     try:
         yield engine
     finally:

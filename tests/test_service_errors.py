@@ -182,7 +182,7 @@ def test_bad_files_are_refused_when_known_and_fail_the_job_when_not(
 ) -> None:
     file_id = upload(service, content)
     early = httpx.post(f"{service.url}{JOBS}", json={"model": M, "training_file": file_id})
-    wait_for(lambda: file_status(service, file_id) != "uploaded", 30)
+    wait_for(lambda: file_status(service, file_id) != "uploaded", 300)
     late = httpx.post(f"{service.url}{JOBS}", json={"model": M, "training_file": file_id})
     faults.saw(f"a job on a file with {name}", late)
     assert late.status_code == 400
@@ -197,14 +197,14 @@ def test_bad_files_are_refused_when_known_and_fail_the_job_when_not(
             job.update(httpx.get(f"{service.url}{JOBS}/{job_id}").json())
             return job["status"] == "failed"
 
-        wait_for(ended, 30, lambda: job)
+        wait_for(ended, 300, lambda: job)
         assert re.search(words, job["error"]["message"])
 
 
 def test_unseen_validation_label_is_refused(service: Service) -> None:
     good = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
     train, validation = upload(service, good), upload(service, good.replace(b'"b"', b'"z"'))
-    wait_for(lambda: file_status(service, validation) == file_status(service, train) == "processed", 30)
+    wait_for(lambda: file_status(service, validation) == file_status(service, train) == "processed", 300)
     fields = {"model": M, "training_file": train, "validation_file": validation}
     answer = httpx.post(f"{service.url}{JOBS}", json=fields)
     assert answer.status_code == 400

@@ -22,10 +22,11 @@ class Gate:
     def __init__(self) -> None:
         self.open = threading.Event()
         self.entered = threading.Event()
+        self.never = threading.Event()
 
     def pass_through(self) -> None:
         self.entered.set()
-        assert self.open.wait(10)
+        assert self.open.wait(60)
 
 
 class GatedTokenizer:
@@ -59,7 +60,7 @@ def reader(gate: Gate) -> Iterator[Reader]:
 
 @pytest.fixture
 def looker(gate: Gate) -> Iterator[Looker]:
-    running = Looker(Metrics(), max_waiting=1, timeout_seconds=0.5)
+    running = Looker(Metrics(), max_waiting=1, timeout_seconds=60)
     running.start()
     yield running
     gate.open.set()
@@ -73,6 +74,12 @@ async def asked(coroutine: Any) -> "asyncio.Task[Any]":
     return task
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    """A thread is where it has to be; no longer than a test may take."""
+    while not condition():
+        await asyncio.sleep(0.01)
+
+
 # ---- texts into tokens
 
 
@@ -81,7 +88,7 @@ def test_all_that_waits_is_read_at_once_and_each_gets_its_own(reader: Reader, ga
 
     async def scenario() -> list[list[int]]:
         first = await asked(reader.encode(tokenizer, ["a"], 9))
-        await asyncio.to_thread(gate.entered.wait, 5)
+        assert await asyncio.to_thread(gate.entered.wait, 60)
         others = [await asked(reader.encode(tokenizer, texts, 9)) for texts in (["bb", "ccc"], ["dddd"])]
         gate.open.set()
         return [[len(encoding.ids) for encoding in await task] for task in (first, *others)]
@@ -95,7 +102,7 @@ def test_a_text_that_cannot_be_read_fails_alone(reader: Reader, gate: Gate) -> N
 
     async def scenario() -> list[Any]:
         first = await asked(reader.encode(tokenizer, ["a"], 9))
-        await asyncio.to_thread(gate.entered.wait, 5)
+        assert await asyncio.to_thread(gate.entered.wait, 60)
         others = [await asked(reader.encode(tokenizer, [text], 9)) for text in ("bb", "poison", "ccc")]
         gate.open.set()
         await first
@@ -148,7 +155,7 @@ def test_too_much_text_is_429_and_one_long_text_alone_is_not(reader: Reader, gat
 
     async def scenario() -> None:
         first = await asked(reader.encode(tokenizer, ["a" * 30], 99))
-        await asyncio.to_thread(gate.entered.wait, 5)
+        assert await asyncio.to_thread(gate.entered.wait, 60)
         waiting = await asked(reader.encode(tokenizer, ["b" * 30], 99))
         with pytest.raises(Busy, match=r"1 characters do not fit beside the 30 waiting .* the limit is 20"):
             await reader.encode(tokenizer, ["c"], 99)
@@ -170,7 +177,7 @@ def test_a_large_request_is_read_in_turns_with_others(reader: Reader, gate: Gate
             ended.append(name)
 
         large = await asked(ask("large", ["a"] * 20))
-        await asyncio.to_thread(gate.entered.wait, 5)
+        assert await asyncio.to_thread(gate.entered.wait, 60)
         small = await asked(ask("small", ["bb"]))
         gate.open.set()
         await asyncio.gather(large, small)
@@ -205,8 +212,8 @@ def test_a_text_of_great_length_keeps_nobody_waiting(reader: Reader, gate: Gate)
 
     async def scenario() -> None:
         long = await asked(reader.encode(slow, ["a" * 15], 99))
-        await asyncio.to_thread(gate.entered.wait, 5)
-        (encoding,) = await asyncio.wait_for(reader.encode(quick, ["bb"], 9), 5)
+        assert await asyncio.to_thread(gate.entered.wait, 60)
+        (encoding,) = await asyncio.wait_for(reader.encode(quick, ["bb"], 9), 60)
         assert (len(encoding.ids), long.done()) == (2, False)
         gate.open.set()
         assert len((await long)[0].ids) == 15
@@ -221,9 +228,9 @@ def test_a_stop_amid_a_large_request_refuses_the_rest(reader: Reader, gate: Gate
 
     async def scenario() -> None:
         large = await asked(reader.encode(tokenizer, ["a"] * 20, 9))
-        await asyncio.to_thread(gate.entered.wait, 5)
+        assert await asyncio.to_thread(gate.entered.wait, 60)
         stopping = asyncio.create_task(asyncio.to_thread(reader.stop))
-        await asyncio.sleep(0.1)
+        await until(lambda: reader._line._stopping)
         gate.open.set()
         with pytest.raises(Unavailable, match="stopping"):
             await large
@@ -241,7 +248,7 @@ def test_a_stop_amid_a_large_request_refuses_the_rest(reader: Reader, gate: Gate
 def test_looks_beyond_the_bound_are_429(looker: Looker, gate: Gate) -> None:
     async def scenario() -> None:
         first = await asked(looker.run("attention", 5, lambda _: gate.pass_through()))
-        await asyncio.to_thread(gate.entered.wait, 5)
+        assert await asyncio.to_thread(gate.entered.wait, 60)
         second = await asked(looker.run("attention", 5, lambda _: "seen"))
         with pytest.raises(Busy, match="1 requests wait to look inside a model"):
             await looker.run("attention", 5, lambda _: "refused")
@@ -264,7 +271,7 @@ def test_who_is_refused_is_told_how_long_the_looks_before_him_take(
     async def scenario() -> None:
         await looker.run("explain", 5, slow)
         first = await asked(looker.run("attention", 5, lambda _: gate.pass_through()))
-        await asyncio.to_thread(gate.entered.wait, 5)
+        assert await asyncio.to_thread(gate.entered.wait, 60)
         second = await asked(looker.run("attention", 5, lambda _: "seen"))
         with pytest.raises(Busy) as refused:
             await looker.run("attention", 5, lambda _: "refused")
@@ -292,15 +299,19 @@ def test_a_late_look_is_504_and_one_nobody_waits_for_has_no_turn(looker: Looker,
 
     async def scenario() -> None:
         first = await asked(looker.run("attention", 5, lambda _: gate.pass_through()))
-        await asyncio.to_thread(gate.entered.wait, 5)
+        assert await asyncio.to_thread(gate.entered.wait, 60)
         left = await asked(looker.run("attention", 5, lambda _: had_a_turn.append("left")))
         left.cancel()
         await asyncio.gather(left, return_exceptions=True)
-        late = await asked(looker.run("attention", 5, lambda _: had_a_turn.append("late")))
-        for task in (first, late):
-            with pytest.raises(TimedOut, match=r"no answer within 0\.5 s"):
-                await task
+        looker._timeout_seconds = 0.5
+        with pytest.raises(TimedOut, match=r"no answer within 0\.5 s"):
+            await looker.run("attention", 5, lambda _: had_a_turn.append("late"))
         gate.open.set()
+        await first
+        with pytest.raises(TimedOut, match=r"no answer within 0\.5 s"):  # amid its turn
+            await looker.run("attention", 5, lambda _: gate.never.wait(60))
+        gate.never.set()
+        looker._timeout_seconds = 60
         assert await looker.run("attention", 5, lambda _: "seen") == "seen"
 
     asyncio.run(scenario())
@@ -317,7 +328,7 @@ def test_a_look_learns_that_nobody_waits_any_more(looker: Looker, gate: Gate) ->
 
     async def scenario() -> None:
         left = await asked(looker.run("explain", 5, look))
-        await asyncio.to_thread(gate.entered.wait, 5)
+        assert await asyncio.to_thread(gate.entered.wait, 60)
         left.cancel()
         await asyncio.gather(left, return_exceptions=True)
         gate.open.set()
@@ -329,13 +340,13 @@ def test_a_look_learns_that_nobody_waits_any_more(looker: Looker, gate: Gate) ->
 
 def test_a_stop_answers_what_runs_and_refuses_what_waits(gate: Gate) -> None:
     async def scenario() -> None:
-        looker = Looker(Metrics(), max_waiting=4, timeout_seconds=10)
+        looker = Looker(Metrics(), max_waiting=4, timeout_seconds=60)
         looker.start()
         running = await asked(looker.run("attention", 5, lambda _: gate.pass_through()))
-        await asyncio.to_thread(gate.entered.wait, 5)
+        assert await asyncio.to_thread(gate.entered.wait, 60)
         waiting = await asked(looker.run("attention", 5, lambda _: "seen"))
         stopping = asyncio.create_task(asyncio.to_thread(looker.stop))
-        await asyncio.sleep(0.05)
+        await until(lambda: looker._line._stopping)
         gate.open.set()
         await stopping
         assert await running is None

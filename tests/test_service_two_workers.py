@@ -25,6 +25,7 @@ ROWS = b"".join(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1_000)
 def test_fifty_jobs_of_three_owners_run_once_each_and_in_turn(database_url: str, tmp_path: Path) -> None:
     home = tmp_path / "home"
     prepare_base(home)
@@ -50,7 +51,7 @@ def test_fifty_jobs_of_three_owners_run_once_each_and_in_turn(database_url: str,
         for _ in range(2)
     ]
     try:
-        wait_for(lambda: store.figures().by_state["succeeded"] == 50, 240, store.figures)
+        wait_for(lambda: store.figures().by_state["succeeded"] == 50, 800, store.figures)
     finally:
         for worker in workers:
             worker.kill()

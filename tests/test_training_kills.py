@@ -190,6 +190,7 @@ def test_each_life_may_be_a_rename_or_a_flush_longer_than_the_one_before(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_fifty_random_kills_all_resume_to_identical_weights(
     whole: dict[str, Whole], tmp_path: Path, faults: Faults
 ) -> None:

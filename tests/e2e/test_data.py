@@ -16,7 +16,7 @@ from tests.test_service_errors import check_envelope
 from tests.test_training_report import check_self_contained
 
 M = "minilm-l6"
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def upload(client: openai.OpenAI, path: Path) -> str:
@@ -28,7 +28,7 @@ def report_of(service: Service, file_id: str, **options: Any) -> httpx.Response:
     answers: list[httpx.Response] = []
 
     def ready() -> bool:
-        answers.append(httpx.get(f"{service.url}/v1/files/{file_id}/report", timeout=30, **options))
+        answers.append(httpx.get(f"{service.url}/v1/files/{file_id}/report", timeout=60, **options))
         assert answers[-1].status_code in (200, 409), answers[-1].text
         if answers[-1].status_code == 409:
             assert answers[-1].json()["error"]["code"] == "processing"
@@ -36,7 +36,7 @@ def report_of(service: Service, file_id: str, **options: Any) -> httpx.Response:
             assert "x-should-retry" not in answers[-1].headers
         return answers[-1].status_code == 200
 
-    wait_for(ready, 120, lambda: answers[-1].text)
+    wait_for(ready, 300, lambda: answers[-1].text)
     return answers[-1]
 
 
@@ -110,7 +110,7 @@ def test_a_tagging_job_makes_a_model_that_tags(service: Service, tmp_path: Path)
 def test_a_task_that_the_columns_do_not_have_fails_the_job(service: Service, movie_rows: Rows, tmp_path: Path) -> None:
     client = client_of(service)
     file_id = upload(client, write_jsonl(tmp_path / "rows.jsonl", movie_rows[:20]))
-    wait_for(lambda: client.files.retrieve(file_id).status == "processed", 60)
+    wait_for(lambda: client.files.retrieve(file_id).status == "processed", 300)
     job = client.fine_tuning.jobs.create(model=M, training_file=file_id, extra_body={"task": "tagging"})
     assert job.status == "validating_files"
     wait_until(client, job.id, {"failed"}, 60)
@@ -122,6 +122,6 @@ def test_a_task_that_the_columns_do_not_have_fails_the_job(service: Service, mov
     text = tmp_path / "text.jsonl"
     text.write_text("".join(json.dumps({"text": row["text"]}) + "\n" for row in movie_rows[:5]))
     plain = upload(client, text)
-    wait_for(lambda: client.files.retrieve(plain).status == "processed", 60)
+    wait_for(lambda: client.files.retrieve(plain).status == "processed", 300)
     with pytest.raises(openai.BadRequestError, match="vitrine pretrain"):
         client.fine_tuning.jobs.create(model=M, training_file=plain)

@@ -1,5 +1,6 @@
 """SIGTERM under load: what was accepted is answered, what comes is told to come again, the job goes on where it was."""
 
+import contextlib
 import json
 import os
 import signal
@@ -20,17 +21,17 @@ from service.settings import Settings
 from tests.chaos import BASE, prepare_base, rows
 from tests.conftest import Service, wait_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 UPLOAD = {"content-type": "multipart/form-data; boundary=x"}
 AMID_JOB_STEPS = 30
-ON_ITS_WAY_SECONDS = 0.5
+ASKED_SECONDS = 1.0  # before the signal
 
 
 @dataclass
 class Asked:
-    """What became of the requests of some clients: when each was sent, and its status; 0 for none."""
+    """What became of the requests of some clients: when each was sent and answered, and its status; 0 for none."""
 
-    answers: list[tuple[float, int, str]] = field(default_factory=list)
+    answers: list[tuple[float, float, int, str]] = field(default_factory=list)
 
     def keep_asking(self, url: str, stop: threading.Event, keep_alive: bool) -> None:
         body = {"model": BASE, "input": ["red cat runs", "blue dog sleeps"] * 8}
@@ -40,9 +41,10 @@ class Asked:
                 sent = time.monotonic()
                 try:
                     answer = client.post(f"{url}/v1/embeddings", json=body)
-                    self.answers.append((sent, answer.status_code, answer.headers.get("retry-after", "")))
+                    again = answer.headers.get("retry-after", "")
+                    self.answers.append((sent, time.monotonic(), answer.status_code, again))
                 except httpx.HTTPError:
-                    self.answers.append((sent, 0, ""))
+                    self.answers.append((sent, time.monotonic(), 0, ""))
                     time.sleep(0.05)
 
 
@@ -51,6 +53,7 @@ def service(tmp_path: Path) -> Iterator[Service]:
     home = tmp_path / "home"
     prepare_base(home)
     settings = {"VITRINE_DEFAULT_MODEL": BASE, "OMP_NUM_THREADS": "1", "VITRINE_TRAINING_THREADS": "1"}
+    settings |= {"VITRINE_GRACE_SECONDS": "120", "VITRINE_STALL_SECONDS": "300"}  # longer than a busy machine pauses
     running = Service(home, VITRINE_API_WORKERS="2", VITRINE_KEEP_CHECKPOINTS="0", **settings)
     yield running
     if running.process is not None:
@@ -65,7 +68,7 @@ def begin_job(service: Service) -> str:
     job = httpx.post(f"{service.url}/v1/fine_tuning/jobs", json=wanted, timeout=60).json()["id"]
     wait_for(
         lambda: steps_of(service, job) >= AMID_JOB_STEPS,
-        120,
+        300,
         lambda: (service.home / "service.log").read_text()[-3000:],
     )
     return str(job)
@@ -95,15 +98,15 @@ def test_no_accepted_request_is_lost_and_the_job_goes_on_after_its_last_step(ser
     for client in clients:
         client.start()
     connection, rest = half_an_upload(service)
-    wait_for(lambda: len(asked.answers) > 20 and time.monotonic() - asked.answers[0][0] > 2 * ON_ITS_WAY_SECONDS, 60)
+    wait_for(lambda: len(asked.answers) > 20 and time.monotonic() - asked.answers[0][0] > ASKED_SECONDS, 60)
     assert service.process is not None
     told = time.monotonic()
     os.kill(service.process.pid, signal.SIGTERM)
-    wait_for(lambda: not service.is_ready(), 5)
-    refused = httpx.get(f"{service.url}/readyz", timeout=10)
+    wait_for(lambda: all(look(service, "/readyz").status_code == 503 for _ in range(10)), 60)  # both API processes
+    refused = look(service, "/readyz")
     assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
     assert refused.json()["error"]["message"] == "the service is stopping; try again in a moment"
-    assert httpx.get(f"{service.url}/livez", timeout=10).status_code == 200
+    assert look(service, "/livez").status_code == 200
     time.sleep(1.0)
     connection.sendall(rest)
     answer = connection.makefile("rb").read()  # to the end: the connection closes
@@ -128,19 +131,27 @@ def test_no_accepted_request_is_lost_and_the_job_goes_on_after_its_last_step(ser
     service.start(set_up=False)
     assert httpx.get(f"{service.url}/v1/files/{uploaded}", timeout=60).status_code == 200
     before = int((given_back.progress or {})["step"])  # the last it told, not the last it made
-    wait_for(lambda: steps_of(service, job) != before or kept == before, 60)
+    wait_for(lambda: steps_of(service, job) != before or kept == before, 300)
     assert steps_of(service, job) >= kept
-    wait_for(lambda: store.job(job).status == "succeeded", 180, lambda: store.job(job).error)
+    wait_for(lambda: store.job(job).status == "succeeded", 400, lambda: store.job(job).error)
     assert store.job(job).attempts == 1
     messages = [event.message for event in store.list_events(job, None, 1000)[0]]
     assert not [message for message in messages if "died" in message]
     store._database.close()
 
 
+def look(service: Service, path: str) -> httpx.Response:
+    """Asks until there is an answer: one of the API processes may have ended amid the request."""
+    while True:
+        with contextlib.suppress(httpx.TransportError):
+            return httpx.get(f"{service.url}{path}", timeout=60)
+        time.sleep(0.05)
+
+
 def check_answers(asked: Asked, told: float) -> None:
-    before = [(told - sent, status) for sent, status, _ in asked.answers if sent < told]
-    after = [(status, again) for sent, status, again in asked.answers if sent >= told]
-    assert {status for early, status in before if early > ON_ITS_WAY_SECONDS} == {200}
+    before = [(came, status) for sent, came, status, _ in asked.answers if sent < told]
+    after = [(status, again) for sent, _, status, again in asked.answers if sent >= told]
+    assert {status for came, status in before if came < told} == {200}
     assert {status for _, status in before} <= {200, 503}, "one that was on its way may be refused, but not dropped"
     assert {status for status, _ in after} <= {200, 503, 0}, "200 until the signal is heard, 0 when nobody is there"
     refused = [again for status, again in after if status == 503]
@@ -160,5 +171,5 @@ def test_when_the_time_is_over_the_service_ends_and_tells_who_waits(service: Ser
     assert answer.startswith(b"HTTP/1.1 503 "), answer
     assert b"retry-after: 5" in answer
     assert service.process.wait(60) == 0
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 60, "else it had waited for the upload to stall"
     service.process = None

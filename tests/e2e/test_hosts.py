@@ -55,7 +55,7 @@ def test_what_one_host_takes_another_trains_and_a_third_serves(
         for result in done.result_files:
             assert one.files.content(result).content == other.files.content(result).content
         other.models.delete(done.fine_tuned_model)
-        wait_for(lambda: httpx.post(f"{front.url}/v1/classify", json=ask).status_code == 404, 10)
+        wait_for(lambda: httpx.post(f"{front.url}/v1/classify", json=ask).status_code == 404, 60)
     finally:
         worker.kill()
         worker.wait()

@@ -56,7 +56,7 @@ def _use(service: Service, key: str) -> tuple[str, str]:
         headers = {"content-type": "multipart/form-data; boundary=x"}
         file = client.post("/v1/files", content=body, headers=headers).json()["id"]
         job = client.post("/v1/fine_tuning/jobs", json={"model": BASE, "training_file": file}).json()["id"]
-        wait_for(lambda: any(line.get("job") == job and "route" not in line for line in _lines(service)), 60)
+        wait_for(lambda: any(line.get("job") == job and "route" not in line for line in _lines(service)), 300)
         client.post(f"/v1/fine_tuning/jobs/{job}/cancel")
         return job, answer.headers["x-request-id"]
 

@@ -16,7 +16,7 @@ from openai.types.fine_tuning import FineTuningJob
 from tests.conftest import ROOT, Rows, Service, write_jsonl
 from training.catalogue import chinese_reviews
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def vitrine(service: Service, *arguments: str) -> str:

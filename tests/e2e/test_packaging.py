@@ -12,7 +12,7 @@ import httpx
 import pytest
 import yaml
 
-from tests.conftest import ROOT, Rows, Service, new_home, write_jsonl
+from tests.conftest import ROOT, Rows, Service, new_home, wait_for, write_jsonl
 
 pytestmark = pytest.mark.slow
 
@@ -51,7 +51,7 @@ def test_the_built_bento_serves_itself_not_the_source_tree(tmp_path: Path, cache
         assert httpx.get(f"{service.url}/ui/app.js").status_code == 200
         answer = httpx.post(f"{service.url}/v1/embeddings", json={"model": "minilm-l6", "input": "hello"}, timeout=60)
         assert len(answer.json()["data"][0]["embedding"]) == 384
-        assert len(service.worker_pids()) == 1
+        wait_for(lambda: len(service.worker_pids()) == 1, 60)
     finally:
         service.stop()
     listed = run(sys.executable, "-m", "bentoml", "models", "list", **store)

@@ -52,7 +52,7 @@ def tuned(service: Service, moods: Path) -> str:
     body = {"model": "minilm-l6", "training_file": file, "suffix": "moods"}
     job = httpx.post(f"{service.url}/v1/fine_tuning/jobs", json=body).json()["id"]
     answer = f"{service.url}/v1/fine_tuning/jobs/{job}"
-    wait_for(lambda: httpx.get(answer).json()["status"] == "succeeded", 120, lambda: httpx.get(answer).text)
+    wait_for(lambda: httpx.get(answer).json()["status"] == "succeeded", 400, lambda: httpx.get(answer).text)
     return str(httpx.get(answer).json()["fine_tuned_model"])
 
 
@@ -62,7 +62,7 @@ def test_the_story_from_a_file_to_the_inside_of_the_model(page: Page, service: S
     page.locator("input[type=file]").set_input_files(moods)
     expect(page).to_have_url(re.compile("/data/file-"))
     expect(page.locator("h1")).to_have_text("moods.csv")
-    expect(page.locator(".funnel strong").first).to_have_text("40", timeout=60_000)
+    expect(page.locator(".funnel strong").first).to_have_text("40", timeout=300_000)
 
     page.locator(".bars button", has_text="down").click()
     expect(page.locator("#rows tbody tr")).to_have_count(20)
@@ -78,7 +78,7 @@ def test_the_story_from_a_file_to_the_inside_of_the_model(page: Page, service: S
     expect(page.locator("h1")).to_have_text("story")
     page.reload()  # amid the job: its address and the store bring everything back
     expect(page.locator("h1")).to_have_text("story")
-    expect(page.locator(".badge", has_text="done")).to_be_visible(timeout=120_000)
+    expect(page.locator(".badge", has_text="done")).to_be_visible(timeout=400_000)
     expect(page.locator(".chart canvas").first).to_be_visible()
     expect(page.locator("body")).to_contain_text("Training started")
 
@@ -217,7 +217,7 @@ def test_the_forward_pass_plays_and_zooms_into_a_head(page: Page, service: Servi
     page.locator("h1").click()  # a button would take the space bar
     for key in ("+", "+", " "):
         page.keyboard.press(key)
-    expect(page.locator(".step-node[aria-current]")).not_to_have_text("Scores", timeout=5_000)
+    expect(page.locator(".step-node[aria-current]")).not_to_have_text("Scores")
     page.keyboard.press(" ")
     page.keyboard.press("}")
     expect(page.locator(".step-heading", has_text="Layer 4 of")).to_be_visible()
@@ -239,7 +239,7 @@ def test_faults_of_a_file_are_shown_with_their_lines(page: Page, service: Servic
     page.goto(f"{service.url}/data")
     page.locator("input[type=file]").set_input_files(rows)
     problems = page.locator("#problems")
-    expect(problems).to_contain_text("'text' is empty", timeout=60_000)
+    expect(problems).to_contain_text("'text' is empty", timeout=300_000)
     problems.get_by_role("button", name="line 2").first.click()
     expect(page.locator("#rows h2")).to_have_text("Rows: line 2")
 
@@ -255,7 +255,7 @@ def test_a_name_is_promoted_and_rolled_back(page: Page, service: Service, tuned:
     page.goto(f"{service.url}/models")
     row = page.locator("tr", has=page.get_by_text("first-mood", exact=True))
     row.get_by_role("button", name="Roll back").click()
-    wait_for(lambda: "ckpt" in httpx.get(f"{service.url}/v1/models/first-mood").json()["id"], 10)
+    wait_for(lambda: "ckpt" in httpx.get(f"{service.url}/v1/models/first-mood").json()["id"], 60)
     httpx.delete(f"{service.url}/v1/aliases/first-mood").raise_for_status()
 
 
@@ -267,13 +267,14 @@ def test_what_is_shown_to_be_copied_runs(page: Page, service: Service, tuned: st
     }
     for place, answers in places.items():
         page.goto(service.url + place)
-        page.wait_for_load_state("networkidle")
-        for summary in page.get_by_text("The same from a program").all():
+        summaries = page.get_by_text("The same from a program")
+        expect(summaries).to_have_count(len(answers))
+        for summary in summaries.all():
             summary.click()
         if place == "/tune":
             page.locator("input[name=suffix]").fill("copied")
+        expect(page.locator(".snippets")).to_have_count(len(answers))
         boxes = page.locator(".snippets").all()
-        assert len(boxes) == len(answers), place
         for box, answer in zip(boxes, answers, strict=True):
             for kind, command in RUN.items():
                 box.get_by_role("radio", name=kind, exact=True).check()
@@ -293,7 +294,7 @@ def test_serving_shows_what_is_asked_now(page: Page, service: Service) -> None:
     expect(page.locator(".chart")).to_have_count(4)
     httpx.post(f"{service.url}/v1/embeddings", json={"model": "minilm-l6", "input": ["a good film"] * 8})
     row = page.locator("tr", has_text="/v1/embeddings")
-    expect(row).to_be_visible(timeout=10_000)
+    expect(row).to_be_visible()
 
 
 def test_an_evaluation_shows_what_a_temperature_changed(page: Page, service: Service, moods: Path) -> None:
@@ -308,7 +309,7 @@ def test_an_evaluation_shows_what_a_temperature_changed(page: Page, service: Ser
     body = {"model": "minilm-l6", "training_file": files[0], "validation_file": files[1], "suffix": "contrary"}
     job = httpx.post(f"{service.url}/v1/fine_tuning/jobs", json=body).json()["id"]
     answer = f"{service.url}/v1/fine_tuning/jobs/{job}"
-    wait_for(lambda: httpx.get(answer).json()["status"] == "succeeded", 120, lambda: httpx.get(answer).text)
+    wait_for(lambda: httpx.get(answer).json()["status"] == "succeeded", 400, lambda: httpx.get(answer).text)
     page.goto(f"{service.url}/evaluate/{job}")
     expect(page.locator(".trace:not(.before)")).to_have_count(1)
     expect(page.locator(".trace.before")).to_have_count(1)
@@ -341,6 +342,7 @@ def test_no_place_hinders_anyone(browser: Browser, service: Service, tuned: str,
             page.goto(service.url + place)
             expect(page.locator("h1")).to_be_visible()
             page.wait_for_load_state("networkidle")
+            expect(page.get_by_role("status").filter(has_text="Loading")).to_have_count(0)
             assert violations(page) == [], place
             assert page.evaluate("document.documentElement.scrollWidth") <= 1280, place
 
@@ -398,6 +400,7 @@ def test_a_long_text_stays_fluid(page: Page, service: Service) -> None:
     page.goto(f"{service.url}/look?model=minilm-l6&text={text.replace(' ', '+')}")
     shown = page.locator("[data-painted]")
     expect(shown).to_be_visible(timeout=60_000)
+    expect(page.locator(".token").nth(499)).to_be_attached()
     times = []
     for _ in range(11):
         page.keyboard.press("]")

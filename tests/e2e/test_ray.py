@@ -23,14 +23,14 @@ def seen(tmp_path_factory: pytest.TempPathFactory, postgresql: Callable[[], str]
     folder.chmod(0o755)
     apart = APART if subprocess.run([*APART, "true"], capture_output=True).returncode == 0 else []  # in a container
     command = [*apart, sys.executable, "-m", "tests.ray_run", str(folder), postgresql()]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=500)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1_300)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
     facts: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return facts
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1_500)
 def test_a_job_is_spread_over_the_nodes_of_a_cluster(seen: dict[str, Any]) -> None:
     calm, _ = seen["jobs"]
     assert calm["status"] == "succeeded", calm["messages"]

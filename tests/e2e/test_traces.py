@@ -90,7 +90,7 @@ def test_processes_send_their_own_spans_jobs_are_linked_and_no_collector_holds_u
     with ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(lambda _: ask(service), range(FLOOD)))
     assert collector.exports - exports <= 30, "one at a time, and none is waited for"
-    assert all(float(answer.headers["x-queue-time"]) < 5000 for answer in answers)
+    assert all(float(answer.headers["x-queue-time"]) < 30_000 for answer in answers)
     assert spans_of(service)["dropped"] > 2 * FLOOD
     assert end(service) < GRACE_SECONDS + 20
     told = log_of(service)[said:]
