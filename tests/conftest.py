@@ -238,7 +238,12 @@ def service(tmp_path_factory: pytest.TempPathFactory, cache: Path, minilm: Path)
     """Two API workers, small limits where tests reach for them."""
     assert minilm.is_dir()
     home = new_home(tmp_path_factory.mktemp("service"), cache)
-    running = Service(home, VITRINE_API_WORKERS="2", VITRINE_MAX_FILE_BYTES=str(4 * 2**20)).start()
+    limits = {
+        "VITRINE_MAX_FILE_BYTES": str(4 * 2**20),
+        "VITRINE_REQUEST_TIMEOUT_SECONDS": "300",
+        "VITRINE_LEASE_SECONDS": "60",
+    }
+    running = Service(home, VITRINE_API_WORKERS="2", **limits).start()
     yield running
     running.stop()
 

@@ -121,7 +121,7 @@ def test_what_a_client_that_left_had_asked_for_is_not_computed(service: Service,
     url = f"{service.url}/v1/embeddings"
     body = {"model": M, "input": texts, "encoding_format": "base64"}
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        stay = [pool.submit(httpx.post, url, json=body, timeout=120) for _ in range(2)]  # one in each API process
+        stay = [pool.submit(httpx.post, url, json=body, timeout=300) for _ in range(2)]  # one in each API process
         time.sleep(0.2)
         with pytest.raises(httpx.ReadTimeout):
             httpx.post(url, json=body, timeout=0.5)
