@@ -52,6 +52,18 @@ def test_a_wish_is_never_overridden_and_needs_no_reason(minilm: Path, tmp_path: 
     assert not reasons.keys() & wanted.keys()
 
 
+def test_rows_are_measured_a_part_at_a_time_and_only_where_it_is_asked(
+    minilm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = data_of(tmp_path, {"a": 40, "b": 40}, words=30)
+    whole = choices_of(minilm, data)[0].max_length
+    assert whole > 30
+    monkeypatch.setattr("training.choose.CHUNK_TEXTS", 7)
+    assert choices_of(minilm, data)[0].max_length == whole
+    monkeypatch.setattr("training.choose.load_tokenizer", None)
+    assert choices_of(minilm, data, max_length=12)[0].max_length == 12
+
+
 def test_a_rank_without_the_adapter_is_refused(minilm: Path, tmp_path: Path) -> None:
     data = data_of(tmp_path, {"a": 4, "b": 4})
     with pytest.raises(ValueError, match="lora_rank is 4, but the adapter is 'full'; choose adapter 'lora', or none"):

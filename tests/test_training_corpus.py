@@ -54,6 +54,9 @@ def test_documents_are_read_a_line_each(tmp_path: Path) -> None:
     (tmp_path / "b.jsonl").write_text('{"text": "one\\ntwo"}\n\n{"text": "电影", "more": 1}\n', encoding="utf-8")
     assert list(read_documents(tmp_path / "a.txt")) == ["one", "", "电影", '{"text": "x"}']
     assert list(read_documents(tmp_path / "b.jsonl")) == ["one\ntwo", "电影"]
+    for name in ("b.JSONL", "b.ndjson", "b.jsonlines"):
+        (tmp_path / name).write_bytes((tmp_path / "b.jsonl").read_bytes())
+        assert list(read_documents(tmp_path / name)) == ["one\ntwo", "电影"]
     twice = Documents(tmp_path / "a.txt")
     assert list(twice) == list(twice) == ["one", "", "电影", '{"text": "x"}']
 
@@ -79,6 +82,7 @@ def test_a_file_of_something_else_is_not_read_as_text(tmp_path: Path, ending: st
         ("x.jsonl", rb'{"text": "a \ud800"}', "half of a surrogate pair"),
         ("x.jsonl", b'{"text": "caf\xe9"}', "byte 0xe9 is not UTF-8; save the file as UTF-8"),
         ("x.txt", b"caf\xe9", "byte 0xe9 is not UTF-8"),
+        ("x.txt", "cat".encode("utf-16-le"), "has NUL characters; save the file as UTF-8"),
     ],
 )
 def test_a_faulty_line_is_named_with_its_file(tmp_path: Path, name: str, line: bytes, words: str) -> None:

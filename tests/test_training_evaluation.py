@@ -18,7 +18,7 @@ from sklearn.metrics import accuracy_score, f1_score, mean_absolute_error
 from model.config import TransformerConfig
 from model.heads import TextModel
 from model.tokenizer import Tokenizer, train_wordpiece
-from training.baselines.tfidf import FEW_TEXTS, counts_characters
+from training.baselines.tfidf import FEW_TEXTS, counts_characters, fit_tfidf, logistic_regression, tfidf
 from training.baselines.words import CommonestTag
 from training.data import DataFaults, Examples, load_examples
 from training.dynamics import Dynamics, cartography
@@ -328,6 +328,39 @@ def test_texts_without_a_term_in_common_have_no_second_witness(tmp_path: Path, t
     report = evaluation_report(model, tokenizer, examples, Evidence(examples))
     assert report["mislabelled"] is None
     assert "no terms remain" in report["baselines_failed"]
+
+
+def test_what_is_drawn_from_many_rows_has_each_of_the_classes_that_take_turns(
+    tmp_path: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.evaluation.task.BASELINE_ROWS", 100)
+    labels = ["bird", "blue", "cat", "red"]
+    rows = [{"text": f"{labels[number % 4]} runs {number}", "label": labels[number % 4]} for number in range(400)]
+    examples = read(tmp_path, rows)
+    report = evaluation_report(
+        model_for("classification", labels, tokenizer), tokenizer, read(tmp_path, rows[:40], "own"), Evidence(examples)
+    )
+    (known,) = [one for one in report["baselines"] if one["name"] == "TF-IDF"]
+    assert known["headline"]["value"] == 1.0
+    outside = out_of_fold(examples, labels)
+    assert outside is not None
+    asked = np.flatnonzero(~np.isnan(outside.probability))
+    assert len(asked) == 100
+    assert (outside.probability[asked] > 0.5).all(), "each by its own label"
+    assert all(outside.other[row] != row % 4 for row in asked)
+
+
+def test_with_many_classes_a_linear_model_has_fewer_terms() -> None:
+    """Its weights are a term a class, and no part of the memory that a run is said to need."""
+    for classes, terms in ((1, 100_000), (2, 100_000), (20, 50_000), (200, 5_000)):
+        assert tfidf(["red cat"] * FEW_TEXTS, logistic_regression(), classes)[0].max_features == terms
+    generator = random.Random(0)
+    texts = [" ".join(generator.choices(string.ascii_lowercase, k=4)) for _ in range(600)]
+    labels = [number % 60 for number in range(600)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("training.baselines.tfidf.MAX_WEIGHTS", 600)
+        model = fit_tfidf([f"{text} {text[::-1]}xy" for text in texts], labels, logistic_regression(), 60)
+    assert model[-1].coef_.shape == (60, 10)
 
 
 # Refusals and files

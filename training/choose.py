@@ -3,12 +3,13 @@ the job worker; the rules come from the runs in DECISIONS.md.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from model.folders import load_config, load_tokenizer
+from model.tokenizer import CHUNK_TEXTS, Text, Tokenizer
 from training.config import Recipe
 from training.few_shot import few_shot_fields
 from training.finetune import Data
@@ -60,7 +61,8 @@ def choose_recipe(wanted: Mapping[str, Any], data: Data, base: Path, multiplier:
         return value
 
     rows, width = len(data.train.rows), load_config(base).width
-    choose("max_length", *_max_length(data, base))
+    if "max_length" not in wanted:  # every row is read for it
+        choose("max_length", *_max_length(data, base))
     method = wanted.get("method", "fine_tune")
     if method == "few_shot":
         _refuse_few_shot(data, base)
@@ -128,11 +130,17 @@ def _method(data: Data) -> tuple[str, str]:
 
 def _max_length(data: Data, base: Path) -> tuple[int, str]:
     limit = load_config(base).max_positions
-    encodings = load_tokenizer(base).encode(data.train.inputs + data.validation.inputs, limit)
-    longest = max(encoding.full_length for encoding in encodings)
+    tokenizer = load_tokenizer(base)
+    longest = max(_longest(tokenizer, part.inputs, limit) for part in (data.train, data.validation))
     if longest > limit:
         return limit, f"the most this base reads; the longest row has {longest:,} tokens"
     return max(longest, 8), "the longest row; batches hold rows of like length, so short rows do not pay for it"
+
+
+def _longest(tokenizer: Tokenizer, texts: Sequence[Text], limit: int) -> int:
+    """In tokens; a part at a time, since what the tokenizer tells of a row takes a hundred times its text."""
+    parts = (texts[start : start + CHUNK_TEXTS] for start in range(0, len(texts), CHUNK_TEXTS))
+    return max((encoding.full_length for part in parts for encoding in tokenizer.encode(part, limit)), default=0)
 
 
 def _batch_size(rows: int) -> tuple[int, str]:

@@ -21,6 +21,7 @@ from model.tokenizer import Tokenizer
 from training.data import LONE_SURROGATE
 
 CHUNK_DOCUMENTS = 2_000  # tokenized together
+JSON_LINES_ENDINGS = (".jsonl", ".ndjson", ".jsonlines")
 NO_TEXT_ENDINGS = (".csv", ".tsv", ".json", ".parquet", ".gz", ".zip")  # a model of their lines would learn commas
 POOL_PIECES = 4_000  # packed together; a larger pool pads less
 Ids = npt.NDArray[np.uint32]
@@ -92,9 +93,10 @@ class Documents:
 
 
 def read_documents(path: Path) -> Iterator[str]:
-    """Streams the documents of a file: the "text" of each line of .jsonl, else one a line. Raises ValueError for a
-    file whose lines are no documents, by its name or its bytes."""
-    if path.suffix.lower() in NO_TEXT_ENDINGS:
+    """Streams the documents of a file: the "text" of each line of JSON by its name, else one a line. Raises ValueError
+    for a file whose lines are no documents, by its name or its bytes."""
+    ending = path.suffix.lower()
+    if ending in NO_TEXT_ENDINGS:
         raise ValueError(f"{path.name} has no document a line; write .txt with one a line, or .jsonl with 'text'")
     with open(path, "rb") as file:
         for number, raw in enumerate(file, start=1):
@@ -103,7 +105,9 @@ def read_documents(path: Path) -> Iterator[str]:
             except UnicodeDecodeError as error:
                 reason = f"byte {raw[error.start]:#04x} is not UTF-8; save the file as UTF-8"
                 raise ValueError(f"{path.name}, line {number}: {reason}") from None
-            if path.suffix != ".jsonl":
+            if "\0" in line:
+                raise ValueError(f"{path.name}, line {number}: has NUL characters; save the file as UTF-8")
+            if ending not in JSON_LINES_ENDINGS:
                 yield line.strip()
                 continue
             if not line.strip():

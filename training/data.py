@@ -88,6 +88,12 @@ class Examples:
         return Examples(self.rows.select(indices), self.sha256, self.task, lines, self.warnings)
 
 
+def drawn(rows: int, most: int) -> Sequence[int]:
+    """Which rows stand for all: at most so many, in their order, drawn at random, the same each time. Every k-th would
+    be of few classes where a file has them in turns."""
+    return range(rows) if rows <= most else sorted(random.Random(0).sample(range(rows), most))
+
+
 def join_words(words: Sequence[str]) -> tuple[str, list[int]]:
     """Words as running text, and the character at which each begins: spaces only where neither side is Chinese or
     Japanese, so that the model is trained on text as it will be asked about."""

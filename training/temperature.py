@@ -14,8 +14,10 @@ from typing import Any
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
+from training.data import drawn
+
 HIGHEST = 20.0  # of a model that knows nothing of these rows
-MAX_LOGITS = 2**20  # of evenly spaced rows, that one is fitted on: 8 MiB a copy
+MAX_LOGITS = 2**20  # of rows drawn at random, that one is fitted on: 8 MiB a copy
 PRIOR_DEVIATION = 1.0  # of the temperature's logarithm
 
 SummedLoss = Callable[[Tensor, Tensor], Tensor]  # logits and targets -> nats, the sum over the rows
@@ -24,8 +26,9 @@ SummedLoss = Callable[[Tensor, Tensor], Tensor]  # logits and targets -> nats, t
 def fit_temperature(logits: Tensor, targets: Tensor, loss: SummedLoss) -> float:
     """logits [N, C] of held-out rows and their targets [N, ...] -> what to divide logits by, 1 to 20. 1 leaves them as
     they are: without a row, or where the model is not surer than it is right."""
-    every = max(1, -(-logits.numel() // MAX_LOGITS))
-    some, wanted = logits[::every].double(), targets[::every]
+    rows = drawn(len(logits), max(1, MAX_LOGITS // max(1, logits[:1].numel())))
+    some, wanted = (logits, targets) if len(rows) == len(logits) else (logits[rows], targets[rows])
+    some = some.double()
 
     def nats(logarithm: float) -> float:
         told = float(loss(some / math.exp(logarithm), wanted))

@@ -12,7 +12,7 @@ import numpy as np
 
 from model.heads import TextModel
 from model.tokenizer import Tokenizer
-from training.data import DataFaults, DataTask, Examples
+from training.data import DataFaults, DataTask, Examples, drawn
 from training.dynamics import Cartography, Dynamics, ambiguous_rows, cartography, hardest_rows
 from training.evaluation.classes import Classes
 from training.evaluation.label_sets import LabelSets
@@ -29,7 +29,7 @@ from training.report.copies import flat
 SHORTEST_LENGTH = 4  # tokens, special ones included, as in `config.Recipe`
 SHOWN_MISTAKES = 50
 SHOWN_ROWS = 30  # of the hardest and of the most ambiguous
-SHOWN_POINTS = 2_000  # on the map of training rows, evenly spaced
+SHOWN_POINTS = 2_000  # on the map of training rows, drawn at random
 TASKS: dict[DataTask, Any] = {  # a class each, of the same arguments
     "classification": Classes,
     "multi_label": LabelSets,
@@ -178,7 +178,7 @@ def _mistakes(task: Task[Any], prediction: Prediction[Any], held_out: Examples) 
 
 def _dynamics(training: Examples, rows: Cartography) -> dict[str, Any]:
     seen = np.flatnonzero(~np.isnan(rows.confidence))
-    shown = seen[:: max(1, -(-len(seen) // SHOWN_POINTS))]
+    shown = [seen[place] for place in drawn(len(seen), SHOWN_POINTS)]
 
     def described(chosen: Sequence[int]) -> list[dict[str, Any]]:
         return [

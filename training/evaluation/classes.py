@@ -15,7 +15,7 @@ from training.data import Examples
 from training.evaluate import predict
 from training.evaluation.calibration import calibration, with_logits_times
 from training.evaluation.ratio import Ratio, mean_of
-from training.evaluation.task import Baseline, Metric, Mistake, Prediction, spaced
+from training.evaluation.task import Baseline, Metric, Mistake, Prediction, for_baselines
 from training.labelled import encode_classes
 from training.report.copies import flat
 from training.scores import per_label
@@ -108,9 +108,10 @@ class Classes:
         commonest = int(np.bincount(targets).argmax())
         what = f"always {self._labels[commonest]!r}, the commonest class in training"
         yield Baseline("majority", what, [commonest] * len(self.truth))
-        some = spaced(training)
+        some, _ = for_baselines(training)
         texts = [flat(text) for text in some.inputs]
-        model = fit_tfidf(texts, [number[label] for label in some.labels], logistic_regression())
+        known = [number[label] for label in some.labels]
+        model = fit_tfidf(texts, known, logistic_regression(), len(set(known)))
         what = "logistic regression over TF-IDF of the same training rows"
         yield Baseline("TF-IDF", what, [int(answer) for answer in model.predict(self._texts)])
 

@@ -16,7 +16,7 @@ from training.data import Examples
 from training.evaluate import predict
 from training.evaluation.calibration import calibration, with_logits_times
 from training.evaluation.ratio import Numbers, Ratio
-from training.evaluation.task import Baseline, Metric, Mistake, Prediction, spaced
+from training.evaluation.task import Baseline, Metric, Mistake, Prediction, for_baselines
 from training.labelled import encode_label_sets
 from training.report.copies import flat
 from training.scores import THRESHOLD, counted_columns, macro_f1, per_label
@@ -90,7 +90,7 @@ class LabelSets:
         commonest = Counter(sets).most_common(1)[0][0]
         what = f"always {self.show(commonest)!r}, the commonest set in training"
         yield Baseline("majority", what, [commonest] * len(self.truth))
-        some = spaced(training)
+        some, _ = for_baselines(training)
         texts = [flat(text) for text in some.inputs]
         targets = np.array([[label in own for label in self._labels] for own in map(set, some.label_sets)], dtype=int)
         varied = [column for column in range(len(self._labels)) if 0 < targets[:, column].sum() < len(texts)]

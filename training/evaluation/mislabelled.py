@@ -19,7 +19,7 @@ from training.data import Examples
 from training.dynamics import Cartography, log_odds
 from training.evaluation.ratio import Numbers
 from training.evaluation.rows import describe_row
-from training.evaluation.task import spaced
+from training.evaluation.task import for_baselines
 from training.report.copies import flat
 
 FOLDS = 5
@@ -77,8 +77,7 @@ def out_of_fold(training: Examples, labels: Sequence[str]) -> Outside | None:
     number = {label: index for index, label in enumerate(labels)}
     probability = np.full(len(training.rows), np.nan)
     other = np.full(len(training.rows), -1)
-    some = spaced(training)
-    step = max(1, -(-len(training.rows) // max(1, len(some.rows))))
+    some, rows = for_baselines(training)
     counts = Counter(some.labels)
     asked = [place for place, label in enumerate(some.labels) if counts[label] >= FOLDS]
     given = np.array([number[some.labels[place]] for place in asked])
@@ -87,13 +86,13 @@ def out_of_fold(training: Examples, labels: Sequence[str]) -> Outside | None:
     texts = [flat(some.inputs[place]) for place in asked]
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
     classes, columns = np.unique(given, return_inverse=True)
-    model = tfidf(texts, logistic_regression())
+    model = tfidf(texts, logistic_regression(), len(classes))
     try:
         with one_core():
             found = cross_val_predict(model, texts, columns, cv=folds, method="predict_proba")  # [asked, classes]
     except ValueError:  # scikit-learn's, for texts without anything to learn from, such as names that each stand once
         return None
-    places = np.array(asked) * step
+    places = np.array(rows)[asked]
     everyone = np.arange(len(asked))
     probability[places] = found[everyone, columns]
     found[everyone, columns] = -1.0

@@ -16,14 +16,14 @@ from sklearn.metrics import (
 from model.heads import TextModel
 from model.tokenizer import Tokenizer
 from training.baselines.tfidf import fit_tfidf
-from training.data import Examples
+from training.data import Examples, drawn
 from training.evaluate import predict
 from training.evaluation.ratio import Ratio, mean_of
-from training.evaluation.task import Baseline, Metric, Mistake, Prediction, spaced
+from training.evaluation.task import Baseline, Metric, Mistake, Prediction, for_baselines
 from training.labelled import encode_scores
 from training.report.copies import flat
 
-SHOWN_POINTS = 1_000  # of predicted against true, evenly spaced rows
+SHOWN_POINTS = 1_000  # of predicted against true, rows drawn at random
 ERROR_BINS = 30
 RANGES = 4  # of the true number, of equal numbers of rows
 
@@ -62,12 +62,11 @@ class RealNumbers:
         errors = np.subtract(prediction.answers, self.truth)
         least = float(np.abs(errors).max()) * 1e-6 or 1e-6  # a range too narrow to be cut into bins is widened
         counts, edges = np.histogram(errors, ERROR_BINS, (errors.min() - least, errors.max() + least))
-        every = max(1, -(-len(self.truth) // SHOWN_POINTS))
-        points = zip(self.truth[::every], prediction.answers[::every], strict=True)
+        shown = drawn(len(self.truth), SHOWN_POINTS)
         return {
             "figures": {"mean_error": float(errors.mean())},
             "errors": {"edges": edges.tolist(), "counts": counts.tolist()},
-            "points": [[true, answer] for true, answer in points],
+            "points": [[self.truth[row], prediction.answers[row]] for row in shown],
         }
 
     def calibration(self, prediction: Prediction[float], temperature: float) -> None:
@@ -81,7 +80,7 @@ class RealNumbers:
         scores = list(training.rows["score"][:])
         mean = float(np.mean(scores))
         yield Baseline("mean", f"always {mean:.4g}, the mean of training", [mean] * len(self.truth))
-        some = spaced(training)
+        some, _ = for_baselines(training)
         texts = [flat(text) for text in some.inputs]
         model = fit_tfidf(texts, list(some.rows["score"][:]), Ridge())
         what = "ridge regression over TF-IDF of the same training rows"

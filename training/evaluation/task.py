@@ -9,11 +9,11 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from model.heads import TextModel
 from model.tokenizer import Encoding
-from training.data import Examples
+from training.data import Examples, drawn
 from training.evaluation.ratio import Numbers, Ratio
 
 Answer = TypeVar("Answer")
-BASELINE_ROWS = 50_000  # of training, evenly spaced, that a baseline is fitted on
+BASELINE_ROWS = 50_000  # of training, drawn at random, that a baseline is fitted on
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Task(Protocol[Answer]):
         """One row's cells of `predictions.csv`, beside its line and text."""
 
 
-def spaced(examples: Examples, count: int = BASELINE_ROWS) -> Examples:
-    """At most so many rows, evenly spaced."""
-    every = max(1, -(-len(examples.rows) // count))
-    return examples if every == 1 else examples.select(range(0, len(examples.rows), every))
+def for_baselines(training: Examples) -> tuple[Examples, Sequence[int]]:
+    """The rows that a simple model is fitted on, and which of all they are."""
+    places = drawn(len(training.rows), BASELINE_ROWS)
+    return (training if len(places) == len(training.rows) else training.select(places)), places

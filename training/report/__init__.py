@@ -20,6 +20,7 @@ from training.data import (
     Examples,
     check_training,
     check_validation,
+    drawn,
     read_examples,
     split_validation,
 )
@@ -29,7 +30,7 @@ from training.report.copies import describe_copies, describe_leaks
 from training.report.samples import choose_samples, describe_sample
 from training.report.texts import describe_batches, describe_lengths, describe_vocabulary
 
-MEASURED_ROWS = 50_000  # tokenized for the figures, evenly spaced; the labels and copies are of all rows
+MEASURED_ROWS = 50_000  # tokenized for the figures, drawn at random; the labels and copies are of all rows
 SHOWN_LABELS = 200
 SCORE_BINS = 30
 
@@ -134,8 +135,8 @@ class Measured:
 def _measure(parts: dict[str, Examples], tokenizer: Tokenizer, max_length: int) -> dict[str, Measured]:
     measured = {}
     for name, part in parts.items():
-        every = max(1, -(-len(part.rows) // MEASURED_ROWS))
-        some = part if every == 1 else part.select(range(0, len(part.rows), every))
+        places = drawn(len(part.rows), MEASURED_ROWS)
+        some = part if len(places) == len(part.rows) else part.select(places)
         if len(some.rows):
             measured[name] = Measured(some, tokenizer.encode(some.inputs, max_length))
     return measured

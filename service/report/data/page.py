@@ -54,7 +54,7 @@ def _splits(report: Report) -> str:
     header = ["", "rows", "mean tokens", "longest", "rows cut"]
     header += ["mean score", "deviation", "smallest", "largest"] if "scores" in report["splits"][0] else []
     sampled = any(part["rows_measured"] < part["rows"] for part in report["splits"])
-    note = '<p class="hint">Token figures are of evenly spaced rows; the file is large.</p>' if sampled else ""
+    note = '<p class="hint">Token figures are of rows drawn at random; the file is large.</p>' if sampled else ""
     return f"<h2>Splits</h2>{table(header, rows)}{note}"
 
 
