@@ -2,8 +2,10 @@
 process finds a model that another one published."""
 
 import asyncio
+import contextlib
 import weakref
 from collections import OrderedDict
+from collections.abc import Iterator
 
 import torch
 
@@ -49,6 +51,7 @@ class Registry:
         self._resident: OrderedDict[str, LoadedModel] = OrderedDict()
         self._owners: dict[str, str | None] = {}  # of those that are resident
         self._locks: dict[str, asyncio.Lock] = {}
+        self._awaited: list[str] = []  # the bases of adapters that are being loaded
 
     def dtype_of(self, card: ModelCard) -> str:
         """The number format in which it is served."""
@@ -112,27 +115,46 @@ class Registry:
 
     async def _load(self, model_id: str) -> LoadedModel:
         card = await asyncio.to_thread(self.store.find, model_id)
-        base = await self.get(load_adapter_config(card.folder)[0]) if card.adapter else None
+        try:
+            if not card.adapter:
+                return await self._take_in(card, None)
+            with self._awaiting(load_adapter_config(card.folder)[0]) as base_id:
+                return await self._take_in(card, await self.get(base_id))
+        finally:
+            if self._make_room():
+                await asyncio.to_thread(give_back)
+
+    @contextlib.contextmanager
+    def _awaiting(self, base_id: str) -> Iterator[str]:
+        """Within, an adapter over this base is being loaded."""
+        self._awaited.append(base_id)
+        try:
+            yield base_id
+        finally:
+            self._awaited.remove(base_id)
+
+    async def _take_in(self, card: ModelCard, base: LoadedModel | None) -> LoadedModel:
         try:
             loaded = await asyncio.to_thread(self._read, card, base)
             size = await asyncio.to_thread(lambda: card.weights_bytes)
         except Exception:
             self._metrics.model_load("failure")
-            await asyncio.to_thread(self.store.find, model_id)  # raises NotFound for one that was deleted meanwhile
+            await asyncio.to_thread(self.store.find, card.id)  # raises NotFound for one that was deleted meanwhile
             raise
         self._metrics.model_load("success")
-        self._known.add(model_id)
-        self._resident[model_id], self._owners[model_id], self._bytes[model_id] = loaded, card.owner, size
-        if self._make_room(loaded):
-            await asyncio.to_thread(give_back)
+        self._known.add(card.id)
+        self._resident[card.id], self._owners[card.id], self._bytes[card.id] = loaded, card.owner, size
         return loaded
 
-    def _make_room(self, newest: LoadedModel) -> bool:
-        """Drops the least recently used models; a base stays as long as an adapter over it does -> whether any was."""
+    def _make_room(self) -> bool:
+        """Drops the least recently used models, never the last one -> whether any was. A base stays as long as an
+        adapter over it does or is being loaded, or else another copy of it would be read beside the first."""
         dropped = False
         while len(self._resident) > self._max_resident or 0 < self._max_bytes < sum(self._bytes.values()):
-            needed = {newest.tag} | {loaded.base_tag for loaded in self._resident.values() if loaded.slot}
-            spare = next((loaded.id for loaded in self._resident.values() if loaded.tag not in needed), None)
+            kept, last = list(self._resident.values()), next(reversed(self._resident))
+            bases = {loaded.base_tag for loaded in kept if loaded.slot}
+            spares = (loaded.id for loaded in kept if loaded.tag not in bases and loaded.id not in self._awaited)
+            spare = next((model_id for model_id in spares if model_id != last), None)
             if spare is None:  # an adapter and its base, where the limit is one
                 break
             self.drop(spare)

@@ -15,7 +15,7 @@ from model.config import TransformerConfig
 from model.folders import load_config
 from model.generation import Sampling, Writing, write_all
 from model.heads import TextModel
-from model.lora import AdapterBank, LoraConfig, make_trainable, save_adapter, take_adapter
+from model.lora import AdapterBank, LoraConfig, LoraLinear, load_adapter, make_trainable, save_adapter, take_adapter
 from model.tokenizer import Encoding, Tokenizer, train_wordpiece
 from model.weights import save_model
 from service.app import create_app
@@ -68,8 +68,21 @@ def adapter_folder(base: TextModel, base_id: str, seed: int, folder: Path) -> Pa
     lora = LoraConfig(rank=2)
     make_trainable(model, lora)
     torch.nn.init.normal_(model.classifier.linear.weight, std=0.3)  # type: ignore[union-attr]
+    for module in model.modules():
+        if isinstance(module, LoraLinear):
+            torch.nn.init.normal_(module.up, std=0.5)
     save_adapter(take_adapter(model, lora), base_id, folder)
     return folder
+
+
+def published(store: ModelStore, tokenizer: Tokenizer, folder: Path, adapters: str, others: str) -> None:
+    """A base, adapters over it and other models, each by a letter."""
+    base = encoder(tokenizer, 1)
+    store.publish(folder_of(base, tokenizer, folder / "base"), "base", "base:1", None, None)
+    for seed, name in enumerate(adapters):
+        store.publish(adapter_folder(base, "base", seed, folder / name), name, f"{name}:1", "base", None)
+    for seed, name in enumerate(others):
+        store.publish(folder_of(encoder(tokenizer, seed), tokenizer, folder / name), name, f"{name}:1", None, None)
 
 
 def versions_of(config: TransformerConfig, tokenizer: Tokenizer) -> list[LoadedModel]:
@@ -239,6 +252,104 @@ def test_the_model_just_asked_for_and_its_base_are_never_the_ones_dropped(
         for name in ("over1", "over2"):
             assert (await models.get(name)).id == name
         assert sorted(models.resident) == left
+
+    asyncio.run(check())
+
+
+def test_adapters_over_two_copies_of_one_base_never_share_a_batch(
+    store: ModelStore, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Texts for one wait while its base leaves memory and is loaded again for the other, which has the same slot."""
+    published(store, tokenizer, tmp_path, "xy", "pq")
+    encodings = tokenizer.encode([TEXT], 32)
+    entered, queued = threading.Event(), threading.Event()
+
+    def watched(models: list[LoadedModel], *others: Any) -> list[Any]:
+        entered.set()
+        assert queued.wait(60)
+        return compute(models, *others)
+
+    monkeypatch.setattr(engine_module, "compute", watched)
+
+    async def check() -> None:
+        models = registry(store, 2)
+        engine = Engine(Metrics(), 1000, 64, 1, 8, 60.0, cores=1)
+        engine.start()
+        try:
+            x, p = await models.get("x"), await models.get("p")
+            running = asyncio.create_task(engine.submit(p, "embed", encodings, "me"))
+            assert await asyncio.to_thread(entered.wait, 60)
+            asked = [asyncio.create_task(engine.submit(x, "classify", encodings, "ann"))]
+            await models.get("q")
+            y = await models.get("y")
+            assert (x.base_tag, x.slot) == (y.base_tag, y.slot)
+            assert x.bank is not y.bank
+            asked.append(asyncio.create_task(engine.submit(y, "classify", encodings, "bob")))
+            while len(engine._queue) < 2:
+                await asyncio.sleep(0)
+            queued.set()
+            for loaded, rows in zip((x, y), await asyncio.gather(*asked), strict=True):
+                assert rows[0] == pytest.approx(run([loaded], "classify", encodings)[0], abs=1e-5)
+            await running
+            with pytest.raises(AssertionError):
+                run([x, y], "classify", encodings * 2)
+        finally:
+            queued.set()
+            engine.stop()
+
+    asyncio.run(check())
+
+
+def test_a_base_stays_while_an_adapter_over_it_is_read(
+    store: ModelStore, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published(store, tokenizer, tmp_path, "xy", "pqr")
+    reading, go_on = threading.Event(), threading.Event()
+
+    def slow(folder: Path) -> Any:
+        reading.set()
+        assert go_on.wait(60)
+        return load_adapter(folder)
+
+    monkeypatch.setattr("service.registry.load_adapter", slow)
+
+    async def check() -> None:
+        models = registry(store, 3)
+        loading = asyncio.create_task(models.get("x"))
+        assert await asyncio.to_thread(reading.wait, 60)
+        for name in "pqr":
+            await models.get(name)
+        go_on.set()
+        x, y = await loading, await models.get("y")
+        assert x.bank is y.bank
+        assert sorted(models.resident) == ["base", "x", "y"]
+
+    asyncio.run(check())
+
+
+def test_an_adapter_that_can_not_be_read_leaves_no_more_in_memory_than_may_be(
+    store: ModelStore, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published(store, tokenizer, tmp_path, "x", "p")
+    reading, go_on = threading.Event(), threading.Event()
+
+    def broken(_: Path) -> None:
+        reading.set()
+        assert go_on.wait(60)
+        raise ValueError("broken")
+
+    monkeypatch.setattr("service.registry.load_adapter", broken)
+
+    async def check() -> None:
+        models = registry(store, 1)
+        loading = asyncio.create_task(models.get("x"))
+        assert await asyncio.to_thread(reading.wait, 60)
+        await models.get("p")
+        assert models.resident == ["base", "p"]
+        go_on.set()
+        with pytest.raises(ValueError, match="broken"):
+            await loading
+        assert models.resident == ["p"]
 
     asyncio.run(check())
 

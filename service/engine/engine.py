@@ -336,7 +336,7 @@ class Engine:
 
 def _items(loaded: LoadedModel, operation: str, encodings: Sequence[Encoding], owner: str) -> list[Item]:
     asked = _Asked(len(encodings))
-    key = (loaded.base_tag, operation)
+    key = (loaded.bank, operation)  # not its tag: a base that was loaded again has other adapters in its slots
     return [
         Item(key, owner, len(encoding.ids), _Text(loaded, encoding, asked, index))
         for index, encoding in enumerate(encodings)
