@@ -194,6 +194,7 @@ async def _lifespan(parts: Parts) -> AsyncIterator[None]:
     finally:
         await stop_beside()
         await asyncio.to_thread(parts.engine.stop)
+        await parts.registry.stop()
         await flush()
         parts.database.close()
 

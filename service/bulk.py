@@ -37,6 +37,7 @@ MAX_LINE_BYTES = 4 * 2**20
 SHOWN_ERRORS = 50
 TOO_MANY = 429
 ASKS = frozenset(("infer",))  # who made a batch was let in to ask
+Result = tuple[dict[str, Any], bool, int]  # see `_ask`
 log = logging.getLogger("vitrine.bulk")
 
 
@@ -121,7 +122,7 @@ class BulkWorker:
 
     async def _answer(self, batch: Batch, lines: Sequence[bytes], answers: "Answers") -> str | None:
         """Asks some requests, and keeps the lease meanwhile, however long live requests come first -> the status."""
-        asking = asyncio.ensure_future(asyncio.gather(*(self._ask(batch, line) for line in lines)))
+        asking = asyncio.create_task(self._ask_all(batch, lines))
         try:
             while not asking.done():
                 await asyncio.wait([asking], timeout=LEASE_SECONDS / 4)
@@ -129,16 +130,22 @@ class BulkWorker:
                     status = await asyncio.to_thread(self._store.keep, batch.id, self._name, None, LEASE_SECONDS)
                     if status != "in_progress":
                         return status
-            results = list(asking.result())
         finally:
             asking.cancel()
-        for place, line in enumerate(lines):  # together they were too many tokens for the queue: each has it for itself
-            if results[place][0]["response"]["status_code"] == TOO_MANY:
-                results[place] = await self._ask(batch, line)
-        await asyncio.to_thread(answers.add, results)
+        await asyncio.to_thread(answers.add, asking.result())
         return await asyncio.to_thread(self._store.keep, batch.id, self._name, answers.done, LEASE_SECONDS)
 
-    async def _ask(self, batch: Batch, line: bytes) -> tuple[dict[str, Any], bool, int]:
+    async def _ask_all(self, batch: Batch, lines: Sequence[bytes]) -> list[Result]:
+        """Together they may be too many tokens for the queue: who is refused has it for itself, as soon as it can."""
+        results = list(await asyncio.gather(*(self._ask(batch, line) for line in lines)))
+        for place, line in enumerate(lines):
+            pause = 0.0
+            while results[place][0]["response"]["status_code"] == TOO_MANY:
+                await asyncio.sleep(pause)
+                results[place], pause = await self._ask(batch, line), POLL_SECONDS
+        return results
+
+    async def _ask(self, batch: Batch, line: bytes) -> Result:
         """-> the line for the file, whether it is an answer, and the tokens read."""
         request = json.loads(line)
         route = self._routes[batch.endpoint]
@@ -197,7 +204,7 @@ class Answers:
             reported = dict.fromkeys(reported, 0)
         self._files = [_opened_at(path, size) for path, size in reported.items()]
 
-    def add(self, results: Sequence[tuple[dict[str, Any], bool, int]]) -> None:
+    def add(self, results: Sequence[Result]) -> None:
         """Appends and flushes to disk."""
         for made, good, tokens in results:
             self._files[not good].write(json.dumps(made, ensure_ascii=False).encode() + b"\n")

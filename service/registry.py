@@ -2,8 +2,14 @@
 process finds a model that another one published."""
 
 import asyncio
+import contextlib
+import logging
 import weakref
 from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
 
@@ -15,14 +21,20 @@ from model.weights import load_model
 from service.engine.graphs import Graphs
 from service.engine.programs import Program
 from service.engine.runner import LoadedModel, Operation, run
+from service.errors import NotFound
 from service.formats import Formats, convert
 from service.heap import give_back
 from service.metrics import Metrics
 from service.model_store import ModelCard, ModelStore
 
+LOADS_AT_ONCE = 4  # in threads of their own: a slow disk holds up nothing but models
+Result = TypeVar("Result")
+log = logging.getLogger("vitrine.registry")
+
 
 class Registry:
-    """Models in memory, the least recently used dropped first. Loading is off the event loop and once a model."""
+    """Models in memory, the least recently used dropped first. Loading is off the event loop and once a model, whoever
+    of those who wait for it leaves."""
 
     def __init__(
         self,
@@ -48,7 +60,10 @@ class Registry:
         self._known: set[str] = set()  # loaded at some time by this process
         self._resident: OrderedDict[str, LoadedModel] = OrderedDict()
         self._owners: dict[str, str | None] = {}  # of those that are resident
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._loads: dict[str, asyncio.Task[LoadedModel]] = {}  # of models that will be resident
+        self._tasks: set[asyncio.Task[LoadedModel]] = set()  # these, and loads of models that were dropped meanwhile
+        self._threads = ThreadPoolExecutor(LOADS_AT_ONCE, "vitrine-loader")
+        self._awaited: list[str] = []  # the bases of adapters that are being loaded
 
     def dtype_of(self, card: ModelCard) -> str:
         """The number format in which it is served."""
@@ -78,18 +93,21 @@ class Registry:
         if owner is not None and (loaded is None or self._owners.get(model_id) not in (None, owner)):
             await asyncio.to_thread(self.store.find, model_id, owner)
         if loaded is None:
-            lock = self._locks.setdefault(model_id, asyncio.Lock())
-            try:
-                async with lock:
-                    loaded = self._resident.get(model_id) or await self._load(model_id)
-            finally:
-                if not lock.locked():
-                    self._locks.pop(model_id, None)
+            loaded = self._resident.get(model_id) or await asyncio.shield(self._loading(model_id))
         if model_id in self._resident:  # another may have taken its place as soon as it was loaded
             self._resident.move_to_end(model_id)
         return loaded
 
+    async def stop(self) -> None:
+        """Ends the loads that run; what a thread still reads is for nobody."""
+        for load in self._tasks:
+            load.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
     def drop(self, model_id: str) -> None:
+        """A load that runs is for those alone who wait for it already."""
+        self._loads.pop(model_id, None)
         self._resident.pop(model_id, None)
         self._owners.pop(model_id, None)
         self._bytes.pop(model_id, None)
@@ -110,29 +128,81 @@ class Registry:
             del before
             await asyncio.to_thread(give_back)
 
-    async def _load(self, model_id: str) -> LoadedModel:
-        card = await asyncio.to_thread(self.store.find, model_id)
-        base = await self.get(load_adapter_config(card.folder)[0]) if card.adapter else None
+    def _loading(self, model_id: str) -> asyncio.Task[LoadedModel]:
+        """The one load of this model, begun when there is none."""
+        load = self._loads.get(model_id)
+        if load is None:
+            load = self._loads[model_id] = asyncio.create_task(self._load_counted(model_id))
+            self._tasks.add(load)
+            load.add_done_callback(partial(self._end, model_id))
+        return load
+
+    def _end(self, model_id: str, load: asyncio.Task[LoadedModel]) -> None:
+        self._tasks.discard(load)
+        if self._loads.get(model_id) is load:
+            del self._loads[model_id]
+        if not load.cancelled():
+            load.exception()  # known to whoever waits, and to the log if nobody does
+
+    async def _load_counted(self, model_id: str) -> LoadedModel:
+        """A model that is not there, or not any more, is no load."""
         try:
-            loaded = await asyncio.to_thread(self._read, card, base)
-            size = await asyncio.to_thread(lambda: card.weights_bytes)
+            loaded = await self._load(model_id)
+        except NotFound:
+            raise
         except Exception:
             self._metrics.model_load("failure")
-            await asyncio.to_thread(self.store.find, model_id)  # raises NotFound for one that was deleted meanwhile
+            log.exception("model %s could not be loaded", model_id)
             raise
+        finally:
+            if self._make_room():
+                await asyncio.to_thread(give_back)
         self._metrics.model_load("success")
-        self._known.add(model_id)
-        self._resident[model_id], self._owners[model_id], self._bytes[model_id] = loaded, card.owner, size
-        if self._make_room(loaded):
-            await asyncio.to_thread(give_back)
         return loaded
 
-    def _make_room(self, newest: LoadedModel) -> bool:
-        """Drops the least recently used models; a base stays as long as an adapter over it does -> whether any was."""
+    async def _load(self, model_id: str) -> LoadedModel:
+        card = await self._in_thread(self.store.find, model_id)
+        if not card.adapter:
+            return await self._take_in(card, None)
+        base_id, _ = await self._in_thread(load_adapter_config, card.folder)
+        with self._awaiting(base_id):
+            return await self._take_in(card, await self.get(base_id))
+
+    @contextlib.contextmanager
+    def _awaiting(self, base_id: str) -> Iterator[None]:
+        """Within, an adapter over this base is being loaded."""
+        self._awaited.append(base_id)
+        try:
+            yield
+        finally:
+            self._awaited.remove(base_id)
+
+    async def _take_in(self, card: ModelCard, base: LoadedModel | None) -> LoadedModel:
+        try:
+            loaded = await self._in_thread(self._read, card, base)
+            size = await self._in_thread(lambda: card.weights_bytes)
+        except Exception:
+            now = await self._in_thread(self.store.find, card.id)  # raises NotFound for one that was deleted meanwhile
+            if now.tag != card.tag:
+                return await self._load(card.id)  # which has taken its place
+            raise
+        self._known.add(card.id)
+        if self._loads.get(card.id) is asyncio.current_task():  # else it was dropped meanwhile
+            self._resident[card.id], self._owners[card.id], self._bytes[card.id] = loaded, card.owner, size
+        return loaded
+
+    async def _in_thread(self, function: Callable[..., Result], *given: Any) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *given)
+
+    def _make_room(self) -> bool:
+        """Drops the least recently used models, never the last one -> whether any was. A base stays as long as an
+        adapter over it does or is being loaded, or else another copy of it would be read beside the first."""
         dropped = False
         while len(self._resident) > self._max_resident or 0 < self._max_bytes < sum(self._bytes.values()):
-            needed = {newest.tag} | {loaded.base_tag for loaded in self._resident.values() if loaded.slot}
-            spare = next((loaded.id for loaded in self._resident.values() if loaded.tag not in needed), None)
+            kept, last = list(self._resident.values()), next(reversed(self._resident))
+            bases = {loaded.base_tag for loaded in kept if loaded.slot}
+            spares = (loaded.id for loaded in kept if loaded.tag not in bases and loaded.id not in self._awaited)
+            spare = next((model_id for model_id in spares if model_id != last), None)
             if spare is None:  # an adapter and its base, where the limit is one
                 break
             self.drop(spare)

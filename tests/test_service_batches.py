@@ -11,15 +11,17 @@ from typing import Any
 import pytest
 
 import service.bulk
+import service.engine.reading
 from service.batches import BatchStore
 from service.bulk import BulkWorker, check_requests
 from service.database import Database
 from service.engine.engine import BULK_BATCH_TOKENS
-from service.errors import Conflict, InvalidRequest, NotFound
+from service.errors import Busy, Conflict, InvalidRequest, NotFound
 from service.ids import new_id
 from service.jobs.announce import EVENT_TYPES
 from service.jobs.store import JobStore
 from service.routes.inference import ROUTES
+from tests.conftest import wait_for
 from tests.house import House, house
 from tests.test_service_jobs_store import Clock
 
@@ -383,18 +385,82 @@ def test_a_batch_whose_answers_are_gone_from_the_disk_begins_anew(
 
 def test_requests_that_fit_the_queue_only_one_by_one_are_all_answered(house: House) -> None:
     """One that does not even fit alone is told so."""
-    queue = house.app.state.parts.engine._bulk_queue
-    most, queue.max_tokens = queue.max_tokens, 40
+    engine = house.app.state.parts.engine
+    most = engine._queue.max_tokens
+    engine._queue.max_tokens = engine._bulk_queue.max_tokens = 40
     try:
         rows = [request(number) for number in range(33)]
         rows[4]["body"]["input"] = ["red cat"] * 30
         batch = wait(house, create(house, rows)["id"], "completed")
     finally:
-        queue.max_tokens = most
+        engine._queue.max_tokens = engine._bulk_queue.max_tokens = most
     assert batch["request_counts"] == {"total": 33, "completed": 32, "failed": 1}
     (error,) = lines_of(house, batch["error_file_id"])
-    assert (error["custom_id"], error["response"]["status_code"]) == ("r-4", 429)
-    assert "the queue holds 40" in error["response"]["body"]["error"]["message"]
+    assert (error["custom_id"], error["response"]["status_code"]) == ("r-4", 413)
+    assert "the limit is 40" in error["response"]["body"]["error"]["message"]
+
+
+def test_requests_wait_for_live_ones_that_fill_the_reader(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = house.app.state.parts.engine.reader
+    reading, go_on = threading.Event(), threading.Event()
+    real = service.engine.reading._read
+
+    def slow(first: Any, parts: Any) -> Any:
+        if any("dog" in text for part in parts for text in part):
+            reading.set()
+            assert go_on.wait(60)
+        return real(first, parts)
+
+    monkeypatch.setattr(service.engine.reading, "_read", slow)
+    monkeypatch.setattr(reader, "_max_characters", 20)
+    statuses: list[int] = []
+
+    def live() -> None:
+        body = {"model": MOOD, "input": "a dog that is longer than the limit"}
+        statuses.append(house.ask("POST", "/v1/classify", house.ann, json=body).status_code)
+
+    threads = [threading.Thread(target=live) for _ in range(2)]
+    try:
+        threads[0].start()
+        assert reading.wait(60)
+        threads[1].start()
+        wait_for(lambda: len(reader._line) == 1, 60)
+        made = create(house, [request(number) for number in range(8)])
+        wait_for(lambda: len(reader._line) == 9, 60)
+    finally:
+        go_on.set()
+    assert wait(house, made["id"], "completed")["request_counts"] == {"total": 8, "completed": 8, "failed": 0}
+    for thread in threads:
+        thread.join()
+    assert statuses == [200, 200]
+
+
+def test_a_request_that_is_refused_is_asked_again_while_its_batch_is_kept(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = house.app.state.parts
+    submit, keep = parts.engine.submit, parts.batches.keep
+    refused, kept = [0], [0]
+    let_in = threading.Event()
+
+    async def busy(*given: Any) -> Any:
+        if not let_in.is_set():
+            refused[0] += 1
+            raise Busy("no room; try again later")
+        return await submit(*given)
+
+    def keeping(batch_id: str, name: str, done: Any, seconds: float) -> Any:
+        kept[0] += refused[0] > 4 and done is None
+        return keep(batch_id, name, done, seconds)
+
+    monkeypatch.setattr(parts.engine, "submit", busy)
+    monkeypatch.setattr(parts.batches, "keep", keeping)
+    monkeypatch.setattr(service.bulk, "LEASE_SECONDS", 4.0)
+    monkeypatch.setattr(service.bulk, "POLL_SECONDS", 0.01)
+    made = create(house, [request(number) for number in range(4)])
+    wait_for(lambda: refused[0] > 8 and kept[0] > 1, 60, lambda: (refused, kept))
+    let_in.set()
+    assert wait(house, made["id"], "completed")["request_counts"] == {"total": 4, "completed": 4, "failed": 0}
 
 
 def test_a_mistake_of_ours_ends_one_batch_and_no_other(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

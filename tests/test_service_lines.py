@@ -10,6 +10,7 @@ import pytest
 
 from model.tokenizer import Encoding, Text
 from service.engine import reading
+from service.engine.engine import in_bulk
 from service.engine.looking import Looker
 from service.engine.reading import Reader
 from service.errors import Busy, TimedOut, TooLarge, Unavailable
@@ -163,6 +164,30 @@ def test_too_much_text_is_429_and_one_long_text_alone_is_not(reader: Reader, gat
         assert [len((await task)[0].ids) for task in (first, waiting)] == [30, 30]
 
     asyncio.run(scenario())
+
+
+def test_bulk_work_is_never_429_and_waits_for_others_who_never_wait_for_it(reader: Reader, gate: Gate) -> None:
+    tokenizer: Any = GatedTokenizer(gate)
+    ended: list[str] = []
+
+    async def ask(name: str, texts: list[str]) -> None:
+        await reader.encode(tokenizer, texts, 99)
+        ended.append(name)
+
+    async def scenario() -> None:
+        tasks = [await asked(ask("first", ["a"]))]
+        assert await asyncio.to_thread(gate.entered.wait, 60)
+        with in_bulk():
+            tasks += [await asked(ask(name, ["b" * 15])) for name in ("bulk 1", "bulk 2")]
+        tasks += [await asked(ask("live", ["c" * 20]))]
+        with pytest.raises(Busy, match="beside the 20 waiting"):
+            await reader.encode(tokenizer, ["d"], 99)
+        gate.open.set()
+        await asyncio.gather(*tasks)
+
+    asyncio.run(scenario())
+    assert ended == ["first", "live", "bulk 1", "bulk 2"]
+    assert tokenizer.calls == [1, 1, 1, 1], "bulk work is read a request at a time"
 
 
 def test_a_large_request_is_read_in_turns_with_others(reader: Reader, gate: Gate) -> None:

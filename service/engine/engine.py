@@ -13,7 +13,6 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -22,7 +21,7 @@ from model.explain.two_texts import DecoderPart
 from model.threads import all_threads, threads
 from model.tokenizer import Encoding, Text, Tokenizer
 from service.engine.cores import Cores, Work, compute, share_of
-from service.engine.line import MAX_RETRY_SECONDS
+from service.engine.line import MAX_RETRY_SECONDS, is_bulk
 from service.engine.looking import Interrupted, Looker
 from service.engine.queue import Item, QueueFull, TokenQueue
 from service.engine.reading import Reader
@@ -41,17 +40,16 @@ RATE_WEIGHT = 0.1  # of the last batch in the running mean of the device's speed
 BULK_BATCH_TOKENS = 512  # of one forward pass, half of it where several cores compute: a live request waits for no more
 STOP_SECONDS = 30.0  # for what is being computed
 Result = TypeVar("Result")
-_bulk: ContextVar[bool] = ContextVar("bulk", default=False)
 
 
 @contextmanager
 def in_bulk() -> Iterator[None]:
     """Within, what this task submits waits until nobody else does, for as long as that takes."""
-    token = _bulk.set(True)
+    token = is_bulk.set(True)
     try:
         yield
     finally:
-        _bulk.reset(token)
+        is_bulk.reset(token)
 
 
 class _Asked:
@@ -145,7 +143,7 @@ class Engine:
         """As `Reader.encode`, of texts for the queue. Raises Busy when it is so full that the tokens would surely not
         fit (to read what is then refused would slow down what is answered), TooLarge when they never would."""
         least = self.reader.least_tokens(tokenizer, texts, max_length)
-        if not _bulk.get() and self._queue.tokens + least > self._queue.max_tokens and self._queue.tokens:
+        if not is_bulk.get() and self._queue.tokens + least > self._queue.max_tokens and self._queue.tokens:
             raise self._full(self._queue, f"about {least}")
         return await self.reader.encode(tokenizer, texts, max_length, masks=masks, max_tokens=self._queue.max_tokens)
 
@@ -158,7 +156,7 @@ class Engine:
         A caller that is cancelled (a client that left) takes its texts out of the queue. Bulk work has no time limit.
         """
         items = _items(loaded, operation, encodings, owner)
-        queue = self._bulk_queue if _bulk.get() else self._queue
+        queue = self._bulk_queue if is_bulk.get() else self._queue
         with self._lock:
             self._check_running()
             try:
@@ -240,7 +238,7 @@ class Engine:
     async def _wait(self, items: list[Item]) -> list[Any]:
         asked: _Asked = items[0].payload.asked
         try:
-            async with asyncio.timeout(None if _bulk.get() else self._timeout_seconds):
+            async with asyncio.timeout(None if is_bulk.get() else self._timeout_seconds):
                 answers = await asked.reply
             add_time(asked.since, asked.began, asked.ended)
             return answers
@@ -336,7 +334,7 @@ class Engine:
 
 def _items(loaded: LoadedModel, operation: str, encodings: Sequence[Encoding], owner: str) -> list[Item]:
     asked = _Asked(len(encodings))
-    key = (loaded.base_tag, operation)
+    key = (loaded.bank, operation)  # not its tag: a base that was loaded again has other adapters in its slots
     return [
         Item(key, owner, len(encoding.ids), _Text(loaded, encoding, asked, index))
         for index, encoding in enumerate(encodings)

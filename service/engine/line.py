@@ -8,6 +8,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -15,6 +16,7 @@ from service.engine.replies import Reply, deliver, settle
 from service.errors import Unavailable
 
 MAX_RETRY_SECONDS = 60  # that who is refused is told to wait, whatever waits before him
+is_bulk: ContextVar[bool] = ContextVar("is_bulk", default=False)  # what the task asks for, see `engine.in_bulk`
 
 
 @dataclass(eq=False, kw_only=True)
@@ -23,6 +25,7 @@ class Call:
 
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
     reply: "asyncio.Future[Any]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    bulk: bool = field(default_factory=is_bulk.get)
 
     def answered(self, answer: Any) -> Reply:
         """An exception is raised where the coroutine waits."""

@@ -1,9 +1,11 @@
 """A queue bounded in tokens, and the choice of the next batch. Pure Python; used by `engine.py` under its lock."""
 
 from collections import OrderedDict, deque
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
+
+Key = tuple[Hashable, str]
 
 
 class QueueFull(Exception):
@@ -12,9 +14,9 @@ class QueueFull(Exception):
 
 @dataclass(eq=False)
 class Item:
-    """One text. Items of one `key` (model and operation) can share a batch."""
+    """One text. Items of one `key` (what computes it, and the operation) can share a batch."""
 
-    key: tuple[str, str]
+    key: Key
     owner: str
     num_tokens: int
     payload: Any
@@ -29,7 +31,7 @@ class TokenQueue:
         self.max_tokens = max_tokens
         self.tokens = 0  # waiting now
         self._items = 0
-        self._lanes: OrderedDict[tuple[str, str], OrderedDict[str, deque[Item]]] = OrderedDict()
+        self._lanes: OrderedDict[Key, OrderedDict[str, deque[Item]]] = OrderedDict()
 
     def __len__(self) -> int:
         return self._items

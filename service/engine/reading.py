@@ -2,7 +2,7 @@
 paid once for many requests. Owned by `engine.py`; it works while the device does.
 
 Nobody waits for another's book: the texts of a large request are read a part at a time, in turns with those of others,
-and single texts of great length have a thread of their own.
+and single texts of great length have a thread of their own. Bulk work is read when nothing else waits.
 """
 
 import math
@@ -100,7 +100,7 @@ class Reader:
     """Tokenizes for all requests of a process."""
 
     def __init__(self, max_characters: int) -> None:
-        """So many characters wait at most, beside one call that may be longer."""
+        """So many characters wait at most, beside one call that may be longer and bulk work, which bounds itself."""
         self._max_characters = max_characters
         self._densities: WeakKeyDictionary[Tokenizer, _Density] = WeakKeyDictionary()
         self._line: Line[_Wanted] = Line("vitrine-reader", lambda taken: self._serve(taken, self._line))
@@ -135,25 +135,30 @@ class Reader:
         is_long = any(characters_of([text]) > LONG_CHARACTERS for text in texts)
         line = self._long if is_long else self._line
         with Part("tokenize", texts=len(texts)) as known:
-            line.put(wanted, lambda waiting: self._check(waiting, wanted.characters))
+            line.put(wanted, lambda waiting: self._check(waiting, wanted))
             encodings: list[Encoding] = await wanted.reply
             known["tokens"] = sum(len(encoding.ids) for encoding in encodings)
         return encodings
 
-    def _check(self, waiting: Sequence[_Wanted], characters: int) -> None:
-        before = sum(wanted.characters for wanted in waiting)
-        if before and before + characters > self._max_characters:
+    def _check(self, waiting: Sequence[_Wanted], wanted: _Wanted) -> None:
+        before = sum(other.characters for other in waiting if not other.bulk)
+        if before and before + wanted.characters > self._max_characters and not wanted.bulk:
             raise Busy(
-                f"{characters} characters do not fit beside the {before} waiting to be tokenized; the limit is "
+                f"{wanted.characters} characters do not fit beside the {before} waiting to be tokenized; the limit is "
                 f"{self._max_characters}; send fewer or try again later",
                 retry_after_seconds=1,
             )
 
     def _serve(self, taken: list[_Wanted], line: Line[_Wanted]) -> None:
+        waiting = [wanted for wanted in taken if not wanted.reply.cancelled()]
+        bulk = [wanted for wanted in waiting if wanted.bulk]
+        turn = [wanted for wanted in waiting if not wanted.bulk]
+        if not turn:  # a part of one, so that who comes now waits for no more
+            turn, bulk = bulk[:1], bulk[1:]
+        line.put_back(bulk)
         by_kind: dict[Kind, list[_Wanted]] = {}
-        for wanted in taken:
-            if not wanted.reply.cancelled():
-                by_kind.setdefault(wanted.kind, []).append(wanted)
+        for wanted in turn:
+            by_kind.setdefault(wanted.kind, []).append(wanted)
         for group in by_kind.values():
             line.put_back(self._turn(group))
 

@@ -27,7 +27,8 @@ MAX_CANDIDATES = 100  # for one mask
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model ready to serve, with what its routes need to know. Adapters over one base share its `bank`."""
+    """A model ready to serve, with what its routes need to know. Adapters over one base share its `bank`, and with it
+    batches."""
 
     id: str
     tag: str  # BentoML's: an id may pass to other content, a tag never does
@@ -35,7 +36,7 @@ class LoadedModel:
     bank: AdapterBank
     tokenizer: Tokenizer
     dtype: str
-    base_tag: str  # whose rows can share a batch with this model's; its own tag when it has no adapter
+    base_tag: str  # its own tag when it has no adapter
     slot: int = 0  # of the adapter in the bank; 0 is the base itself
     recorded: Graphs | Program | None = None  # the base's passes, where they can be recorded
 
@@ -88,12 +89,13 @@ class Read:
 
 
 def run(models: Sequence[LoadedModel], operation: Operation, encodings: Sequence[Encoding]) -> list[Any]:
-    """One result a text, of one base and any mix of adapters over it.
+    """One result a text, of one bank: a base and any mix of adapters over it.
 
     classify -> probabilities [C] (for regression the number itself); embed -> unit vector [D]; tag -> probabilities
     [T, C] of each token; fill_mask -> Candidates.
     """
     bank, slots = models[0].bank, [loaded.slot for loaded in models]
+    assert all(loaded.bank is bank for loaded in models)  # a slot is a number in its own bank alone
     documents = unpad(encodings, slots)
     with torch.inference_mode(), bank.route(spans_of(slots, documents)):
         read = _read(models[0], slots, documents.to(bank.device), operation)

@@ -27,7 +27,7 @@ from service.pictures.fonts import shortened
 from service.pictures.heatmap import Picture
 from service.routes.answers import forms
 from service.routes.forms import JSON, chosen_form, formed
-from service.routes.inference import check_can, encode
+from service.routes.inference import check_can, encode_for_queue
 from service.schemas.drift import DriftAttention, DriftFrame, DriftRequest, DriftResponse
 
 router = APIRouter(prefix="/v1", tags=["explain"])
@@ -110,7 +110,7 @@ async def _look(body: DriftRequest, parts: Parts, caller: Caller, name: str) -> 
         raise InvalidRequest(
             f"layer {body.layer} does not exist; model {name!r} has layers 0 to {loaded.config.num_layers - 1}", "layer"
         )
-    encodings = await encode(parts, loaded, list(body.input), body.truncate)
+    encodings = await encode_for_queue(parts, loaded, list(body.input), body.truncate)
     vectors = await parts.engine.submit(loaded, "embed", encodings, caller.owner)
     followed = encodings[body.attention_of]
     if len(followed.ids) > MAX_ATTENTION_TOKENS:

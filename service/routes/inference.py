@@ -138,7 +138,7 @@ async def fill_mask(body: FillMaskRequest, parts: PartsOf, caller: CallerOf) -> 
     if mask is None:
         raise InvalidRequest(f"the tokenizer of {body.model!r} has no mask token; use another model", "model")
     texts = [_own_mask(text, mask) for text in as_list(body.input)]
-    encodings = await encode(parts, loaded, texts, body.truncate, masks=True)
+    encodings = await encode_for_queue(parts, loaded, texts, body.truncate, masks=True)
     mask_id = loaded.tokenizer.id_of(mask)
     places = [[where for where, number in enumerate(encoding.ids) if number == mask_id] for encoding in encodings]
     for index, masks in enumerate(places):
@@ -215,7 +215,7 @@ async def read(parts: Parts, loaded: LoadedModel, body: LongTextRequest) -> Text
     """The texts of a request, whole or, when it wants that, in windows. Raises InvalidRequest."""
     given = as_list(body.input)
     if not body.windows:
-        return whole(await encode(parts, loaded, given, body.truncate))
+        return whole(await encode_for_queue(parts, loaded, given, body.truncate))
     if body.truncate:
         raise InvalidRequest("truncate and windows are both true; choose what is to happen to long texts", "windows")
     for index, text in enumerate(given):
@@ -224,7 +224,8 @@ async def read(parts: Parts, loaded: LoadedModel, body: LongTextRequest) -> Text
                 f"input {index} is a pair, which has no windows; set windows=false, or cut the longer text", "windows"
             )
     all_tokens = parts.settings.max_queue_tokens + 1  # a text with more is refused
-    texts = windowed(await encode(parts, loaded, given, True, all_tokens), loaded.config.max_positions)
+    encodings = await encode_for_queue(parts, loaded, given, True, all_tokens)
+    texts = windowed(encodings, loaded.config.max_positions)
     _check_total(parts, texts.encodings)
     return texts
 
@@ -244,6 +245,35 @@ async def encode(
 ) -> list[Encoding]:
     """Checks and tokenizes; mask tokens in texts are read as such when asked for. Raises InvalidRequest naming the
     text, its size, the limit and the remedy."""
+    _check_texts(parts, texts)
+    limit = loaded.config.max_positions if max_tokens is None else max_tokens
+    encodings = await parts.engine.reader.encode(loaded.tokenizer, texts, limit, masks=masks)
+    _check_whole(encodings, limit, truncate)
+    return encodings
+
+
+async def encode_for_queue(
+    parts: Parts,
+    loaded: LoadedModel,
+    texts: list[Text],
+    truncate: bool,
+    max_tokens: int | None = None,
+    masks: bool = False,
+) -> list[Encoding]:
+    """As `encode`, of texts that are to be submitted: raises Busy and TooLarge too, for what the queue would refuse."""
+    _check_texts(parts, texts)
+    limit = loaded.config.max_positions if max_tokens is None else max_tokens
+    encodings = await parts.engine.encode(loaded.tokenizer, texts, limit, masks)
+    _check_whole(encodings, limit, truncate)
+    return encodings
+
+
+def usage(encodings: Sequence[Encoding]) -> Usage:
+    tokens = sum(len(encoding.ids) for encoding in encodings)
+    return Usage(prompt_tokens=tokens, total_tokens=tokens)
+
+
+def _check_texts(parts: Parts, texts: Sequence[Text]) -> None:
     if not texts:
         raise InvalidRequest("input is an empty list; send at least one text", "input")
     _check_count(parts, len(texts))
@@ -252,8 +282,9 @@ async def encode(
             raise InvalidRequest(
                 f"input {index} is empty; send at least one character that is not white space", "input"
             )
-    limit = loaded.config.max_positions if max_tokens is None else max_tokens
-    encodings = await parts.engine.encode(loaded.tokenizer, texts, limit, masks)
+
+
+def _check_whole(encodings: Sequence[Encoding], limit: int, truncate: bool) -> None:
     for index, encoding in enumerate(encodings):
         if encoding.truncated and not truncate:
             about = "about " if encoding.estimated else ""
@@ -263,12 +294,6 @@ async def encode(
                 "input",
                 "context_length_exceeded",
             )
-    return encodings
-
-
-def usage(encodings: Sequence[Encoding]) -> Usage:
-    tokens = sum(len(encoding.ids) for encoding in encodings)
-    return Usage(prompt_tokens=tokens, total_tokens=tokens)
 
 
 def _check_count(parts: Parts, texts: int) -> None:
