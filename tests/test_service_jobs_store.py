@@ -1,6 +1,8 @@
 """The job store under races, dead workers and repeated requests; time is a fake clock."""
 
+import random
 import sqlite3
+import string
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,7 +12,7 @@ import pytest
 from service.database import Database, sqlite_url
 from service.errors import Busy, Conflict, InvalidRequest, NotFound
 from service.jobs.figures import JobFigures
-from service.jobs.store import DEMO_PRIORITY, JobStore, new_id
+from service.jobs.store import DEMO_PRIORITY, JobStore, new_id, request_key
 from service.tables import File, Job
 from tests.faults import Faults
 
@@ -107,6 +109,17 @@ def test_an_automatic_retry_makes_no_second_job(store: JobStore) -> None:
     first = add_job(store, key="same")
     assert add_job(store, key="same").id == first.id
     assert add_job(store, key="other").id != first.id
+
+
+def test_a_request_of_any_size_makes_one_job(store: JobStore) -> None:
+    """PostgreSQL's indexes take values of 2,704 bytes after compression."""
+    words = random.Random(1)
+    large = {"metadata": {f"key-{n}": "".join(words.choices(string.ascii_letters, k=512)) for n in range(16)}}
+    again = {"metadata": dict(reversed(large["metadata"].items()))}
+    other = {"metadata": large["metadata"] | {"key-0": "other"}}
+    first = add_job(store, key=request_key(large))
+    assert add_job(store, key=request_key(again)).id == first.id
+    assert add_job(store, key=request_key(other)).id != first.id
 
 
 def test_known_faults_are_refused_with_all_their_words(store: JobStore) -> None:
