@@ -25,6 +25,7 @@ from service.tables import LOCAL_OWNER, Checkpoint, Event, File, Job
 
 DEMO_PRIORITY = -100
 CREATED = "created"  # the key of a job's first event
+WAITS = "waits:"  # how the keys of those begin that tell what the job is put off for
 RECENT_JOBS = 20  # whose time tells what the next ones will take
 SCAN_ROWS = 500  # jobs read at a time where their metadata is looked at
 MAX_ATTEMPTS = 5  # a job whose workers died this often without one step more is broken, not unlucky
@@ -257,8 +258,16 @@ class JobStore(FileStore):
         attempts = Job.attempts - 1
         return self._update_own(job_id, worker, status="queued", worker=None, lease_until=0.0, attempts=attempts)
 
+    def put_off(self, job_id: str, worker: str, reason: str) -> None:
+        """The same for a job that waits for something; that is told once, however often it is tried in vain."""
+        if not self.requeue(job_id, worker):
+            return
+        newest, _ = self.list_events(job_id, None, 1)
+        if not newest or not newest[0].key.startswith(WAITS):
+            self.add_event(job_id, f"{WAITS}{new_id('turn')}", reason, level="warn")
+
     def give_back(self, job_id: str, worker: str) -> bool:
-        """The same after an attempt that went wrong, which counts."""
+        """Gives a job back to the queue after an attempt that went wrong, which counts."""
         return self._update_own(job_id, worker, status="queued", worker=None, lease_until=0.0)
 
     def outranked(self, priority: int) -> bool:
