@@ -3,7 +3,8 @@
 import random
 import sqlite3
 import string
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from service.errors import Busy, Conflict, InvalidRequest, NotFound
 from service.jobs.figures import JobFigures
 from service.jobs.store import DEMO_PRIORITY, JobStore, new_id, request_key
 from service.tables import File, Job
+from tests.conftest import wait_for
 from tests.faults import Faults
 
 pytestmark = pytest.mark.filterwarnings("error::sqlalchemy.exc.SADeprecationWarning")
@@ -339,6 +341,28 @@ def test_a_clock_that_goes_back_holds_no_job_for_ever(store: JobStore, clock: Cl
     faults.saw(
         "a clock set back by a day under a dead worker's lease", f"the job is {taken.status}, its worker {taken.worker}"
     )
+
+
+@pytest.mark.parametrize("skew", [60.0, 3_600.0])
+def test_hosts_whose_clocks_differ_leave_each_other_their_jobs(postgresql: Callable[[], str], skew: float) -> None:
+    """Either would else see the other's lease as over, or as one from before its own clock went back."""
+    url, lease = postgresql(), 0.9 * skew
+    slow, fast = JobStore(Database(url)), JobStore(Database(url))
+    fast.clock = lambda: time.time() + skew
+    for holder, other in ((slow, fast), (fast, slow)):
+        job = add_job(holder)
+        assert holder.claim_job("holder", lease) is not None
+        for _ in range(3):
+            assert other.claim_job("other", lease) is None
+            assert not other.has_work(lease)
+            assert other.figures().overdue_seconds == 0
+            assert holder.heartbeat(job.id, "holder", lease)
+        assert holder.heartbeat(job.id, "holder", 0.0)
+        wait_for(lambda store=other: store.claim_job("other", lease) is not None, 60)  # type: ignore[misc]
+        assert not holder.heartbeat(job.id, "holder", lease)
+        other.cancel_job(job.id)
+    for store in (slow, fast):
+        store._database.close()
 
 
 # ---- checkpoints, streams of events, metadata, files that expire

@@ -1,7 +1,7 @@
 """Jobs, their events and checkpoints, beside the files, in transactions. The truth that survives every process.
 
 Used by the routes (through threads, as an owner sees it) and by the worker process, which sees all. Times are Unix
-seconds from the wall clock.
+seconds from the wall clock; leases go by one that all hosts share.
 """
 
 import hashlib
@@ -193,8 +193,8 @@ class JobStore(FileStore):
     def claim_job(self, worker: str, lease_seconds: float) -> Job | None:
         """The next job to run, now leased to `worker`: first those of dead workers, then by `turns.py`. A lease further
         ahead than leases reach was given before the clock went back, and is worth nothing."""
-        now = self.clock()
         with self._database.write() as session:
+            now = self.lease_now(session)
             free = (Job.lease_until < now) | (Job.lease_until > now + 2 * lease_seconds)
             abandoned = select(Job.id).where(Job.status == "running", free).order_by(Job.created_at).limit(1)
             job_id = session.scalar(abandoned)
@@ -209,7 +209,7 @@ class JobStore(FileStore):
                     "The worker of this job died; it continues from its last checkpoint", "message", {},
                 )  # fmt: skip
             job.worker, job.lease_until, job.attempts = worker, now + lease_seconds, job.attempts + 1
-            job.claimed_at = now
+            job.claimed_at = self.clock()
             if job.status == "queued":
                 job.status = "running"
         return job
@@ -217,7 +217,7 @@ class JobStore(FileStore):
     def has_work(self, lease_seconds: float) -> bool:
         """Whether a worker has something to do, or soon will: a job to run, an upload to check, a report to make. A
         worker that has let half its lease pass without a heartbeat is probably dead."""
-        now = self.clock()
+        now = self.lease_clock()
         free = (Job.lease_until < now + lease_seconds / 2) | (Job.lease_until > now + 2 * lease_seconds)
         with self._database.read() as session:
             claimable = select(Job.id).where(Job.status.in_(WORKED_STATES), free).limit(1)
@@ -242,7 +242,7 @@ class JobStore(FileStore):
 
     def heartbeat(self, job_id: str, worker: str, lease_seconds: float) -> bool:
         """Extends the lease; False when the job is no longer this worker's (cancelled, or taken over)."""
-        return self._update_own(job_id, worker, lease_until=self.clock() + lease_seconds)
+        return self._update_own(job_id, worker, lease_until=self.lease_clock() + lease_seconds)
 
     def holds(self, job_id: str, worker: str) -> bool:
         """Whether the job is still this worker's: not cancelled, paused or taken over."""
@@ -336,13 +336,13 @@ class JobStore(FileStore):
             progress = session.scalars(select(Job.progress).where(Job.status == "running")).first() or {}
             running = session.execute(select(Job.id, Job.claimed_at).where(held, Job.status == "running")).all()
             heard = [max(claimed or 0.0, self._last_event_at(session, job_id)) for job_id, claimed in running]
-            lease = session.scalar(select(func.min(Job.lease_until)).where(held)) or now
+            overdue = session.scalar(select(self.lease_clock() - func.min(Job.lease_until)).where(held)) or 0.0
         return JobFigures(
             by_state={state: int(counts.get(state, 0)) for state in STATES},
             training_loss=float(progress.get("train_loss", 0.0)),
             tokens_per_second=float(progress.get("tokens_per_second", 0.0)),
             silent_seconds=max(0.0, now - min(heard, default=now)),
-            overdue_seconds=max(0.0, now - lease),
+            overdue_seconds=max(0.0, overdue),
         )
 
     @staticmethod
