@@ -87,7 +87,7 @@ class BatchStore(Store):
 
     def claim(self, worker: str, lease_seconds: float) -> Batch | None:
         """The batch that waits longest, or whose worker has died."""
-        now = self.clock()
+        now = self.lease_clock()
         free = (Batch.lease_until < now) | (Batch.lease_until > now + 2 * lease_seconds)
         query = select(Batch).where(Batch.status.in_(OPEN_BATCHES), free).order_by(Batch.created_at).limit(1)
         with self._database.read() as session:  # asked twice a second: writers need not wait for that
@@ -96,7 +96,7 @@ class BatchStore(Store):
         with self._database.write() as session:
             batch = session.scalars(query).first()
             if batch is not None:
-                batch.worker, batch.lease_until = worker, now + lease_seconds
+                batch.worker, batch.lease_until = worker, self.lease_now(session) + lease_seconds
         return batch
 
     def begin(self, batch_id: str, worker: str, total: int) -> str | None:
@@ -107,7 +107,7 @@ class BatchStore(Store):
         """Renews the lease, with what has been done since -> the status, None when it is another worker's."""
 
         def change(batch: Batch) -> None:
-            batch.lease_until = self.clock() + lease_seconds
+            batch.lease_until = self.lease_clock() + lease_seconds
             if done is not None:
                 for name, value in vars(done).items():
                     setattr(batch, name, value)

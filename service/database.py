@@ -11,7 +11,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, Select, create_engine, event, text
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Float,
+    Select,
+    cast,
+    create_engine,
+    event,
+    extract,
+    func,
+    literal,
+    select,
+    text,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session, sessionmaker
@@ -32,6 +46,7 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self._engine = _engine(url)
+        self.on_postgresql = self._engine.dialect.name == "postgresql"
         self._sessions: sessionmaker[Session] = sessionmaker(self._engine, expire_on_commit=False)
         try:
             with self.write() as session:
@@ -54,13 +69,13 @@ class Database:
         """A transaction that no other writer comes between."""
         with self._sessions.begin() as session:
             session.connection(execution_options={WRITES: True})
-            if self._engine.dialect.name == "postgresql":
+            if self.on_postgresql:
                 session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": WRITE_LOCK})
             yield session
 
     def insert_once(self, session: Session, table: type[Base], values: dict[str, Any]) -> None:
         """Adds a row, unless one with the same key is there."""
-        if self._engine.dialect.name == "postgresql":
+        if self.on_postgresql:
             session.execute(postgresql.insert(table).values(**values).on_conflict_do_nothing())
         else:
             session.execute(sqlite.insert(table).values(**values).on_conflict_do_nothing())
@@ -79,9 +94,22 @@ def opened(url: str) -> Iterator[Database]:
 class Store:
     """What is kept in some of the tables. Times are Unix seconds from the wall clock."""
 
-    def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, database: Database, clock: Callable[[], float] | None = None) -> None:
+        """A `clock` that is given takes the place of all others."""
         self._database = database
-        self.clock = clock
+        self.clock = clock or time.time
+        self._leases_by_database = database.on_postgresql and clock is None
+
+    def lease_clock(self) -> ColumnElement[float]:
+        """What leases are given and end by: hosts that share a PostgreSQL go by its clock, as their own may differ by
+        more than a lease. SQLite has one host."""
+        if self._leases_by_database:
+            return cast(extract("epoch", func.clock_timestamp()), Float)
+        return literal(self.clock())
+
+    def lease_now(self, session: Session) -> float:
+        """That clock's time."""
+        return session.scalars(select(self.lease_clock())).one()
 
 
 def page(

@@ -14,6 +14,7 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,7 @@ def nothing_done(settings: Settings, store: JobStore) -> dict[str, Any]:
     job_id = submit(settings, store)
     job = store.claim_job("somebody", 60)
     assert job is not None
-    ray = OnRay(settings, store, "somebody")
+    ray = OnRay(settings, store, "somebody", threading.Event())
     ray.entrypoint = lambda _: "true"  # type: ignore[method-assign]
     ray.run(job, Lease(store, job_id, "somebody", 60, job.priority))
     found = store.job(job_id)

@@ -5,6 +5,7 @@ import io
 import json
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -291,6 +292,27 @@ def test_two_workers_never_have_the_same_batch_and_a_day_ends_it(database_url: s
     assert [batch.id for batch in store.batches("ann", page[-1].id, 2)[0]] == ids[:1]
     jobs._database.close()
     store._database.close()
+
+
+@pytest.mark.parametrize("skew", [60.0, 3_600.0])
+def test_hosts_whose_clocks_differ_leave_each_other_their_batches(postgresql: Callable[[], str], skew: float) -> None:
+    url, lease = postgresql(), 0.9 * skew
+    JobStore(Database(url)).of("ann").add_file("file-1", "requests.jsonl", 9, "batch")
+    slow, fast = BatchStore(Database(url)), BatchStore(Database(url))
+    fast.clock = lambda: time.time() + skew
+    for holder, other in ((slow, fast), (fast, slow)):
+        batch = holder.create("ann", "/v1/classify", "file-1", {}, None)
+        claimed = holder.claim("holder", lease)
+        assert claimed is not None
+        for _ in range(3):
+            assert other.claim("other", lease) is None
+            assert holder.keep(batch.id, "holder", None, lease) == "validating"
+        assert holder.keep(batch.id, "holder", None, 0.0) == "validating"
+        wait_for(lambda store=other: store.claim("other", lease) is not None, 60)  # type: ignore[misc]
+        assert holder.keep(batch.id, "holder", None, lease) is None
+        assert other.finish(batch.id, "other", "completed")
+    for store in (slow, fast):
+        store._database.close()
 
 
 def test_an_owner_with_many_open_batches_is_asked_to_come_again(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

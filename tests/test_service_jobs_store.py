@@ -1,7 +1,10 @@
 """The job store under races, dead workers and repeated requests; time is a fake clock."""
 
+import random
 import sqlite3
-from collections.abc import Iterator
+import string
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,8 +13,9 @@ import pytest
 from service.database import Database, sqlite_url
 from service.errors import Busy, Conflict, InvalidRequest, NotFound
 from service.jobs.figures import JobFigures
-from service.jobs.store import DEMO_PRIORITY, JobStore, new_id
+from service.jobs.store import DEMO_PRIORITY, JobStore, new_id, request_key
 from service.tables import File, Job
+from tests.conftest import wait_for
 from tests.faults import Faults
 
 pytestmark = pytest.mark.filterwarnings("error::sqlalchemy.exc.SADeprecationWarning")
@@ -107,6 +111,17 @@ def test_an_automatic_retry_makes_no_second_job(store: JobStore) -> None:
     first = add_job(store, key="same")
     assert add_job(store, key="same").id == first.id
     assert add_job(store, key="other").id != first.id
+
+
+def test_a_request_of_any_size_makes_one_job(store: JobStore) -> None:
+    """PostgreSQL's indexes take values of 2,704 bytes after compression."""
+    words = random.Random(1)
+    large = {"metadata": {f"key-{n}": "".join(words.choices(string.ascii_letters, k=512)) for n in range(16)}}
+    again = {"metadata": dict(reversed(large["metadata"].items()))}
+    other = {"metadata": large["metadata"] | {"key-0": "other"}}
+    first = add_job(store, key=request_key(large))
+    assert add_job(store, key=request_key(again)).id == first.id
+    assert add_job(store, key=request_key(other)).id != first.id
 
 
 def test_known_faults_are_refused_with_all_their_words(store: JobStore) -> None:
@@ -326,6 +341,28 @@ def test_a_clock_that_goes_back_holds_no_job_for_ever(store: JobStore, clock: Cl
     faults.saw(
         "a clock set back by a day under a dead worker's lease", f"the job is {taken.status}, its worker {taken.worker}"
     )
+
+
+@pytest.mark.parametrize("skew", [60.0, 3_600.0])
+def test_hosts_whose_clocks_differ_leave_each_other_their_jobs(postgresql: Callable[[], str], skew: float) -> None:
+    """Either would else see the other's lease as over, or as one from before its own clock went back."""
+    url, lease = postgresql(), 0.9 * skew
+    slow, fast = JobStore(Database(url)), JobStore(Database(url))
+    fast.clock = lambda: time.time() + skew
+    for holder, other in ((slow, fast), (fast, slow)):
+        job = add_job(holder)
+        assert holder.claim_job("holder", lease) is not None
+        for _ in range(3):
+            assert other.claim_job("other", lease) is None
+            assert not other.has_work(lease)
+            assert other.figures().overdue_seconds == 0
+            assert holder.heartbeat(job.id, "holder", lease)
+        assert holder.heartbeat(job.id, "holder", 0.0)
+        wait_for(lambda store=other: store.claim_job("other", lease) is not None, 60)  # type: ignore[misc]
+        assert not holder.heartbeat(job.id, "holder", lease)
+        other.cancel_job(job.id)
+    for store in (slow, fast):
+        store._database.close()
 
 
 # ---- checkpoints, streams of events, metadata, files that expire

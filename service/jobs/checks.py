@@ -2,11 +2,12 @@
 one.
 """
 
+import contextlib
 import logging
 from dataclasses import replace
 
 from model.folders import load_tokenizer
-from service.errors import ArtefactsUnavailable
+from service.errors import ArtefactsUnavailable, NotFound
 from service.files import FileStorage
 from service.jobs.file_store import FileStore
 from service.model_store import ModelStore
@@ -16,11 +17,13 @@ from training.faults import told
 from training.oddities import odd_rows
 from training.report import data_report, read_source
 
+BYTES_GONE = "the bytes of this file are gone; upload it again"
 log = logging.getLogger("vitrine.checks")
 
 
 class Checks:
-    """Small work on files; each piece is in the store when it is done."""
+    """Small work on files; each piece is in the store when it is done. Of a file that is deleted meanwhile nothing is
+    kept."""
 
     def __init__(self, store: FileStore, files: FileStorage, models: ModelStore, default_model: str) -> None:
         self._store, self._files, self._models = store, files, models
@@ -45,7 +48,7 @@ class Checks:
         except ArtefactsUnavailable:
             raise
         except FileNotFoundError:
-            self._store.set_file_checked(file.id, ["the bytes of this file are gone; upload it again"], [], [], 0)
+            self._store.set_file_checked(file.id, [BYTES_GONE], [], [], 0)
             return
         except Exception as error:  # a file that breaks a reader must not break the worker
             log.exception("check of file %s failed", file.id)
@@ -56,13 +59,18 @@ class Checks:
         self._store.set_file_checked(
             file.id, faults, training_faults, list(reading.labels), len(examples.rows), examples.task, warnings
         )
-        self._store.report(file.id, self._default_model)  # asked for; it is next
+        with contextlib.suppress(NotFound):  # deleted meanwhile
+            self._store.report(file.id, self._default_model)  # asked for; it is next
 
     def make_report(self, file_id: str, model: str) -> None:
         """Measures a file with a model's tokenizer; what it finds cut under the default model joins the warnings."""
         try:
-            file = self._store.file(file_id)
-            reading = read_source(self._files.path(file_id), file.filename)
+            filename, path = self._store.file(file_id).filename, self._files.path(file_id)
+        except (NotFound, FileNotFoundError):
+            self._store.set_report(file_id, model, None, BYTES_GONE)
+            return
+        try:
+            reading = read_source(path, filename)
             card = self._models.find(model)
             base = self._models.find(card.base_model) if card.adapter and card.base_model else card
             recipe = Recipe()

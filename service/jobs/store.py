@@ -1,9 +1,10 @@
 """Jobs, their events and checkpoints, beside the files, in transactions. The truth that survives every process.
 
 Used by the routes (through threads, as an owner sees it) and by the worker process, which sees all. Times are Unix
-seconds from the wall clock.
+seconds from the wall clock; leases go by one that all hosts share.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -24,6 +25,7 @@ from service.tables import LOCAL_OWNER, Checkpoint, Event, File, Job
 
 DEMO_PRIORITY = -100
 CREATED = "created"  # the key of a job's first event
+WAITS = "waits:"  # how the keys of those begin that tell what the job is put off for
 RECENT_JOBS = 20  # whose time tells what the next ones will take
 SCAN_ROWS = 500  # jobs read at a time where their metadata is looked at
 MAX_ATTEMPTS = 5  # a job whose workers died this often without one step more is broken, not unlucky
@@ -191,8 +193,8 @@ class JobStore(FileStore):
     def claim_job(self, worker: str, lease_seconds: float) -> Job | None:
         """The next job to run, now leased to `worker`: first those of dead workers, then by `turns.py`. A lease further
         ahead than leases reach was given before the clock went back, and is worth nothing."""
-        now = self.clock()
         with self._database.write() as session:
+            now = self.lease_now(session)
             free = (Job.lease_until < now) | (Job.lease_until > now + 2 * lease_seconds)
             abandoned = select(Job.id).where(Job.status == "running", free).order_by(Job.created_at).limit(1)
             job_id = session.scalar(abandoned)
@@ -207,7 +209,7 @@ class JobStore(FileStore):
                     "The worker of this job died; it continues from its last checkpoint", "message", {},
                 )  # fmt: skip
             job.worker, job.lease_until, job.attempts = worker, now + lease_seconds, job.attempts + 1
-            job.claimed_at = now
+            job.claimed_at = self.clock()
             if job.status == "queued":
                 job.status = "running"
         return job
@@ -215,7 +217,7 @@ class JobStore(FileStore):
     def has_work(self, lease_seconds: float) -> bool:
         """Whether a worker has something to do, or soon will: a job to run, an upload to check, a report to make. A
         worker that has let half its lease pass without a heartbeat is probably dead."""
-        now = self.clock()
+        now = self.lease_clock()
         free = (Job.lease_until < now + lease_seconds / 2) | (Job.lease_until > now + 2 * lease_seconds)
         with self._database.read() as session:
             claimable = select(Job.id).where(Job.status.in_(WORKED_STATES), free).limit(1)
@@ -240,7 +242,7 @@ class JobStore(FileStore):
 
     def heartbeat(self, job_id: str, worker: str, lease_seconds: float) -> bool:
         """Extends the lease; False when the job is no longer this worker's (cancelled, or taken over)."""
-        return self._update_own(job_id, worker, lease_until=self.clock() + lease_seconds)
+        return self._update_own(job_id, worker, lease_until=self.lease_clock() + lease_seconds)
 
     def holds(self, job_id: str, worker: str) -> bool:
         """Whether the job is still this worker's: not cancelled, paused or taken over."""
@@ -256,8 +258,16 @@ class JobStore(FileStore):
         attempts = Job.attempts - 1
         return self._update_own(job_id, worker, status="queued", worker=None, lease_until=0.0, attempts=attempts)
 
+    def put_off(self, job_id: str, worker: str, reason: str) -> None:
+        """The same for a job that waits for something; that is told once, however often it is tried in vain."""
+        if not self.requeue(job_id, worker):
+            return
+        newest, _ = self.list_events(job_id, None, 1)
+        if not newest or not newest[0].key.startswith(WAITS):
+            self.add_event(job_id, f"{WAITS}{new_id('turn')}", reason, level="warn")
+
     def give_back(self, job_id: str, worker: str) -> bool:
-        """The same after an attempt that went wrong, which counts."""
+        """Gives a job back to the queue after an attempt that went wrong, which counts."""
         return self._update_own(job_id, worker, status="queued", worker=None, lease_until=0.0)
 
     def outranked(self, priority: int) -> bool:
@@ -326,13 +336,13 @@ class JobStore(FileStore):
             progress = session.scalars(select(Job.progress).where(Job.status == "running")).first() or {}
             running = session.execute(select(Job.id, Job.claimed_at).where(held, Job.status == "running")).all()
             heard = [max(claimed or 0.0, self._last_event_at(session, job_id)) for job_id, claimed in running]
-            lease = session.scalar(select(func.min(Job.lease_until)).where(held)) or now
+            overdue = session.scalar(select(self.lease_clock() - func.min(Job.lease_until)).where(held)) or 0.0
         return JobFigures(
             by_state={state: int(counts.get(state, 0)) for state in STATES},
             training_loss=float(progress.get("train_loss", 0.0)),
             tokens_per_second=float(progress.get("tokens_per_second", 0.0)),
             silent_seconds=max(0.0, now - min(heard, default=now)),
-            overdue_seconds=max(0.0, now - lease),
+            overdue_seconds=max(0.0, overdue),
         )
 
     @staticmethod
@@ -411,7 +421,8 @@ def _mismatches(training: File, validation: File) -> list[str]:
 
 
 def request_key(fields: dict[str, Any]) -> str:
-    return json.dumps(fields, sort_keys=True)
+    """The same for the same request, and short however large that is: an index of PostgreSQL takes 2,704 bytes."""
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
 def _event_number(session: Session, job_id: str, event_id: str) -> int:

@@ -26,7 +26,6 @@ from service.engine.spans import Part, in_trace
 from service.errors import ArtefactsUnavailable, Conflict, InvalidRequest, NotFound, ServiceError
 from service.files import FileStorage
 from service.heap import give_back
-from service.ids import new_id
 from service.jobs.checks import Checks
 from service.jobs.executors import OnRay
 from service.jobs.lease import Lease
@@ -84,8 +83,8 @@ class Worker:
         serving = settings.api_workers if beside else 0
         own = training_place(settings.device, settings.training_gpu, serving, gpu_count())
         self.place = own if device is None else Place(device)
-        self.cluster = OnRay(settings, self.store, self.name) if settings.executor == "ray" else None
         self.leaving = leaving or threading.Event()
+        self.cluster = OnRay(settings, self.store, self.name, self.leaving) if settings.executor == "ray" else None
         self.traces = traces
 
     def run(self, idle_seconds: float | None = None) -> None:
@@ -184,8 +183,7 @@ class Worker:
         except ArtefactsUnavailable as error:
             log.exception("job %s waits", job.id)
             message = f"{error}; the job goes on from its last checkpoint when it does"
-            self.store.add_event(job.id, f"waits:{new_id('turn')}", message, level="warn")
-            self.store.requeue(job.id, self.name)
+            self.store.put_off(job.id, self.name, message)
             time.sleep(RETRY_SECONDS)
         except (InvalidRequest, NotFound) as error:
             code, param = error.code or "invalid_training_data", error.param or "training_file"
