@@ -71,7 +71,7 @@ from service.routes import (
 )
 from service.settings import Settings
 from service.traces import Traces
-from service.webhooks import WebhookStore
+from service.webhooks import TESTS_AT_ONCE, Attempts, WebhookStore
 
 API = (inference, completions, attention, explain, compare, trace, drift, files, jobs, models, batches, webhooks)
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
@@ -143,8 +143,8 @@ def build_parts(settings: Settings) -> Parts:
     database = Database(settings.database_url)
     return Parts(
         settings, metrics, registry, engine, database, JobStore(database), FileStorage.of(settings),
-        KeyStore(database), Names(AliasStore(database)), WebhookStore(database), BatchStore(database), Drain(),
-        Traces.of(settings, "api", metrics),
+        KeyStore(database), Names(AliasStore(database)), WebhookStore(database), Attempts(TESTS_AT_ONCE),
+        BatchStore(database), Drain(), Traces.of(settings, "api", metrics),
     )  # fmt: skip
 
 
@@ -195,6 +195,7 @@ async def _lifespan(parts: Parts) -> AsyncIterator[None]:
         await stop_beside()
         await asyncio.to_thread(parts.engine.stop)
         await parts.registry.stop()
+        await asyncio.to_thread(parts.webhook_tests.close)
         await flush()
         parts.database.close()
 

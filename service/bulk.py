@@ -9,8 +9,9 @@ import json
 import logging
 import os
 import secrets
+import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -25,6 +26,8 @@ from service.engine.engine import in_bulk
 from service.errors import INTERNAL_BODY, ArtefactsUnavailable, ServiceError, Unavailable, body_of, status_of
 from service.faults import told_of_values
 from service.ids import new_id
+from service.jobs.lease import LOCK_POLL_SECONDS, locked
+from service.jobs.repeat import repeating
 from service.keys import Caller
 from service.schemas.base import has_half_character
 from service.tables import Batch, File
@@ -43,6 +46,46 @@ log = logging.getLogger("vitrine.bulk")
 
 class Lost(Exception):
     """The batch is another worker's now."""
+
+
+class Hold:
+    """A worker's hold on one batch: kept up by a thread beside the work, however long a step of it takes, and asked
+    before each step that writes."""
+
+    def __init__(self, store: BatchStore, batch: Batch, worker: str) -> None:
+        self._store, self._batch, self._worker = store, batch, worker
+        self._lock = threading.Lock()  # what the store has said last is what is kept
+        self._status: str | None = batch.status
+
+    @contextlib.asynccontextmanager
+    async def kept(self) -> AsyncIterator[None]:
+        """Within, the lease does not run out while this process lives. A database that does not answer takes no batch
+        away."""
+        with contextlib.ExitStack() as beats:
+            beats.enter_context(repeating("vitrine-batch-lease", LEASE_SECONDS / 4, self.keep))
+            try:
+                yield
+            finally:
+                await asyncio.to_thread(beats.close)  # which waits for a beat
+
+    def keep(self, done: Done | None = None) -> None:
+        """Renews the lease, with what has been done since."""
+        with self._lock:
+            self._status = self._store.keep(self._batch.id, self._worker, done, LEASE_SECONDS)
+
+    def begin(self, total: int) -> None:
+        with self._lock:
+            self._status = self._store.begin(self._batch.id, self._worker, total)
+
+    def status(self) -> str:
+        """As the store said last. Raises Lost."""
+        if self._status is None:
+            raise Lost
+        return self._status
+
+    def over(self) -> bool:
+        """Whether nothing more is to be asked: the batch is cancelled, or its time is over. Raises Lost."""
+        return self.status() == "cancelling" or time.time() >= self._batch.expires_at
 
 
 class BulkWorker:
@@ -86,56 +129,105 @@ class BulkWorker:
                 self._store.release(self._name)
 
     async def _work(self, batch: Batch) -> None:
-        requests, total, faults = await asyncio.to_thread(self._read, batch)
-        if faults:
-            await asyncio.to_thread(self._store.finish, batch.id, self._name, "failed", (), faults[:SHOWN_ERRORS])
-            return
-        status = await asyncio.to_thread(self._store.begin, batch.id, self._name, total)
-        answers = await asyncio.to_thread(Answers, self._parts.files.folder, batch)
-        try:
-            with requests.open("rb") as lines:
-                for _ in range(answers.done.completed + answers.done.failed):
-                    _next_line(lines)
-                while status == "in_progress" and time.time() < batch.expires_at:
-                    group = [line for _ in range(TOGETHER) if (line := _next_line(lines)) is not None]
-                    if not group:
-                        break
-                    status = await self._answer(batch, group, answers)
-        finally:
-            answers.close()
-        if status is None:
-            raise Lost
-        expired = status == "in_progress" and answers.done.completed + answers.done.failed < total
-        end = {"cancelling": "cancelled", "in_progress": "expired" if expired else "completed"}[status]
-        files = await asyncio.to_thread(self._publish, batch, answers)
-        if await asyncio.to_thread(self._store.finish, batch.id, self._name, end, files):
-            await asyncio.to_thread(answers.remove)  # not before: who takes over an open batch needs them
+        hold = Hold(self._store, batch, self._name)
+        async with hold.kept():
+            requests, total, faults = await self._checked(batch, hold) or (None, None, [])
+            if faults:
+                await asyncio.to_thread(self._store.finish, batch.id, self._name, "failed", (), faults[:SHOWN_ERRORS])
+                return
+            answers = await self._opened(batch, hold, total)
+            try:
+                if requests is not None:
+                    await self._ask_all(batch, hold, requests, answers)
+                whole = answers.done.completed + answers.done.failed == total
+                end = "cancelled" if hold.status() == "cancelling" else "completed" if whole else "expired"
+                files = await asyncio.to_thread(self._publish, batch, hold, answers)
+                if await asyncio.to_thread(self._store.finish, batch.id, self._name, end, files):
+                    await asyncio.to_thread(answers.remove)  # not before: who takes over an open batch needs them
+            finally:
+                answers.close()
 
-    def _read(self, batch: Batch) -> tuple[Path, int, list[dict[str, Any]]]:
-        """-> the file of requests on this host, how many there are, and its faults."""
+    async def _checked(self, batch: Batch, hold: Hold) -> tuple[Path, int, list[dict[str, Any]]] | None:
+        """The file of requests on this host, how many there are, and its faults; None when the batch was over first,
+        however long the file takes."""
+        given_up = threading.Event()
+        reading = asyncio.ensure_future(asyncio.to_thread(self._read, batch, given_up.is_set))
+        try:
+            while not reading.done():
+                await asyncio.wait([reading], timeout=LEASE_SECONDS / 4)
+                if not reading.done() and hold.over():
+                    return None
+            return reading.result()
+        finally:
+            given_up.set()
+            reading.cancel()
+
+    def _read(self, batch: Batch, given_up: Callable[[], bool]) -> tuple[Path, int, list[dict[str, Any]]]:
         try:
             requests = self._parts.files.path(batch.input_file)
         except FileNotFoundError:
             gone = "the bytes of the input file are gone; upload it again"
             return Path(), 0, [fault_of("file_not_found", gone, None)]
-        return requests, *check_requests(requests, batch.endpoint)
+        return requests, *check_requests(requests, batch.endpoint, given_up)
 
-    async def _answer(self, batch: Batch, lines: Sequence[bytes], answers: "Answers") -> str | None:
-        """Asks some requests, and keeps the lease meanwhile, however long live requests come first -> the status."""
-        asking = asyncio.create_task(self._ask_all(batch, lines))
+    async def _opened(self, batch: Batch, hold: Hold, total: int | None) -> "Answers":
+        """The answers so far, to be written on. Raises BlockingIOError where another process of this host does not let
+        go of them: one that was stalled may not know yet that the batch is not its own any more."""
+        end = time.monotonic() + LEASE_SECONDS
+        while (answers := await asyncio.to_thread(self._open, batch, hold, total)) is None:
+            if time.monotonic() > end:
+                raise BlockingIOError(
+                    f"another process of this host, which has lost batch {batch.id}, still has its answers open after "
+                    f"{LEASE_SECONDS:g} s; end that process if it hangs"
+                )
+            await asyncio.sleep(LOCK_POLL_SECONDS)
+        return answers
+
+    def _open(self, batch: Batch, hold: Hold, total: int | None) -> "Answers | None":
+        """None while another process of this host has them. Raises Lost, and then no answer was touched."""
+        with contextlib.ExitStack() as undo:
+            answers = Answers(self._parts.files.folder, batch)
+            undo.callback(answers.close)
+            if not answers.alone():
+                hold.status()  # raises Lost
+                return None
+            if total is None:
+                hold.keep()
+            else:
+                hold.begin(total)
+            hold.status()  # asked anew: from here on nobody else can write
+            answers.cut_back()
+            hold.keep(answers.done)
+            undo.pop_all()
+            return answers
+
+    async def _ask_all(self, batch: Batch, hold: Hold, requests: Path, answers: "Answers") -> None:
+        """Asks what is not answered yet, until the batch is over."""
+        with requests.open("rb") as lines:
+            for _ in range(answers.done.completed + answers.done.failed):
+                _next_line(lines)
+            while not hold.over():
+                group = [line for _ in range(TOGETHER) if (line := _next_line(lines)) is not None]
+                if not group:
+                    return
+                await self._answer(batch, hold, group, answers)
+
+    async def _answer(self, batch: Batch, hold: Hold, lines: Sequence[bytes], answers: "Answers") -> None:
+        """Asks some requests, however long live requests come first; their answers are kept unless the batch is over
+        before."""
+        asking = asyncio.create_task(self._ask_together(batch, lines))
         try:
             while not asking.done():
                 await asyncio.wait([asking], timeout=LEASE_SECONDS / 4)
-                if not asking.done():
-                    status = await asyncio.to_thread(self._store.keep, batch.id, self._name, None, LEASE_SECONDS)
-                    if status != "in_progress":
-                        return status
+                if not asking.done() and hold.over():
+                    return
         finally:
             asking.cancel()
+        hold.status()  # raises Lost
         await asyncio.to_thread(answers.add, asking.result())
-        return await asyncio.to_thread(self._store.keep, batch.id, self._name, answers.done, LEASE_SECONDS)
+        await asyncio.to_thread(hold.keep, answers.done)
 
-    async def _ask_all(self, batch: Batch, lines: Sequence[bytes]) -> list[Result]:
+    async def _ask_together(self, batch: Batch, lines: Sequence[bytes]) -> list[Result]:
         """Together they may be too many tokens for the queue: who is refused has it for itself, as soon as it can."""
         results = list(await asyncio.gather(*(self._ask(batch, line) for line in lines)))
         for place, line in enumerate(lines):
@@ -171,10 +263,12 @@ class BulkWorker:
         made = {"id": new_id("batch_req"), "custom_id": request["custom_id"], "response": response, "error": None}
         return made, status == 200, tokens
 
-    def _publish(self, batch: Batch, answers: "Answers") -> list[File]:
-        """Puts the files in place -> their rows. The same ids when a worker that takes over does it again."""
+    def _publish(self, batch: Batch, hold: Hold, answers: "Answers") -> list[File]:
+        """Puts the files in place -> their rows. The same ids when a worker that takes over does it again. Raises
+        Lost."""
         rows, now = [], self._store.clock()
         for kind, path in (("output", answers.output), ("error", answers.errors)):
+            hold.status()  # raises Lost
             size = path.stat().st_size if path.is_file() else 0
             if not size:
                 continue
@@ -191,18 +285,31 @@ class BulkWorker:
 
 
 class Answers:
-    """The two growing files of a batch. What a killed worker wrote beyond its last report is cut off; where the disk
-    has less than was reported, the batch begins anew."""
+    """The two growing files of a batch, which one process of this host writes at a time: the kernel frees what a dead
+    one held."""
 
     def __init__(self, folder: Path, batch: Batch) -> None:
+        """Nothing is written before `cut_back`."""
         self.output, self.errors = (folder / f".{batch.id}.{kind}" for kind in ("output", "errors"))
         self.done = Done(batch.completed, batch.failed, batch.tokens, batch.output_bytes, batch.error_bytes)
-        reported = {self.output: batch.output_bytes, self.errors: batch.error_bytes}
-        if any(size > (path.stat().st_size if path.is_file() else 0) for path, size in reported.items()):
-            log.warning("the answers of batch %s are gone from the disk; it begins anew", batch.id)
+        self._batch_id = batch.id
+        self._files = [_writable(path) for path in (self.output, self.errors)]
+
+    def alone(self) -> bool:
+        """Whether no other process has them; none gets them then before `close`."""
+        return locked(self._files[0].fileno())
+
+    def cut_back(self) -> None:
+        """Cuts off what a killed worker wrote beyond its last report; where the disk has less than was reported, the
+        batch begins anew."""
+        reported = (self.done.output_bytes, self.done.error_bytes)
+        if any(size > os.fstat(file.fileno()).st_size for file, size in zip(self._files, reported, strict=True)):
+            log.warning("the answers of batch %s are gone from the disk; it begins anew", self._batch_id)
             self.done = Done(0, 0, 0, 0, 0)
-            reported = dict.fromkeys(reported, 0)
-        self._files = [_opened_at(path, size) for path, size in reported.items()]
+            reported = (0, 0)
+        for file, size in zip(self._files, reported, strict=True):
+            file.truncate(size)
+            file.seek(size)
 
     def add(self, results: Sequence[Result]) -> None:
         """Appends and flushes to disk."""
@@ -231,8 +338,10 @@ def fault_of(code: str, message: str, line: int | None, param: str | None = None
     return {"code": code, "message": message, "line": line, "param": param}
 
 
-def check_requests(path: Path, endpoint: str) -> tuple[int, list[dict[str, Any]]]:
-    """-> how many requests there are, and every fault of the file with its line."""
+def check_requests(
+    path: Path, endpoint: str, given_up: Callable[[], bool] = lambda: False
+) -> tuple[int, list[dict[str, Any]]]:
+    """-> how many requests there are, and every fault of the file with its line; nothing to go by when given up."""
     faults: list[dict[str, Any]] = []
     seen: dict[str, int] = {}
     count = 0
@@ -243,6 +352,8 @@ def check_requests(path: Path, endpoint: str) -> tuple[int, list[dict[str, Any]]
     with path.open("rb") as file:
         for number, line in _numbered(file):
             count += 1
+            if given_up():
+                break
             if count > MAX_REQUESTS:
                 fault("too_many_tasks", f"the file has more than {MAX_REQUESTS} requests; split it", number)
                 break
@@ -301,10 +412,7 @@ def _next_line(file: BinaryIO) -> bytes | None:
     return None
 
 
-def _opened_at(path: Path, size: int) -> io.BufferedRandom:
-    """A file cut back to this size, to be written on."""
+def _writable(path: Path) -> io.BufferedRandom:
+    """To be read and written, as it is; empty where it was not there."""
     path.touch()
-    file = path.open("r+b")
-    file.truncate(size)
-    file.seek(size)
-    return file
+    return path.open("r+b")

@@ -20,7 +20,7 @@ from service.metrics import Metrics
 from service.registry import Registry
 from service.settings import Settings
 from service.traces import Traces
-from service.webhooks import WebhookStore
+from service.webhooks import Attempts, WebhookStore
 
 NOTEWORTHY_SECONDS = 0.001  # a model that is in memory is found in less
 CALLER = "vitrine.caller"  # where the gate puts the Caller in a request's scope
@@ -40,6 +40,7 @@ class Parts:
     keys: KeyStore
     names: Names
     webhooks: WebhookStore
+    webhook_tests: Attempts
     batches: BatchStore
     drain: Drain
     traces: Traces | None

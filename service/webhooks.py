@@ -1,9 +1,11 @@
 """Tells other services that a job has ended: signed, repeated until taken, never to a private address unless allowed.
-`WebhookStore` keeps endpoints and deliveries; `deliver_once` is called by the worker.
+`WebhookStore` keeps endpoints and what is to be delivered; the worker makes `Deliveries`. The route that tests an
+endpoint calls it in `Attempts` of its own.
 
 The signature is that of Standard Webhooks, as the openai client checks it: base64 of HMAC-SHA256 over `id.time.body`.
 """
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -13,8 +15,9 @@ import os
 import secrets
 import socket
 import ssl
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import certifi
@@ -23,7 +26,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from service.database import Store, page
-from service.errors import Conflict, InvalidRequest, NotFound, Unreachable
+from service.errors import Busy, Conflict, InvalidRequest, NotFound, Unreachable
 from service.ids import new_id
 from service.tables import WebhookDelivery, WebhookEndpoint
 
@@ -36,10 +39,15 @@ BACK_OFF_SECONDS = (
     6 * 3600.0,
     24 * 3600.0,
 )  # before each next try; then it is given up
-ATTEMPT_SECONDS = 10.0
+ATTEMPT_SECONDS = 10.0  # from the connection to the status
+CONNECT_SECONDS = 4.0  # to connect, and as long for TLS
+DELIVERIES_AT_ONCE = 8  # of as many owners
+TESTS_AT_ONCE = 4
+WAIT_SECONDS = 0.5
 OLD_SECRET_SECONDS = 24 * 3600.0
 MAX_ENDPOINTS = 20  # of one owner
 log = logging.getLogger("vitrine.webhooks")
+T = TypeVar("T")
 
 
 class WebhookStore(Store):
@@ -95,11 +103,14 @@ class WebhookStore(Store):
             session.execute(delete(WebhookDelivery).where(WebhookDelivery.endpoint_id == endpoint_id))
             session.execute(delete(WebhookEndpoint).where(WebhookEndpoint.id == endpoint_id))
 
-    def take_due(self, lease_seconds: float) -> tuple[WebhookDelivery, WebhookEndpoint] | None:
-        """The delivery that has waited longest, put off for as long as an attempt may take, so that no other worker
-        makes it meanwhile."""
+    def take_due(
+        self, lease_seconds: float, but_of: Collection[str] = ()
+    ) -> tuple[WebhookDelivery, WebhookEndpoint] | None:
+        """The delivery that has waited longest, of other owners than those, put off for as long as an attempt may take,
+        so that no other worker makes it meanwhile."""
         now = self.clock()
-        due = select(WebhookDelivery).where(WebhookDelivery.next_at <= now, WebhookDelivery.done_at.is_(None))
+        theirs = WebhookDelivery.endpoint_id.in_(select(WebhookEndpoint.id).where(WebhookEndpoint.owner.in_(but_of)))
+        due = select(WebhookDelivery).where(WebhookDelivery.next_at <= now, WebhookDelivery.done_at.is_(None), ~theirs)
         with self._database.read() as session:  # asked twice a second: writers need not wait for that
             if session.scalars(due.limit(1)).first() is None:
                 return None
@@ -136,19 +147,80 @@ class WebhookStore(Store):
             log.warning("webhook delivery %s, attempt %s: %s", delivery_id, delivery.attempts, problem)
 
 
-def deliver_once(store: WebhookStore, private_allowed: bool) -> bool:
-    """Makes one delivery that is due; False when there was none."""
-    due = store.take_due(3 * ATTEMPT_SECONDS)
-    if due is None:
-        return False
-    delivery, endpoint = due
+class Attempts:
+    """Calls to endpoints, each in a thread that nobody else waits for; of an owner one at a time, so that one whose
+    endpoints do not answer leaves room for others. To be used from one thread."""
+
+    def __init__(self, at_once: int) -> None:
+        self._at_once = at_once
+        self._threads = ThreadPoolExecutor(at_once, "vitrine-webhook")
+        self._under_way: dict[str, Future[Any]] = {}  # by owner
+
+    def owners(self) -> list[str]:
+        """Whose are under way."""
+        self._under_way = {owner: attempt for owner, attempt in self._under_way.items() if not attempt.done()}
+        return list(self._under_way)
+
+    def full(self) -> bool:
+        return len(self.owners()) >= self._at_once
+
+    def begin(self, owner: str, attempt: Callable[[], T]) -> Future[T]:
+        """Raises Busy."""
+        if owner in self.owners():
+            message = (
+                "one of your webhook endpoints is being called, which is the limit; try again when it has answered"
+            )
+            raise Busy(message, retry_after_seconds=round(ATTEMPT_SECONDS))
+        if self.full():
+            message = f"{self._at_once} webhook endpoints are being called, which is the limit; try again in a moment"
+            raise Busy(message, retry_after_seconds=round(ATTEMPT_SECONDS))
+        begun = self._threads.submit(attempt)
+        self._under_way[owner] = begun
+        return begun
+
+    def ended_within(self, seconds: float) -> bool:
+        """Whether one that is under way ends in that time."""
+        return bool(self._under_way) and bool(wait(self._under_way.values(), seconds, FIRST_COMPLETED).done)
+
+    def close(self) -> None:
+        """Waits for those under way."""
+        self._threads.shutdown()
+
+
+class Deliveries:
+    """Makes what is due, of several owners at once."""
+
+    def __init__(self, store: WebhookStore, private_allowed: bool) -> None:
+        self._store, self._private_allowed = store, private_allowed
+        self._attempts = Attempts(DELIVERIES_AT_ONCE)
+
+    def go_on(self) -> bool:
+        """Begins one, or waits a moment for one to end -> whether there may be more to do at once."""
+        if not self._attempts.full():
+            due = self._store.take_due(3 * ATTEMPT_SECONDS, self._attempts.owners())
+            if due is not None:
+                self._attempts.begin(due[1].owner, lambda: self._make(*due))
+                return True
+        return self._attempts.ended_within(WAIT_SECONDS)
+
+    def close(self) -> None:
+        self._attempts.close()
+
+    def _make(self, delivery: WebhookDelivery, endpoint: WebhookEndpoint) -> None:
+        try:
+            deliver(self._store, delivery, endpoint, self._private_allowed)
+        except Exception:  # a busy database
+            log.exception("webhook delivery %s is made again, as its end could not be stored", delivery.id)
+
+
+def deliver(store: WebhookStore, delivery: WebhookDelivery, endpoint: WebhookEndpoint, private_allowed: bool) -> None:
+    """Makes one attempt, and stores how it ended."""
     try:
         status = send(endpoint, delivery.id, delivery.body, store.clock(), private_allowed)
         problem = None if 200 <= status < 300 else f"the endpoint answered {status}"
     except Unreachable as error:
         problem = str(error)
     store.settle(delivery.id, problem)
-    return True
 
 
 def send(endpoint: WebhookEndpoint, event_id: str, body: str, now: float, private_allowed: bool) -> int:
@@ -174,13 +246,25 @@ def send(endpoint: WebhookEndpoint, event_id: str, body: str, now: float, privat
     # the very address that was looked at: names can change
     url = parts._replace(netloc=f"{_bracketed(address)}:{port}").geturl()
     try:
-        with httpx.Client(
-            timeout=ATTEMPT_SECONDS, follow_redirects=False, trust_env=False, verify=_authorities()
-        ) as client:
-            answer = client.post(url, content=body.encode(), headers=headers, extensions={"sni_hostname": host})
-            return answer.status_code
+        return asyncio.run(_post(url, host, headers, body))
+    except TimeoutError as error:
+        raise Unreachable(
+            f"{endpoint.url} has sent no status within {ATTEMPT_SECONDS:g} s; answer first, and work after that"
+        ) from error
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise Unreachable(f"{endpoint.url} could not be reached ({type(error).__name__}); check the address") from error
+
+
+async def _post(url: str, host: str, headers: dict[str, str], body: str) -> int:
+    """-> the status; what comes after it is not read. The time is that of the whole attempt: httpx counts its own anew
+    with every byte. Raises TimeoutError."""
+    timeout = httpx.Timeout(None, connect=CONNECT_SECONDS)  # a TLS handshake cut off from outside would stay open
+    async with (
+        asyncio.timeout(ATTEMPT_SECONDS),
+        httpx.AsyncClient(timeout=timeout, follow_redirects=False, trust_env=False, verify=_authorities()) as client,
+        client.stream("POST", url, content=body.encode(), headers=headers, extensions={"sni_hostname": host}) as answer,
+    ):
+        return answer.status_code
 
 
 def sign(secret: str, event_id: str, timestamp: str, body: str) -> str:

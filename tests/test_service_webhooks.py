@@ -1,11 +1,12 @@
 """Webhooks: signed as the client checks them, repeated until taken, told of what happened and of nothing else, and never
 sent into a private network unless that is allowed."""
 
+import contextlib
 import itertools
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -22,14 +23,17 @@ from cryptography.x509.oid import NameOID
 from sqlalchemy import select
 
 from service.database import Database, sqlite_url
-from service.errors import Conflict, InvalidRequest, NotFound, Unreachable
+from service.errors import Busy, Conflict, InvalidRequest, NotFound, Unreachable
 from service.ids import new_id
 from service.jobs.announce import EVENT_TYPES
+from service.jobs.errands import Errands
 from service.jobs.store import JobStore
+from service.settings import Settings
 from service.tables import Job, WebhookDelivery, WebhookEndpoint
-from service.webhooks import BACK_OFF_SECONDS, WebhookStore, _address, check_url, deliver_once, send
+from service.webhooks import BACK_OFF_SECONDS, Attempts, WebhookStore, _address, check_url, deliver, send
+from tests.conftest import wait_for
 from tests.faults import Faults
-from tests.house import House, house
+from tests.house import House, house, made_house
 from tests.test_service_jobs_store import Clock
 
 __all__ = ["house"]  # a fixture
@@ -68,6 +72,81 @@ class Listener:
         self._server.server_close()
 
 
+class Endless:
+    """A server on loopback that takes a request and then does with its connection as it is told, until we close it or
+    `ends` is set."""
+
+    def __init__(self, what: Callable[["Endless", socket.socket], None]) -> None:
+        self._what = what
+        self.ends = threading.Event()
+        self.calls = 0
+        self.closed = threading.Event()  # by us, one of the calls
+        self.bytes_sent = 0
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://localhost:{self._socket.getsockname()[1]}"
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def send(self, connection: socket.socket, content: bytes) -> None:
+        connection.sendall(content)
+        self.bytes_sent += len(content)
+
+    def close(self) -> None:
+        self.ends.set()
+        self._socket.close()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self._socket.accept()
+                self.calls += 1
+                threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
+
+    def _answer(self, connection: socket.socket) -> None:
+        with connection:
+            try:
+                connection.recv(65_536)
+                self._what(self, connection)
+                self.send(connection, b"\r\n\r\n")
+            except OSError:
+                self.closed.set()
+
+
+def drips(before: bytes, drip: bytes) -> Callable[[Endless, socket.socket], None]:
+    """For twenty seconds and more: longer than a test's attempt may take."""
+
+    def run(server: Endless, connection: socket.socket) -> None:
+        server.send(connection, before)
+        for _ in range(200):
+            if server.ends.wait(0.1):
+                return
+            server.send(connection, drip)
+
+    return run
+
+
+def floods(server: Endless, connection: socket.socket) -> None:
+    server.send(connection, b"HTTP/1.1 200 OK\r\n\r\n")
+    for _ in range(300):
+        server.send(connection, b"x" * 1_000_000)
+
+
+def says_nothing(server: Endless, connection: socket.socket) -> None:
+    while not server.ends.is_set():
+        connection.settimeout(0.1)
+        with contextlib.suppress(TimeoutError):
+            if not connection.recv(1):
+                raise ConnectionError("closed by us")
+
+
+@contextlib.contextmanager
+def endless(what: Callable[[Endless, socket.socket], None]) -> Iterator[Endless]:
+    server = Endless(what)
+    try:
+        yield server
+    finally:
+        server.close()
+
+
 @pytest.fixture
 def listener() -> Iterator[Listener]:
     made = Listener()
@@ -83,6 +162,14 @@ def stores(database_url: str) -> Iterator[tuple[JobStore, WebhookStore]]:
     yield jobs, hooks
     jobs._database.close()
     hooks._database.close()
+
+
+def deliver_once(hooks: WebhookStore, private_allowed: bool) -> bool:
+    """Makes one delivery that is due; False when there was none."""
+    due = hooks.take_due(30)
+    if due is not None:
+        deliver(hooks, *due, private_allowed)
+    return due is not None
 
 
 def add_job(store: JobStore, owner: str = "ann") -> str:
@@ -244,6 +331,112 @@ def test_a_name_outside_of_ascii_is_called_as_dns_has_it(
     assert asked[0] == "xn--r8jz45g.jp"
     ((headers, _),) = listener.received
     assert headers["host"] == f"xn--r8jz45g.jp:{port}"
+
+
+@pytest.mark.parametrize(
+    ("what", "scheme", "words"),
+    [
+        (drips(b"HTTP/1.1 200 OK\r\nx-long: ", b"a"), "http", "has sent no status within 5 s"),
+        (drips(b"", b"HTTP/1.1 100 Continue\r\n\r\n"), "http", "has sent no status within 5 s"),
+        (drips(b"\x16\x03\x03\x40\x00", b"\x02"), "https", "could not be reached \\(ConnectTimeout\\)"),
+        (says_nothing, "http", "has sent no status within 5 s"),
+    ],
+    ids=["drips a header", "drips whole answers of 1xx", "drips a TLS handshake", "says nothing"],
+)
+def test_an_attempt_ends_in_time_whatever_the_endpoint_sends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, faults: Faults, request: pytest.FixtureRequest,
+    what: Callable[[Endless, socket.socket], None], scheme: str, words: str,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("service.webhooks.ATTEMPT_SECONDS", 5.0)
+    monkeypatch.setattr("service.webhooks.CONNECT_SECONDS", 2.0)
+    hooks = WebhookStore(Database(sqlite_url(tmp_path / "store.sqlite")))
+    with endless(what) as server:
+        endpoint = hooks.create("ann", "mine", server.url.replace("http", scheme), ["batch.completed"])
+        with pytest.raises(Unreachable, match=words) as refused:
+            send(endpoint, "evt-1", "{}", 0.0, private_allowed=True)
+        assert server.closed.wait(60)
+        assert not server.ends.is_set()
+    hooks._database.close()
+    faults.saw(f"a webhook's endpoint that {request.node.callspec.id}", str(refused.value).partition(" ")[2])
+
+
+@pytest.mark.parametrize("what", [drips(b"HTTP/1.1 200 OK\r\n\r\n", b"."), floods], ids=["drips", "floods"])
+def test_the_body_of_an_answer_is_not_read(tmp_path: Path, what: Callable[[Endless, socket.socket], None]) -> None:
+    hooks = WebhookStore(Database(sqlite_url(tmp_path / "store.sqlite")))
+    with endless(what) as server:
+        endpoint = hooks.create("ann", "mine", server.url, ["batch.completed"])
+        assert send(endpoint, "evt-1", "{}", 0.0, private_allowed=True) == 200
+        assert server.closed.wait(60), "by us, before its end"
+        assert server.bytes_sent < 100_000_000
+    hooks._database.close()
+
+
+def test_an_endpoint_that_does_not_answer_holds_up_no_other_owners(
+    tmp_path: Path, listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.webhooks.ATTEMPT_SECONDS", 300.0)
+    settings = Settings(home=tmp_path, webhook_private=True)
+    errands = Errands(settings, Database(settings.database_url))
+    hooks, jobs = errands._webhooks, errands.store
+    with endless(says_nothing) as server:
+        for name in ("first", "second"):
+            hooks.create("mallory", name, server.url, EVENT_TYPES)
+        hooks.create("ann", "mine", listener.url, EVENT_TYPES)
+        for _ in range(10):
+            jobs.cancel_job(add_job(jobs, "mallory"))
+        for _ in range(2):
+            jobs.cancel_job(add_job(jobs, "ann"))
+        with errands.running():
+            wait_for(lambda: len(listener.received) == 2, 60)
+            assert server.calls == 1, "one at a time for an owner"
+            assert not server.closed.is_set(), "which is under way still"
+            server.ends.set()
+            wait_for(lambda: server.calls > 1, 60)
+    jobs._database.close()
+
+
+def test_tests_of_an_endpoint_that_does_not_answer_take_no_thread_that_others_need(
+    tmp_path: Path, listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.webhooks.ATTEMPT_SECONDS", 300.0)
+    event = {"event_type": "fine_tuning.job.failed"}
+    with made_house(tmp_path, "cpu", webhook_private=True) as house, endless(says_nothing) as server:
+
+        def made(headers: dict[str, str], url: str) -> str:
+            body = {"name": "one", "url": url, "event_types": ["fine_tuning.job.failed"]}
+            made = house.ask("POST", "/v1/webhook_endpoints", headers, json=body).json()
+            return f"/v1/webhook_endpoints/{made['id']}/test"
+
+        slow, quick = made(house.bob, server.url), made(house.ann, listener.url)
+        answers: list[Any] = []
+        asking = [
+            threading.Thread(target=lambda: answers.append(house.ask("POST", slow, house.bob, json=event)))
+            for _ in range(40)  # more than asyncio has threads
+        ]
+        for thread in asking:
+            thread.start()
+        wait_for(lambda: len(answers) == 39, 60, lambda: len(answers))
+        assert {(answer.status_code, answer.headers["retry-after"]) for answer in answers} == {(429, "300")}
+        assert house.ask("GET", "/v1/fine_tuning/jobs", house.ann).status_code == 200
+        assert house.ask("POST", quick, house.ann, json=event).json()["status_code"] == 200
+        assert (len(answers), server.calls) == (39, 1)
+        server.ends.set()
+        for thread in asking:
+            thread.join(60)
+        assert house.ask("POST", quick, house.ann, json=event).json()["status_code"] == 200
+
+
+def test_so_many_endpoints_are_called_at_once_and_one_of_an_owner() -> None:
+    attempts, goes_on = Attempts(2), threading.Event()
+    begun = [attempts.begin(owner, lambda: goes_on.wait(60)) for owner in ("ann", "bob")]
+    with pytest.raises(Busy, match="2 webhook endpoints are being called, which is the limit"):
+        attempts.begin("eve", lambda: None)
+    with pytest.raises(Busy, match="one of your webhook endpoints is being called"):
+        attempts.begin("ann", lambda: None)
+    goes_on.set()
+    assert [attempt.result(60) for attempt in begun] == [True, True]
+    assert attempts.begin("ann", lambda: 5).result(60) == 5
+    attempts.close()
 
 
 def test_a_new_secret_and_for_a_day_the_old_one(stores: tuple[JobStore, WebhookStore], listener: Listener) -> None:

@@ -13,7 +13,7 @@ from service.files import FileStorage
 from service.jobs.repeat import repeating
 from service.jobs.store import JobStore
 from service.settings import Settings
-from service.webhooks import WebhookStore, deliver_once
+from service.webhooks import Deliveries, WebhookStore
 
 POLL_SECONDS = 0.5
 EXPIRY_SECONDS = 5.0  # between two looks for files whose time is over
@@ -28,22 +28,20 @@ class Errands:
         self.store = JobStore(database)
         self._settings = settings
         self._webhooks = WebhookStore(database)
+        self._deliveries = Deliveries(self._webhooks, settings.webhook_private)
         self._files = FileStorage.of(settings)
         self._artefacts = Artefacts.of(settings.artefacts)
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
-        """Within, they are run beside; each has a thread of its own, as an endpoint may take seconds to answer."""
+        """Within, they are run beside; each has a thread of its own."""
         with (
-            repeating("vitrine-webhooks", POLL_SECONDS, self.deliver),
+            contextlib.closing(self._deliveries),
+            repeating("vitrine-webhooks", POLL_SECONDS, self._deliveries.go_on),
             repeating("vitrine-expiry", EXPIRY_SECONDS, self.delete_expired_file),
             repeating("vitrine-retention", RETENTION_SECONDS, self.forget_old_runs),
         ):
             yield
-
-    def deliver(self) -> bool:
-        """One round of deliveries; False when none was due."""
-        return deliver_once(self._webhooks, self._settings.webhook_private)
 
     def delete_expired_file(self) -> bool:
         """One file; False when there is none whose time is over."""

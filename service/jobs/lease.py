@@ -1,4 +1,6 @@
-"""A worker's hold on one job: kept up by heartbeats, asked for after each step. Used by `worker.py`."""
+"""A worker's hold on one job: kept up by heartbeats, asked for after each step. Used by `worker.py`; files
+are locked so in `bulk.py` too.
+"""
 
 import fcntl
 import logging
@@ -74,7 +76,7 @@ class Lease:
         one did: a worker that was taken over may still be amid a step. The kernel frees what a dead one held."""
         folder.mkdir(parents=True, exist_ok=True)
         with open(folder / "lock", "wb") as file:
-            while not _locked(file.fileno()):
+            while not locked(file.fileno()):
                 if self.over():
                     yield False
                     return
@@ -82,7 +84,8 @@ class Lease:
             yield True
 
 
-def _locked(descriptor: int) -> bool:
+def locked(descriptor: int) -> bool:
+    """Whether this open file could be had alone; until it is closed it is."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,4 +1,4 @@
-"""Small work in a thread, beside whatever else a process does. Used by `errands.py` and `worker.py`."""
+"""Small work in a thread, beside whatever else a process does. Used by `errands.py`, `worker.py` and `bulk.py`."""
 
 import contextlib
 import logging
