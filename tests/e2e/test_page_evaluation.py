@@ -250,6 +250,23 @@ def test_a_greater_error_than_a_simple_model_makes_is_bad(page: Page, url: str, 
     assert max(places(card(page, "Beside simple models").locator(".ranges")).values()) == pytest.approx(100, abs=1)
 
 
+def test_a_part_of_the_rows_with_nothing_to_count_is_named_without_a_figure(
+    page: Page, url: str, runs: dict[str, Run]
+) -> None:
+    page.goto(f"{url}/evaluate/topics")
+    expect(page.locator(".headline")).to_contain_text("micro F1")
+    slices = card(page, "On parts of the rows")
+    slices.get_by_text("Show as a table").click()
+    by_length = next(part["groups"] for part in runs["topics"].report["slices"] if part["by"] == "length")
+    dots = places(slices.get_by_role("group", name="length"))
+    for group in by_length:
+        row = slices.locator("tr", has_text=f"length: {group['name']}")
+        value = group["value"]
+        expect(row.locator("td").nth(2)).to_have_text("–" if value is None else f"{value:.1%}")
+        assert (group["name"] in dots) == (value is not None)
+    expect(card(page, "All figures")).to_be_visible()  # the page was drawn to its end
+
+
 def test_shares_are_still_percentages_and_higher_is_better(page: Page, url: str, runs: dict[str, Run]) -> None:
     page.goto(f"{url}/evaluate/moods")
     expect(page.locator(".headline strong")).to_have_text(f"{runs['moods'].report['headline']['value']:.1%}")
@@ -292,7 +309,7 @@ def test_the_gate_of_a_name_is_the_figure_that_the_model_is_judged_by(
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("name", ["prices", "moods"])
+@pytest.mark.parametrize("name", ["prices", "topics"])
 def test_an_evaluation_hinders_nobody(browser: Browser, url: str, runs: dict[str, Run], name: str, scheme: Any) -> None:
     with watched_page(browser, url, color_scheme=scheme) as page:
         page.route("**/v1/**", Answers(runs))

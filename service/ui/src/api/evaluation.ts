@@ -8,7 +8,7 @@ import { content, type Job } from "./jobs";
 export type Interval = [number, number] | null;
 
 export interface Headline {
-  value: number | null;
+  value: number | null; // null where there is nothing to count
   interval: Interval;
 }
 
@@ -32,7 +32,7 @@ export interface Suspect {
   line: number;
   text: string;
   given: string;
-  suggested?: string;
+  suggested?: string | null;
   true?: string;
   predicted?: string;
   size?: number;
@@ -68,9 +68,9 @@ export interface Evaluation {
   per_label?: PerLabel[];
   confusion?: { labels: string[]; counts: number[][] } | null;
   calibration?: Calibration & { temperature?: number; before?: Calibration };
-  slices?: { by: string; groups: { name: string; rows: number; value: number; interval: Interval }[] }[];
+  slices?: { by: string; groups: ({ name: string; rows: number } & Headline)[] }[];
   mistakes?: { rows: number; worst: Suspect[] };
-  mislabelled?: { named: number; worst: Suspect[] };
+  mislabelled?: { named: number; worst: Suspect[] } | null;
   dynamics?: { rows: number; points: [number, number, number][] };
   errors?: Histogram;
   points?: [number, number][];

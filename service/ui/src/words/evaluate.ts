@@ -24,6 +24,7 @@ const en = {
   baselinesNote: (higherIsBetter: boolean) =>
     `What always giving one answer and counting words reach on the same rows: the further ${higherIsBetter ? "right" : "left"}, the better. The line is the 95% interval.`,
   thisModel: "this model",
+  nothing: "There is nothing to count here.",
   figures: "All figures",
   value: "Value",
   confusion: "What is taken for what",
@@ -106,6 +107,7 @@ const zh: typeof en = {
   baselinesNote: (higherIsBetter: boolean) =>
     `总答同一个答案、数词频，在同样的行上能到多少：越靠${higherIsBetter ? "右" : "左"}越好。横线是 95% 区间。`,
   thisModel: "这个模型",
+  nothing: "这里没有可数的。",
   figures: "所有指标",
   value: "值",
   confusion: "什么被当成了什么",

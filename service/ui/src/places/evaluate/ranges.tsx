@@ -1,6 +1,8 @@
 import type { Interval } from "../../api/evaluation";
 import { percent } from "../../base/format";
+import { useWords } from "../../base/language";
 import { amount, type Metric } from "../../base/metric";
+import { evaluateWords } from "../../words/evaluate";
 
 export interface Ranged {
   name: string;
@@ -18,6 +20,8 @@ interface RangesProps {
 
 /** Values as dots with their intervals as lines, on one scale: of shares up to 1, of errors from 0 to the largest. */
 export function Ranges({ metric, rows, label }: RangesProps) {
+  const words = useWords(evaluateWords);
+  if (!rows.length) return <p class="muted">{words.nothing}</p>;
   const [from, to] = scaleOf(metric, rows);
   const place = (value: number): string => `${(100 * (value - from)) / (to - from)}%`;
   const tick = (value: number): string => (metric.higher_is_better ? percent(value, 0) : amount(metric, value));

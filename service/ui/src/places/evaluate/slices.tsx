@@ -26,7 +26,9 @@ export function Slices({ metric, slices }: SlicesProps) {
               <Ranges
                 metric={metric}
                 label={by}
-                rows={slice.groups.map((group) => ({ ...group, note: count(group.rows) }))}
+                rows={slice.groups.flatMap(({ value, ...group }) =>
+                  value === null ? [] : [{ ...group, value, note: count(group.rows) }],
+                )}
               />
             </div>
           );
