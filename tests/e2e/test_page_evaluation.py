@@ -15,6 +15,7 @@ import torch
 from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from model.tokenizer import Tokenizer, train_wordpiece
+from service.attention_format import attention_bytes
 from service.pictures.fonts import font_path
 from tests.conftest import ROOT
 from tests.e2e.browser import running_browser, violations, watched_page
@@ -162,6 +163,26 @@ class Answers:
                 route.fulfill(body='<svg xmlns="http://www.w3.org/2000/svg"/>', content_type="image/svg+xml")
             case ["models", _, "card"]:
                 route.fulfill(body="# A card", content_type="text/markdown")
+            case ["tokenize"]:
+                route.fulfill(json={"data": [{"ids": [], "tokens": [], "offsets": [], "special": []}]})
+            case ["classify"]:
+                route.fulfill(json={"data": [{"object": "regression", "score": 20.5, "truncated": False}]})
+            case ["attention"]:
+                weights = np.full((1, 2, 3, 3), 2.5, np.float32)
+                route.fulfill(
+                    body=attention_bytes(weights, ATTENTION), content_type="application/vnd.vitrine.attention"
+                )
+            case ["attention", "compare"]:
+                links = [{"layer": 0, "head": 1, "looks": [0, 0], "looked_at": [1, 1], "left": 2.5, "right": 6.16}]
+                sides = {"left": ATTENTION, "right": ATTENTION}
+                route.fulfill(json={**sides, "matched": [[0, 0]], "moved": [[0.021, 1.83]], "largest": links})
+
+
+ATTENTION = {
+    "tokens": ["a", "good", "film"], "ids": [1, 2, 3], "special": [False] * 3,
+    "units": [{"text": text, "special": False, "tokens": [place]} for place, text in enumerate(("a", "good", "film"))],
+    "layers": [0], "heads": [0, 1], "shape": [1, 2, 3, 3], "removed_mass": [[0.0, 0.0]], "rows_sum_to_one": False,
+}  # fmt: skip
 
 
 def model_of(name: str, run: Run) -> dict[str, Any]:
@@ -306,6 +327,14 @@ def test_the_gate_of_a_name_is_the_figure_that_the_model_is_judged_by(
         expect(gate).to_have_count(0)
     else:
         expect(gate).to_have_text(f"Only if its {figure} is above that of the present one")
+
+
+@pytest.mark.parametrize(("method", "shown"), [("value_norm", ["0.0210", "1.83"]), ("raw", ["2", "183"])])
+def test_lengths_that_moved_are_numbers_and_weights_percent(
+    page: Page, url: str, method: str, shown: list[str]
+) -> None:
+    page.goto(f"{url}/look?model=prices&text=good&text2=bad&method={method}")
+    expect(page.locator(".moved button")).to_have_text(shown)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
