@@ -16,7 +16,7 @@ export interface Comparison {
   left: Header;
   right: Header;
   matched: [number, number][];
-  moved: number[][]; // by layer and head, 0 to 1
+  moved: number[][]; // by layer and head: a share, or of method value_norm a length
   largest: Change[];
 }
 

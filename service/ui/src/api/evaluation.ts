@@ -1,5 +1,6 @@
 // What a job leaves: its evaluation, and a row for each held-out row.
 
+import type { Metric } from "../base/metric";
 import { csvRecords } from "../base/rows";
 import { file, type DataFile, type Histogram } from "./files";
 import { content, type Job } from "./jobs";
@@ -7,7 +8,7 @@ import { content, type Job } from "./jobs";
 export type Interval = [number, number] | null;
 
 export interface Headline {
-  value: number | null;
+  value: number | null; // null where there is nothing to count
   interval: Interval;
 }
 
@@ -31,7 +32,7 @@ export interface Suspect {
   line: number;
   text: string;
   given: string;
-  suggested?: string;
+  suggested?: string | null;
   true?: string;
   predicted?: string;
   size?: number;
@@ -47,25 +48,39 @@ export interface PerLabel {
   support: number;
 }
 
+/** The model less the best baseline. */
+export interface Versus {
+  baseline: string;
+  value: number;
+  interval: Interval;
+}
+
 export interface Evaluation {
   model: string;
   data: string;
   task: string;
   rows: number;
-  metric: { key: string; title: string; higher_is_better: boolean };
+  metric: Metric & { title: string };
   headline: Headline;
   figures: Record<string, number>;
   baselines: { name: string; what: string; headline: Headline }[];
-  versus?: { baseline: string; value: number; interval: Interval } | null;
+  versus?: Versus;
   per_label?: PerLabel[];
   confusion?: { labels: string[]; counts: number[][] } | null;
   calibration?: Calibration & { temperature?: number; before?: Calibration };
-  slices?: { by: string; groups: { name: string; rows: number; value: number; interval: Interval }[] }[];
+  slices?: { by: string; groups: ({ name: string; rows: number } & Headline)[] }[];
   mistakes?: { rows: number; worst: Suspect[] };
-  mislabelled?: { named: number; worst: Suspect[] };
+  mislabelled?: { named: number; worst: Suspect[] } | null;
   dynamics?: { rows: number; points: [number, number, number][] };
   errors?: Histogram;
   points?: [number, number][];
+}
+
+/** 1 when the model is better than the best baseline, -1 when worse, 0 when 95% of the resamplings can't tell. */
+export function gain(metric: Metric, { interval }: Versus): -1 | 0 | 1 {
+  const [least, most] = interval ?? [0, 0];
+  if (least <= 0 && most >= 0) return 0;
+  return least > 0 === metric.higher_is_better ? 1 : -1;
 }
 
 export interface Prediction {

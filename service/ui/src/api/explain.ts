@@ -15,7 +15,7 @@ export type ExplainMethod = (typeof METHODS)[number];
 export type Verdict = "better than random" | "near random" | "worse than random";
 
 export interface Faithfulness {
-  answer: string;
+  answer: number;
   percents: number[];
   verdict: Verdict;
   comprehensiveness: Measured;
@@ -34,8 +34,9 @@ export interface Explanation {
   target: string;
   against: string | null;
   value: number;
-  rest: number | null;
-  baseline: number | null;
+  baseline: number; // that the scores start from
+  rest: number | null; // value less baseline less all scores; null: this way does not add up
+  hidden: number; // the sum of the scores that no unit shows
   prediction: Score[];
   units: (Unit & { score: number })[];
   truncated: boolean;

@@ -14,7 +14,8 @@ export interface Stage {
   values: Values | null;
 }
 
-export type Values = number[] | number[][] | number[][][];
+type Row = (number | null)[]; // null: a score that a causal model hides
+export type Values = Row | Row[] | Row[][];
 
 export interface Guess {
   layer: number;

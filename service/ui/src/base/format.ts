@@ -18,14 +18,25 @@ export function percent(share: number, digits = 1): string {
   });
 }
 
-/** Three or four digits that say something, whatever the size. */
+/** Three digits that say something, whatever the size; of a number from 100 on all before the point. */
 export function figure(value: number): string {
+  if (value === 0) return "0";
   if (value === -Infinity) return "−∞";
   if (!Number.isFinite(value)) return String(value);
   const size = Math.abs(value);
-  if (size !== 0 && (size < 0.0005 || size >= 1e6)) return value.toExponential(1).replace("-", "−");
-  const digits = size >= 100 ? 0 : size >= 10 ? 1 : size >= 1 ? 2 : 3;
-  return value.toFixed(digits).replace("-", "−");
+  if (isFar(size)) return value.toExponential(2).replaceAll("-", "−");
+  return (size >= 100 ? value.toFixed(0) : value.toPrecision(3)).replaceAll("-", "−");
+}
+
+/** A number beside an axis, with all its digits: its neighbour may differ in the last. */
+export function tick(value: number): string {
+  const whole = Number(value.toPrecision(12)); // without what adding up steps leaves
+  return (isFar(Math.abs(whole)) ? whole.toExponential() : String(whole)).replaceAll("-", "−");
+}
+
+/** Whether a number of this size is easier to read with an exponent. */
+function isFar(size: number): boolean {
+  return (size !== 0 && size < 0.0001) || size >= 1e6;
 }
 
 export function bytes(size: number): string {

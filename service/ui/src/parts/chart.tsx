@@ -4,7 +4,7 @@ import { useEffect, useRef } from "preact/hooks";
 import uPlot from "uplot";
 import { colour, paint } from "../base/theme";
 import { useStore } from "../base/store";
-import { figure } from "../base/format";
+import { figure, tick } from "../base/format";
 
 export interface Line {
   name: string;
@@ -83,7 +83,7 @@ function options(
     },
     axes: [
       { ...axis, size: 30, ...(time ? { space: 90, values: (_: uPlot, ticks: number[]) => ticks.map(clock) } : {}) },
-      { ...axis, size: 56, values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : figure(tick))) },
+      { ...axis, size: 56, values: (_, ticks) => ticks.map((value) => (value === null ? "" : tick(value))) },
     ],
     cursor: { points: { size: 6 }, drag: { x: false, y: false } },
     series: [

@@ -14,6 +14,8 @@ const en = {
   differences: "What differs",
   differencesNote:
     "Each number is how many percent of a head's attention lie elsewhere in the second, over the parts that both have. Choose a head to see it in both; the table names the links that changed most.",
+  differentLengthsNote:
+    "Each number is by how much the lengths of a head's vectors differ in the second: half the sum over a row's links, the mean of the rows, over the parts that both have. Choose a head to see it in both; the table names the links that changed most.",
   movedHeads: "By layer and head, how much attention lies elsewhere",
   second: "Second",
   tokens: "Tokens",
@@ -53,8 +55,19 @@ const en = {
   comprehensiveness: "Comprehensiveness",
   sufficiency: "Sufficiency",
   byChance: (mean: string, deviation: string) => `by chance ${mean} ± ${deviation}`,
-  addsUp: "The scores add up to the logit explained.",
-  notAddsUp: "The scores are a ranking; they do not add up to anything.",
+  sums: {
+    decomposition: () => "The scores add up to the value explained.",
+    integrated_gradients: (baseline: string) =>
+      `The scores add up to the difference between the value explained and ${baseline}, that of the same text with every word masked.`,
+    occlusion: () =>
+      "A token's score is what the value loses when that token is masked; the scores do not add up to anything.",
+    gradient_weighted: () =>
+      "The scores rank what the value rests on, and none is below 0; they do not add up to anything.",
+    gradient_x_input: () =>
+      "A token's score is what the value would lose, by its slope here, if the token's vector shrank to nothing; the scores do not add up to anything.",
+  },
+  hiddenScores: (sum: string) => `The special tokens that are hidden hold ${sum} of it.`,
+  missingScores: (rest: string) => `The calculation, which goes in steps, misses ${rest} of it.`,
   lowers: "lowers it",
   raises: "raises it",
   noSaliency: "Explanations need a model with labels.",
@@ -108,6 +121,8 @@ const zh: typeof en = {
   differences: "有什么不同",
   differencesNote:
     "每个数字表示：在两者共有的部分上，第二个的这个头有百分之多少的注意力在别处。选一个头，在两边同时看它；表里是变化最大的连接。",
+  differentLengthsNote:
+    "每个数字表示：在两者共有的部分上，第二个的这个头的向量长度差多少：一行各连接之差总和的一半，再对各行取平均。选一个头，在两边同时看它；表里是变化最大的连接。",
   movedHeads: "每层每头，有多少注意力在别处",
   second: "第二个",
   tokens: "词元",
@@ -146,8 +161,16 @@ const zh: typeof en = {
   comprehensiveness: "完备性",
   sufficiency: "充分性",
   byChance: (mean: string, deviation: string) => `随机为 ${mean} ± ${deviation}`,
-  addsUp: "各分数之和等于被解释的 logit。",
-  notAddsUp: "分数只是排序，加起来没有意义。",
+  sums: {
+    decomposition: () => "各分数之和等于被解释的值。",
+    integrated_gradients: (baseline: string) =>
+      `各分数之和等于被解释的值与 ${baseline} 之差；后者是同一段文字遮住所有词时的值。`,
+    occlusion: () => "词元的分数是遮住它后该值减少多少；加起来没有意义。",
+    gradient_weighted: () => "分数给该值的依据排序，从不低于 0；加起来没有意义。",
+    gradient_x_input: () => "词元的分数是它的向量缩到零时，该值按此处的斜率会减少多少；加起来没有意义。",
+  },
+  hiddenScores: (sum: string) => `其中 ${sum} 属于隐藏的特殊词元。`,
+  missingScores: (rest: string) => `分步的计算漏掉了其中的 ${rest}。`,
   lowers: "拉低",
   raises: "推高",
   noSaliency: "解释需要有标签的模型。",

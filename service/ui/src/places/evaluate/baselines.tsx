@@ -1,14 +1,17 @@
 import type { Evaluation } from "../../api/evaluation";
-import { percent } from "../../base/format";
 import { useWords } from "../../base/language";
+import { amount } from "../../base/metric";
 import { Card } from "../../parts/card";
 import { TableBehind } from "../../parts/table";
 import { evaluateWords } from "../../words/evaluate";
+import { figureWords, nameOfFigure } from "../../words/figures";
 import { Ranges } from "./ranges";
 
 /** The model beside what simple ones reach on the same rows. */
 export function Baselines({ evaluation }: { evaluation: Evaluation }) {
   const words = useWords(evaluateWords);
+  const names = useWords(figureWords);
+  const { metric } = evaluation;
   const rows = [
     { name: words.thisModel, what: "", headline: evaluation.headline, main: true },
     ...evaluation.baselines.map((one) => ({ ...one, main: false })),
@@ -16,15 +19,19 @@ export function Baselines({ evaluation }: { evaluation: Evaluation }) {
     headline.value === null ? [] : [{ name, value: headline.value, interval: headline.interval, note: what, main }],
   );
   return (
-    <Card title={words.baselines} note={words.baselinesNote}>
-      <Ranges rows={rows} label={words.baselines} />
+    <Card title={words.baselines} note={words.baselinesNote(metric.higher_is_better)}>
+      <Ranges metric={metric} rows={rows} label={words.baselines} />
       <TableBehind
         label={words.baselines}
-        columns={[{ name: words.model }, { name: evaluation.metric.title, right: true }, { name: "95%", right: true }]}
+        columns={[
+          { name: words.model },
+          { name: nameOfFigure(names, metric.title), right: true },
+          { name: "95%", right: true },
+        ]}
         rows={rows.map((row) => [
           row.name,
-          percent(row.value),
-          row.interval?.map((one) => percent(one)).join(" – ") ?? "",
+          amount(metric, row.value),
+          row.interval?.map((one) => amount(metric, one)).join(" – ") ?? "",
         ])}
       />
     </Card>

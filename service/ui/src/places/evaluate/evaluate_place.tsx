@@ -1,5 +1,5 @@
 import { jobs as askJobs } from "../../api/jobs";
-import { percent, when } from "../../base/format";
+import { when } from "../../base/format";
 import { useWords } from "../../base/language";
 import { useLoad } from "../../base/load";
 import { pathTo, useAddress } from "../../base/router";
@@ -8,6 +8,7 @@ import { Waiting } from "../../parts/notice";
 import { PlaceFrame } from "../../parts/place";
 import { Table } from "../../parts/table";
 import { evaluateWords } from "../../words/evaluate";
+import { figureWords, saidHeadline } from "../../words/figures";
 import { nameOf } from "../tune/state";
 import { ResultView } from "./result_view";
 
@@ -19,6 +20,7 @@ export function EvaluatePlace() {
 
 function Ended() {
   const words = useWords(evaluateWords);
+  const names = useWords(figureWords);
   const loaded = useLoad("jobs", askJobs);
   return (
     <PlaceFrame title={words.title} lead={words.lead} name="evaluate">
@@ -46,7 +48,7 @@ function Ended() {
                     {nameOf(job)}
                   </a>,
                   job.fine_tuned_model,
-                  typeof job.metrics?.accuracy === "number" ? percent(job.metrics.accuracy) : "–",
+                  saidHeadline(names, job.metrics),
                   job.finished_at ? when(job.finished_at) : "–",
                 ])}
               />

@@ -1,5 +1,8 @@
 import type { Interval } from "../../api/evaluation";
 import { percent } from "../../base/format";
+import { useWords } from "../../base/language";
+import { amount, type Metric } from "../../base/metric";
+import { evaluateWords } from "../../words/evaluate";
 
 export interface Ranged {
   name: string;
@@ -9,11 +12,19 @@ export interface Ranged {
   main?: boolean;
 }
 
-/** Values as dots with their intervals as lines, on one scale from 0 to 1. */
-export function Ranges({ rows, label }: { rows: readonly Ranged[]; label: string }) {
-  const low = Math.min(...rows.map((row) => row.interval?.[0] ?? row.value));
-  const from = low >= 0 ? Math.max(0, Math.floor(low * 10 - 1) / 10) : low;
-  const place = (value: number): string => `${(100 * (value - from)) / (1 - from)}%`;
+interface RangesProps {
+  metric: Metric;
+  rows: readonly Ranged[];
+  label: string;
+}
+
+/** Values as dots with their intervals as lines, on one scale: of shares up to 1, of errors from 0 to the largest. */
+export function Ranges({ metric, rows, label }: RangesProps) {
+  const words = useWords(evaluateWords);
+  if (!rows.length) return <p class="muted">{words.nothing}</p>;
+  const [from, to] = scaleOf(metric, rows);
+  const place = (value: number): string => `${(100 * (value - from)) / (to - from)}%`;
+  const tick = (value: number): string => (metric.higher_is_better ? percent(value, 0) : amount(metric, value));
   return (
     <div class="ranges" role="group" aria-label={label}>
       {rows.map((row) => (
@@ -25,18 +36,24 @@ export function Ranges({ rows, label }: { rows: readonly Ranged[]; label: string
             )}
             <b style={{ left: place(row.value) }} />
           </span>
-          <span class="bar-value">{percent(row.value)}</span>
+          <span class="bar-value">{amount(metric, row.value)}</span>
         </div>
       ))}
       <div class="range scale" aria-hidden="true">
         <span />
         <span class="range-scale">
-          <span>{percent(from, 0)}</span>
-          <span>{percent((1 + from) / 2, 0)}</span>
-          <span>{percent(1, 0)}</span>
+          <span>{tick(from)}</span>
+          <span>{tick((from + to) / 2)}</span>
+          <span>{tick(to)}</span>
         </span>
         <span />
       </div>
     </div>
   );
+}
+
+function scaleOf(metric: Metric, rows: readonly Ranged[]): [number, number] {
+  const ends = rows.flatMap((row) => [row.value, ...(row.interval ?? [])]);
+  if (!metric.higher_is_better) return [0, Math.max(...ends) || 1];
+  return [Math.max(0, Math.floor(Math.min(...ends) * 10 - 1) / 10), 1];
 }

@@ -1,12 +1,13 @@
 // How good one tuned model is: its figures, its mistakes, the rows behind them.
 
 import { useState } from "preact/hooks";
-import { results as askResults, type Evaluation, type Results } from "../../api/evaluation";
+import { gain, results as askResults, type Evaluation, type Results, type Versus } from "../../api/evaluation";
 import { contentPath } from "../../api/files";
 import { job as askJob } from "../../api/jobs";
-import { bytes, count, figure, percent } from "../../base/format";
+import { bytes, count, figure } from "../../base/format";
 import { useWords } from "../../base/language";
 import { useLoad } from "../../base/load";
+import { amount, type Metric } from "../../base/metric";
 import { pathTo } from "../../base/router";
 import { Card } from "../../parts/card";
 import { Columns } from "../../parts/columns";
@@ -14,6 +15,7 @@ import { Notice, Waiting } from "../../parts/notice";
 import { PlaceFrame } from "../../parts/place";
 import { Table } from "../../parts/table";
 import { evaluateWords } from "../../words/evaluate";
+import { figureWords, nameOfFigure } from "../../words/figures";
 import { nameOf } from "../tune/state";
 import { Baselines } from "./baselines";
 import { Confusion, type CellOf } from "./confusion";
@@ -76,7 +78,9 @@ interface ToldProps {
 
 function Told({ evaluation, results, model }: ToldProps) {
   const words = useWords(evaluateWords);
+  const names = useWords(figureWords);
   const [cell, choose] = useState<CellOf | null>(null);
+  const { metric } = evaluation;
   return (
     <>
       <Headline evaluation={evaluation} />
@@ -94,9 +98,18 @@ function Told({ evaluation, results, model }: ToldProps) {
         {evaluation.per_label && <PerLabelCard labels={evaluation.per_label} />}
         {evaluation.calibration && <Reliability calibration={evaluation.calibration} />}
       </div>
-      {evaluation.slices && evaluation.slices.length > 0 && <Slices slices={evaluation.slices} />}
+      {evaluation.slices && evaluation.slices.length > 0 && <Slices metric={metric} slices={evaluation.slices} />}
       {evaluation.mistakes && (
-        <Suspects title={words.worst} note={words.worstNote} rows={evaluation.mistakes.worst} model={model} />
+        <Suspects
+          title={metric.higher_is_better ? words.worst : words.largest}
+          note={metric.higher_is_better ? words.worstNote : words.largestNote}
+          rows={evaluation.mistakes.worst}
+          measure={{
+            name: metric.higher_is_better ? words.sure : words.error,
+            of: (row) => amount(metric, row.size ?? null),
+          }}
+          model={model}
+        />
       )}
       <div class="columns">
         {evaluation.mislabelled && (
@@ -104,6 +117,7 @@ function Told({ evaluation, results, model }: ToldProps) {
             title={words.suspects}
             note={words.suspectsNote}
             rows={evaluation.mislabelled.worst}
+            measure={{ name: words.against, of: (row) => figure(row.suspicion ?? 0) }}
             model={model}
           />
         )}
@@ -116,7 +130,7 @@ function Told({ evaluation, results, model }: ToldProps) {
           <Table
             label={words.figures}
             columns={[{ name: words.figure }, { name: words.value, right: true }]}
-            rows={Object.entries(evaluation.figures).map(([name, value]) => [name.replaceAll("_", " "), figure(value)])}
+            rows={Object.entries(evaluation.figures).map(([name, value]) => [nameOfFigure(names, name), figure(value)])}
           />
         </Card>
         <Card title={words.files} note={words.filesNote}>
@@ -136,32 +150,37 @@ function Told({ evaluation, results, model }: ToldProps) {
   );
 }
 
+const TONES = { "1": "good", "0": "warn", "-1": "bad" } as const;
+
 function Headline({ evaluation }: { evaluation: Evaluation }) {
   const words = useWords(evaluateWords);
+  const names = useWords(figureWords);
   const { headline, metric, versus } = evaluation;
-  const points = versus ? figure(Math.abs(100 * versus.value)) : "";
-  const certain =
-    versus?.interval && versus.interval[0] > 0 ? "good" : versus?.interval && versus.interval[1] < 0 ? "bad" : "warn";
   return (
     <Card>
       <div class="headline">
-        <strong class="number">{headline.value === null ? "–" : percent(headline.value)}</strong>
+        <strong class="number">{amount(metric, headline.value)}</strong>
         <div>
           <p>
-            <b>{metric.title}</b> {words.of(count(evaluation.rows), evaluation.data)}
+            <b>{nameOfFigure(names, metric.title)}</b> {words.of(count(evaluation.rows), evaluation.data)}
           </p>
           <p class="row small">
             {headline.interval && (
-              <span class="muted">{words.interval(percent(headline.interval[0]), percent(headline.interval[1]))}</span>
-            )}
-            {versus && (
-              <span class={`badge ${certain}`}>
-                {versus.value >= 0 ? words.beats(versus.baseline, points) : words.behind(versus.baseline, points)}
+              <span class="muted">
+                {words.interval(amount(metric, headline.interval[0]), amount(metric, headline.interval[1]))}
               </span>
             )}
+            {versus && <span class={`badge ${TONES[gain(metric, versus)]}`}>{apart(metric, versus, words)}</span>}
           </p>
         </div>
       </div>
     </Card>
   );
+}
+
+function apart(metric: Metric, { baseline, value }: Versus, words: (typeof evaluateWords)["en"]): string {
+  const [higher, size] = [value >= 0, Math.abs(value)];
+  if (!metric.higher_is_better)
+    return higher ? words.higherBy(baseline, figure(size)) : words.lowerBy(baseline, figure(size));
+  return higher ? words.beats(baseline, figure(100 * size)) : words.behind(baseline, figure(100 * size));
 }

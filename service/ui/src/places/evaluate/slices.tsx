@@ -1,23 +1,35 @@
 import type { Evaluation } from "../../api/evaluation";
-import { count, percent } from "../../base/format";
+import { count } from "../../base/format";
 import { useWords } from "../../base/language";
+import { amount, type Metric } from "../../base/metric";
 import { Card } from "../../parts/card";
 import { TableBehind } from "../../parts/table";
 import { evaluateWords } from "../../words/evaluate";
 import { Ranges } from "./ranges";
 
+interface SlicesProps {
+  metric: Metric;
+  slices: NonNullable<Evaluation["slices"]>;
+}
+
 /** The figure on parts of the rows. */
-export function Slices({ slices }: { slices: NonNullable<Evaluation["slices"]> }) {
+export function Slices({ metric, slices }: SlicesProps) {
   const words = useWords(evaluateWords);
   return (
-    <Card title={words.slices} note={words.slicesNote}>
+    <Card title={words.slices} note={words.slicesNote(metric.higher_is_better)}>
       <div class="columns">
         {slices.map((slice) => {
           const by = words.by[slice.by] ?? slice.by;
           return (
             <div key={slice.by} class="stack">
               <h3>{by}</h3>
-              <Ranges label={by} rows={slice.groups.map((group) => ({ ...group, note: count(group.rows) }))} />
+              <Ranges
+                metric={metric}
+                label={by}
+                rows={slice.groups.flatMap(({ value, ...group }) =>
+                  value === null ? [] : [{ ...group, value, note: count(group.rows) }],
+                )}
+              />
             </div>
           );
         })}
@@ -34,8 +46,8 @@ export function Slices({ slices }: { slices: NonNullable<Evaluation["slices"]> }
           slice.groups.map((group) => [
             `${words.by[slice.by] ?? slice.by}: ${group.name}`,
             count(group.rows),
-            percent(group.value),
-            group.interval?.map((one) => percent(one)).join(" – ") ?? "",
+            amount(metric, group.value),
+            group.interval?.map((one) => amount(metric, one)).join(" – ") ?? "",
           ]),
         )}
       />

@@ -26,12 +26,17 @@ export function Differences({ left, right, options, onPick }: DifferencesProps) 
   const loaded = useLoad<Comparison>(JSON.stringify([left, right, method, merge, special]), (signal) =>
     compareAttention(left, right, options, signal),
   );
+  const lengths = method === "value_norm" && special !== "renormalise";
   return (
-    <Card title={words.differences} note={words.differencesNote} id="differences">
+    <Card
+      title={words.differences}
+      note={lengths ? words.differentLengthsNote : words.differencesNote}
+      id="differences"
+    >
       <Waiting loaded={loaded}>
         {(found) => (
           <div class="columns two">
-            <Moved found={found} onPick={onPick} />
+            <Moved found={found} shown={lengths ? figure : (share) => percent(share, 0)} onPick={onPick} />
             <Largest found={found} />
           </div>
         )}
@@ -40,8 +45,14 @@ export function Differences({ left, right, options, onPick }: DifferencesProps) 
   );
 }
 
+interface MovedProps {
+  found: Comparison;
+  shown: (moved: number) => string;
+  onPick: (layer: number, head: number) => void;
+}
+
 /** By layer and head, how much of the attention lies elsewhere. */
-function Moved({ found, onPick }: { found: Comparison; onPick: (layer: number, head: number) => void }) {
+function Moved({ found, shown, onPick }: MovedProps) {
   const words = useWords(lookWords);
   useStore(paint);
   const { layers, heads } = found.left;
@@ -63,15 +74,15 @@ function Moved({ found, onPick }: { found: Comparison; onPick: (layer: number, h
           {found.moved.map((row, layer) => (
             <tr key={layer}>
               <th scope="row">{layers[layer]}</th>
-              {row.map((share, head) => (
+              {row.map((moved, head) => (
                 <td key={head}>
                   <button
                     type="button"
-                    style={toned(share / most)}
-                    aria-label={`${words.headName(layers[layer], heads[head])}: ${percent(share, 0)}`}
+                    style={toned(moved / most)}
+                    aria-label={`${words.headName(layers[layer], heads[head])}: ${shown(moved)}`}
                     onClick={() => onPick(layer, head)}
                   >
-                    {Math.round(100 * share)}
+                    {shown(moved).replace("%", "")}
                   </button>
                 </td>
               ))}

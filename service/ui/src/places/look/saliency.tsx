@@ -14,6 +14,7 @@ import { SnippetsBehind } from "../../parts/snippets";
 import { TableBehind } from "../../parts/table";
 import { lookWords } from "../../words/look";
 import type { LookOptions } from "./options";
+import { sumOf } from "./sums";
 
 interface SaliencyProps {
   model: Model;
@@ -101,7 +102,7 @@ function Explained({ found }: { found: Explanation }) {
         })}
       </p>
       {found.faithfulness && <Believed found={found.faithfulness} />}
-      <p class="small muted">{found.rest !== null ? words.addsUp : words.notAddsUp}</p>
+      <p class="small muted">{sumOf(found, words)}</p>
       <TableBehind
         label={words.saliency}
         columns={[{ name: words.part }, { name: words.score, right: true }]}

@@ -1,5 +1,5 @@
-import { models as askModels, type Model } from "../../api/models";
-import { percent, when } from "../../base/format";
+import { models as askModels } from "../../api/models";
+import { when } from "../../base/format";
 import { useWords } from "../../base/language";
 import { useLoad } from "../../base/load";
 import { pathTo } from "../../base/router";
@@ -7,11 +7,13 @@ import { Card } from "../../parts/card";
 import { Waiting } from "../../parts/notice";
 import { PlaceFrame } from "../../parts/place";
 import { Table } from "../../parts/table";
+import { figureWords, saidHeadline } from "../../words/figures";
 import { modelsWords } from "../../words/models";
 import { AliasCard } from "./alias_card";
 
 export function ModelList() {
   const words = useWords(modelsWords);
+  const names = useWords(figureWords);
   const loaded = useLoad("models", askModels);
   return (
     <PlaceFrame title={words.title} lead={words.lead} name="models">
@@ -42,7 +44,7 @@ export function ModelList() {
                 model.task.replaceAll("_", " "),
                 words.shapeOf(model.num_layers, model.num_heads, model.width),
                 model.base_model ?? "–",
-                figureOf(model),
+                saidHeadline(names, model.metrics),
                 <span key={model.id} class="nowrap">
                   {when(model.created)}
                 </span>,
@@ -53,9 +55,4 @@ export function ModelList() {
       </Card>
     </PlaceFrame>
   );
-}
-
-export function figureOf(model: Model): string {
-  const accuracy = model.metrics?.accuracy;
-  return typeof accuracy === "number" ? percent(accuracy) : "–";
 }

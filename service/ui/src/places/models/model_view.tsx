@@ -10,9 +10,9 @@ import { Card } from "../../parts/card";
 import { Figures } from "../../parts/figures";
 import { Notice, Waiting } from "../../parts/notice";
 import { PlaceFrame } from "../../parts/place";
+import { figureWords, saidHeadline } from "../../words/figures";
 import { modelsWords } from "../../words/models";
 import { CallCard } from "./call_card";
-import { figureOf } from "./model_list";
 import { PromoteForm } from "./promote_form";
 import { TryCard } from "./try_card";
 
@@ -65,6 +65,7 @@ export function ModelView({ id }: { id: string }) {
 
 function Told({ model }: { model: Model }) {
   const words = useWords(modelsWords);
+  const names = useWords(figureWords);
   return (
     <>
       <Card title={words.facts}>
@@ -81,7 +82,7 @@ function Told({ model }: { model: Model }) {
               { name: words.number, value: model.dtype },
               {
                 name: words.figure,
-                value: figureOf(model),
+                value: saidHeadline(names, model.metrics),
                 note: model.base_model && `${words.base} ${model.base_model}`,
               },
             ]}

@@ -2,6 +2,7 @@ import { useMemo } from "preact/hooks";
 import type { JobEvent } from "../../api/jobs";
 import { figure } from "../../base/format";
 import { useWords } from "../../base/language";
+import { metricOf } from "../../base/metric";
 import { Card } from "../../parts/card";
 import { Chart, type Line } from "../../parts/chart";
 import { TableBehind } from "../../parts/table";
@@ -13,14 +14,17 @@ export function Curves({ events }: { events: readonly JobEvent[] }) {
   const words = useWords(tuneWords);
   const drawn = useMemo(() => {
     const one = (name: string, shown: string): Line[] => [line(shown, curve(events, name), 0)];
+    const heldOut = (higherIsBetter: boolean): Line[] =>
+      figureNames(events)
+        .filter((name) => metricOf(name.replace("valid_", "")).higher_is_better === higherIsBetter)
+        .map((name, index) => line(readable(name), curve(events, name), index, { dots: true }));
     return {
       loss: [
         line(words.trainLoss, curve(events, "train_loss"), 0),
         line(words.validLoss, curve(events, "valid_loss"), 1, { dots: true }),
       ],
-      figures: figureNames(events).map((name, index) =>
-        line(readable(name), curve(events, name), index, { dots: true }),
-      ),
+      figures: heldOut(true),
+      errors: heldOut(false),
       rate: one("learning_rate", words.rateTitle),
       norm: one("gradient_norm", words.norm),
       speed: one("tokens_per_second", words.speed),
@@ -37,6 +41,9 @@ export function Curves({ events }: { events: readonly JobEvent[] }) {
       <div class="columns">
         <CurveCard title={words.loss} note={words.lossNote} lines={drawn.loss} height={230} />
         <CurveCard title={words.accuracy} note={words.accuracyNote} lines={drawn.figures} height={230} />
+        {drawn.errors.length > 0 && (
+          <CurveCard title={words.heldOutError} note={words.heldOutErrorNote} lines={drawn.errors} height={230} />
+        )}
       </div>
       <div class="columns three">
         <CurveCard title={words.rateTitle} note={words.rateNote} lines={drawn.rate} height={140} />

@@ -2,15 +2,17 @@
 
 import { useState } from "preact/hooks";
 import { act, checkpoints as askCheckpoints, ENDED, type Job, type JobEvent } from "../../api/jobs";
-import { duration, figure, percent, when } from "../../base/format";
+import { duration, figure, when } from "../../base/format";
 import { useWords } from "../../base/language";
 import { useLoad } from "../../base/load";
+import { amount, headlineOf } from "../../base/metric";
 import { pathTo } from "../../base/router";
 import { Card } from "../../parts/card";
 import { Figures } from "../../parts/figures";
 import { Notice } from "../../parts/notice";
 import { PlaceFrame } from "../../parts/place";
 import { Table } from "../../parts/table";
+import { figureWords, nameOfFigure } from "../../words/figures";
 import { tuneWords } from "../../words/tune";
 import { Curves } from "./curve_cards";
 import { useJob } from "./follow";
@@ -81,6 +83,7 @@ function Acts({ job, onDone }: { job: Job; onDone: () => void }) {
 
 function Standing({ job }: { job: Job }) {
   const words = useWords(tuneWords);
+  const names = useWords(figureWords);
   const {
     step,
     total_steps: total,
@@ -90,8 +93,8 @@ function Standing({ job }: { job: Job }) {
     gradient_norm: norm,
     tokens_per_second: speed,
   } = job.progress ?? {};
+  const headline = headlineOf(job.metrics);
   const left = job.estimated_finish ? job.estimated_finish - Date.now() / 1000 : null;
-  const accuracy = job.metrics?.accuracy;
   return (
     <Card>
       <div class="stack">
@@ -122,7 +125,15 @@ function Standing({ job }: { job: Job }) {
                 note: epoch !== undefined && `${figure(epoch)} ${words.epoch}`,
               },
               ...(loss !== undefined ? [{ name: words.trainLoss, value: figure(loss) }] : []),
-              ...(typeof accuracy === "number" ? [{ name: words.figure, value: percent(accuracy) }] : []),
+              ...(headline
+                ? [
+                    {
+                      name: words.figure,
+                      value: amount(headline.metric, headline.value),
+                      note: nameOfFigure(names, headline.metric.key),
+                    },
+                  ]
+                : []),
               ...(rate !== undefined ? [{ name: words.rateTitle, value: figure(rate) }] : []),
               ...(norm !== undefined ? [{ name: words.norm, value: figure(norm) }] : []),
               ...(speed !== undefined ? [{ name: words.speed, value: figure(speed) }] : []),

@@ -1,6 +1,6 @@
 import { useCallback, useState } from "preact/hooks";
-import { ENDED, jobs as askJobs, type Job } from "../../api/jobs";
-import { percent, shortened, when } from "../../base/format";
+import { ENDED, jobs as askJobs } from "../../api/jobs";
+import { shortened, when } from "../../base/format";
 import { useWords } from "../../base/language";
 import { useLoad, useTimer } from "../../base/load";
 import { pathTo } from "../../base/router";
@@ -8,6 +8,7 @@ import { Card } from "../../parts/card";
 import { Waiting } from "../../parts/notice";
 import { PlaceFrame } from "../../parts/place";
 import { Table } from "../../parts/table";
+import { figureWords, saidHeadline } from "../../words/figures";
 import { tuneWords } from "../../words/tune";
 import { Compared } from "./compared";
 import { JobForm } from "./job_form";
@@ -18,6 +19,7 @@ const LOOK_MS = 2000;
 /** A new job beside all runs; those that are ticked on one chart. */
 export function Runs() {
   const words = useWords(tuneWords);
+  const names = useWords(figureWords);
   const loaded = useLoad("jobs", askJobs);
   const live = loaded.value?.some((job) => !ENDED.includes(job.status)) ?? false;
   useTimer(
@@ -60,7 +62,7 @@ export function Runs() {
                       </a>,
                       <JobBadge key={job.id} job={job} />,
                       <ProgressBar key={job.id} job={job} />,
-                      headline(job),
+                      saidHeadline(names, job.metrics),
                       <span key={job.id} class="nowrap">
                         {when(job.created_at)}
                       </span>,
@@ -77,9 +79,4 @@ export function Runs() {
       </div>
     </PlaceFrame>
   );
-}
-
-function headline(job: Job): string {
-  const name = ["accuracy", "micro_f1", "span_f1", "r2"].find((known) => typeof job.metrics?.[known] === "number");
-  return name ? `${name.replaceAll("_", " ")} ${percent(Number(job.metrics?.[name]))}` : "–";
 }
