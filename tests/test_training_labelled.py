@@ -94,6 +94,20 @@ def test_a_tagger_serves_the_rows_that_it_learned(tmp_path: Path, kind: str) -> 
     assert report["words"] == {"judged": sum(len(words) for words, _ in ROWS), "unread": 0}
 
 
+@pytest.mark.parametrize("kind", TOKENIZERS)
+@pytest.mark.parametrize("inside", ["I", "M"])
+def test_a_word_of_several_parts_is_one_span_in_every_notation(kind: str, inside: str) -> None:
+    words = ["it", "U.S.", "O'Hara", "he", "said", "Jean-Claude", "Bob", "Lee-Kim"]
+    tags = ["O", "S-LOC", "S-PER", "O", "O", "B-PER", f"{inside}-PER", "E-PER"]
+    labels = [*dict.fromkeys(tags), f"{inside}-LOC"]
+    text, _ = join_words(words)
+    (encoding,) = TOKENIZERS[kind].encode([text], 99)
+    learned = align_tags(encoding, words, tags, {label: number for number, label in enumerate(labels)}).tags
+    taught = torch.eye(len(labels))[torch.tensor(learned).clamp(min=0)].numpy()
+    found = [(tag.label, visible(text[tag.start : tag.end])) for tag in find_tags(encoding, taught, labels, "auto")]
+    assert found == [("LOC", "U.S."), ("PER", "O'Hara"), ("PER", "Jean-Claude Bob Lee-Kim")]
+
+
 WORD = st.text(st.sampled_from("ab北京これは.' \u3000\u200b\ufeff"), min_size=1, max_size=5)
 
 

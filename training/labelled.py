@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from model.tags import tag_inside
 from model.tokenizer import CHUNK_TEXTS, Encoding, Tokenizer
 from training.data import Examples, join_words
 
@@ -67,8 +68,9 @@ def align_tags(encoding: Encoding, words: Sequence[str], tags: Sequence[str], nu
     """Tags of words -> tags of tokens.
 
     A token learns when it begins a word as the tokenizer splits text, for those are the tokens /v1/tag reads: within
-    a Chinese word that is every character. Those after the word's first learn I-X where the word has B-X. A word is
-    judged by the token that /v1/tag reads for its first character, or for the first one that has a token.
+    a Chinese word that is every character. Those after the word's first learn what goes on with the word's span:
+    I-X where the word has B-X. A word is judged by the token that /v1/tag reads for its first character, or for the
+    first one that has a token.
     """
     text, starts = join_words(words)
     learned = [NOT_LEARNED] * len(encoding.ids)
@@ -89,12 +91,6 @@ def align_tags(encoding: Encoding, words: Sequence[str], tags: Sequence[str], nu
             if places[covered] < 0:
                 places[covered] = read
         if begins:
-            tag = tags[word] if places[word] == index else _inside(tags[word], number)
+            tag = tags[word] if places[word] == index else tag_inside(tags[word], number)
             learned[index] = number[tag]
     return TagTargets(tuple(learned), tuple(places), tuple(number[tag] for tag in tags))
-
-
-def _inside(tag: str, number: dict[str, int]) -> str:
-    """The tag of a word's later parts: I-X after B-X when the file has it, else the word's own."""
-    inside = f"I-{tag[2:]}"
-    return inside if tag.startswith("B-") and inside in number else tag
