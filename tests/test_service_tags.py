@@ -1,4 +1,4 @@
-"""Token probabilities to tags: by token, by word, by B-/I- spans."""
+"""Token probabilities to tags: by token, by word, by span."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import pytest
 from model.tokenizer import Encoding, Marks
 from service.engine.tags import Aggregation, Found, find_tags
 
-LABELS = ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")
+LABELS = ("O", "B-LOC", "I-LOC", "B-PER", "I-PER", "E-LOC", "S-LOC", "misc")
 
 
 def encoding(words: list[int], texts: list[int] | None = None) -> Encoding:
@@ -57,6 +57,9 @@ def test_a_word_takes_the_label_of_its_first_token() -> None:
         (["B-LOC", "I-PER", "O"], [("LOC", 0, 2), ("PER", 2, 4)]),
         (["B-LOC", "O", "I-LOC"], [("LOC", 0, 2), ("LOC", 4, 6)]),
         (["O", "O", "O"], []),
+        (["B-LOC", "E-LOC", "S-LOC"], [("LOC", 0, 4), ("LOC", 4, 6)]),
+        (["S-LOC", "I-LOC", "S-LOC"], [("LOC", 0, 4), ("LOC", 4, 6)]),  # U.S. and another
+        (["misc", "misc", "B-LOC"], [("misc", 0, 2), ("misc", 2, 4), ("LOC", 4, 6)]),  # a label without a mark
     ],
 )
 def test_spans_join_words_of_one_entity(labels: list[str], expected: list[tuple[str, int, int]]) -> None:

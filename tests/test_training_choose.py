@@ -12,8 +12,10 @@ from model.heads import TextModel
 from model.tokenizer import train_byte_bpe
 from model.weights import load_model, save_model
 from tests.conftest import write_jsonl
+from tests.small import save_small_encoder
 from training.choose import choose_recipe
 from training.config import Recipe
+from training.events import Evaluated, Started
 from training.few_shot import few_shot_fields
 from training.finetune import Data, finetune, load_data
 from training.optim import usual_learning_rate
@@ -181,6 +183,30 @@ def test_a_few_rows_are_judged_often_enough_to_end_early(minilm: Path, tmp_path:
     assert usual.evaluation_steps is not None
     assert usual.evaluation_steps >= (early.patience + 1) * early.evaluation_steps
     assert "evaluation_steps" in reasons
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [{}, {"num_epochs": 5}, {"batch_size": 4}, {"num_epochs": 2, "batch_size": 64}, {"patience": 1}],
+    ids=str,
+)
+def test_a_few_shot_run_is_judged_by_the_steps_that_it_makes(tmp_path: Path, wanted: dict[str, Any]) -> None:
+    """An epoch goes through few rows several times. It is judged at its end, or several times an epoch with patience."""
+    base = save_small_encoder(tmp_path / "base", ["a", "b", "word", *"0123456789"])
+    data = data_of(tmp_path, {"a": 20, "b": 20})
+    recipe, _ = choices_of(base, data, **wanted)
+    (tmp_path / "run").mkdir()
+    events = list(finetune(base, data, recipe, tmp_path / "run", torch.device("cpu")))
+    (planned,) = [event.total_steps for event in events if isinstance(event, Started)]
+    judged = [event.step for event in events if isinstance(event, Evaluated)]
+    assert recipe.method == "few_shot"
+    assert planned >= 10 * recipe.num_epochs
+    if "patience" in wanted:
+        assert 1 < planned / recipe.num_epochs / judged[0] <= 4, "evaluations an epoch"
+        assert judged[0] > recipe.warmup_share * planned
+    else:
+        assert judged == [planned]
+        assert read_manifest(tmp_path / "run")["best_step"] == planned
 
 
 def test_a_few_rows_become_a_model_that_knows_them(minilm: Path, tmp_path: Path) -> None:

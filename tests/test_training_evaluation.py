@@ -237,6 +237,18 @@ def test_tags_are_scored_by_word_and_by_whole_span(tmp_path: Path, tokenizer: To
     assert (mistake.row, mistake.size) == (0, pytest.approx(0.7))
 
 
+def test_spans_of_one_word_and_spans_ends_are_scored(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    tags = ["B-ANIMAL", "E-ANIMAL", "S-ANIMAL", "O", "S-TIME"]
+    labels = sorted({*tags, "M-ANIMAL"})
+    rows = read(tmp_path, [{"tokens": ["cat", "dog", "bird", "runs", "今天"], "tags": tags}])
+    task = open_task(model_for("tagging", labels, tokenizer), tokenizer, rows)
+    (true,) = task.truth
+    found = tuple(labels.index(tag) for tag in ("B-ANIMAL", "E-ANIMAL", "O", "O", "O"))
+    assert task.figures([true])["span_f1"] == 1.0
+    assert task.figures([found])["span_f1"] == pytest.approx(2 * 1 / (1 + 3))
+    assert task.groups() == {"ANIMAL": [0], "TIME": [0]}
+
+
 def test_words_beyond_the_models_length_are_counted_not_judged(tmp_path: Path, tokenizer: Tokenizer) -> None:
     rows = read(tmp_path, [{"tokens": ["cat"] * 40, "tags": ["O"] * 40}, {"tokens": ["dog"], "tags": ["B-ANIMAL"]}])
     report = evaluation_report(model_for("tagging", LABELS["tagging"], tokenizer), tokenizer, rows, Evidence(rows))

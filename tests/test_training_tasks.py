@@ -26,7 +26,7 @@ from training.events import Evaluated, Finishing, Noted, TrainingEvent
 from training.finetune import encode, finetune, load_data, make_objective, metric_of
 from training.labelled import NOT_LEARNED, align_tags
 from training.results import read_manifest
-from training.scores import score_label_sets, score_numbers, score_tags, spans_of
+from training.scores import score_label_sets, score_numbers, score_tags
 
 CPU = torch.device("cpu")
 WORDS = ["red", "green", "blue", "cat", "dog", "bird", "runs", "sleeps", "北京", "上海", "去", "在"]
@@ -258,7 +258,9 @@ def test_held_out_rows_of_one_score_are_judged_by_the_error(base: Path, tmp_path
 
 def test_spans_are_no_metric_for_tags_without_them(base: Path, tmp_path: Path) -> None:
     plain = write(tmp_path / "plain", [{"tokens": ["red", "cat"], "tags": ["A", "N"]}] * 4)
-    with pytest.raises(ValueError, match="metric is 'span_f1', but no tag of the data begins with 'B-'; choose one of"):
+    with pytest.raises(
+        ValueError, match="metric is 'span_f1', but no tag of the data begins with 'B-' or 'I-'; choose one of"
+    ):
         next(finetune(base, load_data(plain, None, RECIPE), replace(RECIPE, metric="span_f1"), tmp_path / "run", CPU))
     spans = write(tmp_path / "spans", [{"tokens": ["red", "cat"], "tags": ["O", "B-N"]}] * 4)
     assert metric_of("span_f1", load_data(spans, None, RECIPE)) == "span_f1"
@@ -298,21 +300,6 @@ def test_a_word_without_a_token_is_not_judged() -> None:
     assert align_tags(encoding, words, tags, {"A": 0, "B": 1}).places == (1, 2, -1)
 
 
-@pytest.mark.parametrize(
-    ("tags", "spans"),
-    [
-        (["O", "B-A", "I-A", "O"], [(1, 3, "A")]),
-        (["B-A", "B-A"], [(0, 1, "A"), (1, 2, "A")]),
-        (["B-A", "I-B"], [(0, 1, "A"), (1, 2, "B")]),
-        (["I-A", "I-A"], [(0, 2, "A")]),
-        (["n", "v"], []),
-        ([], []),
-    ],
-)  # fmt: skip
-def test_spans_by_hand(tags: list[str], spans: list[tuple[int, int, str]]) -> None:
-    assert spans_of(tags) == spans
-
-
 def test_many_tagged_rows_are_read_in_chunks_and_keep_only_what_a_model_reads(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -334,6 +321,9 @@ def test_tagging_scores_by_hand() -> None:
     assert scores.span_f1 == pytest.approx(2 * 1 / (2 + 2))
     assert scores.majority_baseline == 0.4
     assert (scores.num_words, scores.num_unread_words) == (5, 4)
+    marks = ("B-A", "M-A", "E-A", "S-A", "O")
+    guessed = [0, 4, 4, 4, 4]  # neither the rest of the first span nor the one-word span is found
+    assert score_tags(torch.eye(5)[guessed] * 9, [[0, 1, 2, 4, 3]], 0, marks).span_f1 == 0.0
 
 
 def test_label_set_scores_by_hand() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from model.folders import load_config, load_tokenizer
 from model.tokenizer import CHUNK_TEXTS, Text, Tokenizer
 from training.config import Recipe
-from training.few_shot import few_shot_fields
+from training.few_shot import BATCH_SIZE, few_shot_fields, few_shot_steps
 from training.finetune import Data
 from training.optim import usual_learning_rate
 
@@ -69,14 +69,14 @@ def choose_recipe(wanted: Mapping[str, Any], data: Data, base: Path, multiplier:
     if _is_few_shot(wanted, data, base):
         method = choose("method", *_method(data))
         if method == "few_shot":
-            fields = few_shot_fields(rows, width)
+            fields = few_shot_fields(rows, width, wanted.get("batch_size", BATCH_SIZE), wanted.get("num_epochs"))
             if "patience" in wanted:  # a run that is judged once could not end early
                 del fields["evaluation_steps"]
             for name, value in fields.items():
                 scaled = _rounded(value * multiplier) if name == "learning_rate" else value
                 choose(name, scaled, "what suits few rows")
     batch_size = choose("batch_size", *_batch_size(rows))
-    steps_an_epoch = -(-rows // batch_size)
+    steps_an_epoch = few_shot_steps(rows, batch_size) if method == "few_shot" else -(-rows // batch_size)
     choose("num_epochs", *_num_epochs(steps_an_epoch))
     adapter = choose("adapter", "full", "the whole model learns more than an adapter, and a model of this kind fits")
     if adapter != "lora" and "lora_rank" in wanted:

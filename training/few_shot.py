@@ -48,17 +48,19 @@ def few_shot_config(base: TransformerConfig, labels: tuple[str, ...]) -> Transfo
     return base.with_task("classification", labels, pooling="mean", pooler="none")
 
 
-def few_shot_fields(num_rows: int, width: int) -> dict[str, Any]:
-    """What a recipe needs for this method, of a base of width D. The last weights are kept, judged once: so few rows
-    hold out too few to choose by."""
-    steps_an_epoch = passes_an_epoch(num_rows, BATCH_SIZE) * -(-num_rows // BATCH_SIZE)
-    num_epochs = max(MIN_EPOCHS, -(-WANTED_STEPS // steps_an_epoch))
+def few_shot_fields(
+    num_rows: int, width: int, batch_size: int = BATCH_SIZE, num_epochs: int | None = None
+) -> dict[str, Any]:
+    """What a recipe needs for this method, of a base of width D, in batches of this size; how many epochs follows from
+    it, where it is open. The last weights are kept, judged once: so few rows hold out too few to choose by."""
+    steps = few_shot_steps(num_rows, batch_size)
+    num_epochs = num_epochs or max(MIN_EPOCHS, -(-WANTED_STEPS // steps))
     return {
         "pooling": "mean",
         "pooler": "none",
-        "batch_size": BATCH_SIZE,
+        "batch_size": batch_size,
         "num_epochs": num_epochs,
-        "evaluation_steps": num_epochs * steps_an_epoch,
+        "evaluation_steps": num_epochs * steps,
         "learning_rate": usual_learning_rate(width, FEW_SHOT_RATE),
         "layer_decay": 1.0,
     }
@@ -67,6 +69,11 @@ def few_shot_fields(num_rows: int, width: int) -> dict[str, Any]:
 def passes_an_epoch(num_rows: int, batch_size: int) -> int:
     """How often an epoch goes through the rows."""
     return -(-EPOCH_STEPS // -(-num_rows // batch_size))
+
+
+def few_shot_steps(num_rows: int, batch_size: int) -> int:
+    """Of one epoch."""
+    return passes_an_epoch(num_rows, batch_size) * -(-num_rows // batch_size)
 
 
 def label_names(labels: Sequence[str]) -> list[str]:

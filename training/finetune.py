@@ -19,6 +19,7 @@ from model.dropout import Dropout
 from model.folders import load_tokenizer
 from model.heads import TextModel
 from model.lora import LoraConfig, make_trainable, save_adapter, sha256_of_body, take_adapter
+from model.tags import mark_spans
 from model.tokenizer import Tokenizer
 from model.weights import load_model, save_model
 from training.config import ClassWeights, Recipe
@@ -201,9 +202,9 @@ def metric_of(wanted: str | None, data: Data) -> str:
     if data.task == "regression" and has_one_score(data.validation):
         possible = [name for name in known if name not in OF_VARIED_SCORES]
         why = "the held-out rows all have one score"
-    if data.task == "tagging" and not any(label.startswith("B-") for label in data.labels):
+    if data.task == "tagging" and not mark_spans(data.labels):
         possible.remove("span_f1")
-        why = "no tag of the data begins with 'B-'"
+        why = "no tag of the data begins with 'B-' or 'I-'"
     if wanted not in (None, *possible):
         raise ValueError(f"metric is {wanted!r}, but {why}; choose one of {possible}")
     return wanted or possible[0]

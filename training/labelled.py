@@ -1,10 +1,11 @@
 """Checked rows as the model reads them, with what is to be learned of each. Called by `finetune.py` and the report."""
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from model.tags import tag_inside
 from model.tokenizer import CHUNK_TEXTS, Encoding, Tokenizer
 from training.data import Examples, join_words
 
@@ -67,33 +68,29 @@ def align_tags(encoding: Encoding, words: Sequence[str], tags: Sequence[str], nu
     """Tags of words -> tags of tokens.
 
     A token learns when it begins a word as the tokenizer splits text, for those are the tokens /v1/tag reads: within
-    a Chinese word that is every character. Those after the word's first learn I-X where the word has B-X. A word is
-    judged by the token that holds its first character.
+    a Chinese word that is every character. Those after the word's first learn what goes on with the word's span:
+    I-X where the word has B-X. A word is judged by the token that /v1/tag reads for its first character, or for the
+    first one that has a token.
     """
     text, starts = join_words(words)
     learned = [NOT_LEARNED] * len(encoding.ids)
     places = [-1] * len(words)
-    word_before = -1
+    word_before, read = -1, -1
     for index, (start, end) in enumerate(encoding.offsets):
-        if encoding.special[index] or start == end:
+        if encoding.special[index]:
             continue
-        while start < end - 1 and text[start].isspace():  # byte-level tokens begin with the space before them
+        begins = encoding.words[index] != word_before
+        if begins:
+            word_before, read = encoding.words[index], index
+        # A byte-level token may begin with the space before its word, or be nothing else: then it covers that space or,
+        # as RoBERTa has it, no character at all.
+        while start < end and text[start].isspace():
             start += 1
         word = bisect_right(starts, start) - 1
-        for covered in range(word, len(words)):
-            if starts[covered] >= end:
-                break
-            if starts[covered] >= start and places[covered] < 0:
-                places[covered] = index
-        begins = encoding.words[index] != word_before
-        word_before = encoding.words[index]
+        for covered in range(word, bisect_left(starts, max(end, start + 1))):
+            if places[covered] < 0:
+                places[covered] = read
         if begins:
-            tag = tags[word] if start == starts[word] else _inside(tags[word], number)
+            tag = tags[word] if places[word] == index else tag_inside(tags[word], number)
             learned[index] = number[tag]
     return TagTargets(tuple(learned), tuple(places), tuple(number[tag] for tag in tags))
-
-
-def _inside(tag: str, number: dict[str, int]) -> str:
-    """The tag of a word's later parts: I-X after B-X when the file has it, else the word's own."""
-    inside = f"I-{tag[2:]}"
-    return inside if tag.startswith("B-") and inside in number else tag

@@ -23,6 +23,7 @@ from sklearn.metrics import (
     r2_score,
 )
 
+from model.tags import mark_spans, spans_of
 from training.temperature import fit_temperature
 
 THRESHOLD = 0.5  # of probability, from which on a label is given
@@ -102,7 +103,7 @@ class TaggingScores:
     accuracy: float  # words with the right tag
     macro_f1: float
     majority_baseline: float  # accuracy of always naming the commonest tag
-    span_f1: float | None  # whole spans, for tags written B- and I-
+    span_f1: float | None  # whole spans, where tags mark them
     per_label: tuple[LabelScore, ...]
     temperature: float  # as of `MultiLabelScores`
 
@@ -211,7 +212,7 @@ def per_label(
 
 
 def _span_f1(predicted: Sequence[int], rows: Sequence[Sequence[int]], labels: Sequence[str]) -> float | None:
-    if not any(label.startswith("B-") for label in labels):
+    if not mark_spans(labels):
         return None
     ours: set[tuple[int, int, int, str]] = set()
     true: set[tuple[int, int, int, str]] = set()
@@ -222,21 +223,3 @@ def _span_f1(predicted: Sequence[int], rows: Sequence[Sequence[int]], labels: Se
         ours |= {(number, *span) for span in spans_of([labels[tag] for tag in guessed])}
         true |= {(number, *span) for span in spans_of([labels[tag] for tag in row])}
     return 2 * len(ours & true) / max(1, len(ours) + len(true))
-
-
-def spans_of(tags: Sequence[str]) -> list[tuple[int, int, str]]:
-    """(first word, word after the last, kind) of each span in the B-/I- notation (Ramshaw and Marcus 1995).
-
-    An I- that continues nothing of its kind begins a span, as CoNLL's scorer counts it.
-    """
-    spans: list[tuple[int, int, str]] = []
-    start, kind = 0, ""
-    for place, tag in enumerate([*tags, "O"]):
-        mark, _, own = tag.partition("-")
-        continues = mark == "I" and own == kind
-        if kind and not continues:
-            spans.append((start, place, kind))
-            kind = ""
-        if mark in ("B", "I") and own and not continues:
-            start, kind = place, own
-    return spans

@@ -362,7 +362,8 @@ class Trainer:
         else:
             position.evaluations_since_best += 1
             patience = self.optimisation.patience
-            if patience is not None and position.evaluations_since_best >= patience:
+            exhausted = patience is not None and position.evaluations_since_best >= patience
+            if exhausted and position.step < self.total_steps:
                 position.stopped = True
                 self._notes.append(
                     f"stopped at step {position.step} of {self.total_steps}: {metric} has not been better since step "

@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 
+from model.tags import continues_span, mark_spans, span_kind
 from model.tokenizer import Encoding
 from service.engine.runner import Array
 
@@ -26,11 +27,11 @@ class Found:
 def find_tags(encoding: Encoding, probabilities: Array, labels: Sequence[str], aggregation: Aggregation) -> list[Found]:
     """probabilities [T, C] of one text -> its tags, in order; special tokens have none.
 
-    A word takes the label of its first token, as such models are trained. Spans join words of one entity in the
-    B-/I- notation (Ramshaw and Marcus 1995) and leave "O" out; "auto" takes spans when the labels are written so.
+    A word takes the label of its first token, as such models are trained. Spans join words of one entity, as
+    `model/tags.py` reads the labels, and leave "O" out; "auto" takes spans when the labels mark them.
     """
     if aggregation == "auto":
-        aggregation = "span" if any(label.startswith(("B-", "I-")) for label in labels) else "word"
+        aggregation = "span" if mark_spans(labels) else "word"
     found: list[Found] = []
     word_before: tuple[int, int] | None = None
     for index, (start, end) in enumerate(encoding.offsets):
@@ -47,23 +48,22 @@ def find_tags(encoding: Encoding, probabilities: Array, labels: Sequence[str], a
 
 
 def _spans(words: Sequence[Found]) -> list[Found]:
-    spans: list[Found] = []
-    scores: list[list[float]] = []
-    open_span = False
+    """A label without a mark is a span of its own; none goes from one text of a pair into the other."""
+    spans: list[list[Found]] = []
+    before: Found | None = None
     for word in words:
-        prefix, _, kind = word.label.partition("-")
-        if prefix not in ("B", "I") or not kind:
-            open_span = False
-            if word.label != "O":  # a label without the notation is a span of its own
-                spans.append(word)
-                scores.append([word.score])
-            continue
-        continues = open_span and prefix == "I" and spans[-1].label == kind and spans[-1].segment == word.segment
-        if continues:
-            spans[-1] = replace(spans[-1], end=word.end)
-            scores[-1].append(word.score)
-        else:
-            spans.append(replace(word, label=kind))
-            scores.append([word.score])
-            open_span = True
-    return [replace(span, score=float(np.mean(values))) for span, values in zip(spans, scores, strict=True)]
+        if before is not None and word.segment == before.segment and continues_span(word.label, before.label):
+            spans[-1].append(word)
+        elif word.label != "O":
+            spans.append([word])
+        before = word
+    return [
+        Found(
+            span_kind(own[0].label) or own[0].label,
+            float(np.mean([word.score for word in own])),
+            own[0].start,
+            own[-1].end,
+            own[0].segment,
+        )
+        for own in spans
+    ]

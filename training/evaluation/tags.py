@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 
 from model.heads import TextModel
+from model.tags import mark_spans, span_kind, spans_of
 from model.tokenizer import Tokenizer
 from training.baselines.words import CommonestTag
 from training.data import Examples
@@ -16,13 +17,13 @@ from training.evaluation.calibration import calibration, with_logits_times
 from training.evaluation.ratio import Ratio
 from training.evaluation.task import Baseline, Metric, Mistake, Prediction
 from training.labelled import encode_tags
-from training.scores import LabelScore, per_label, spans_of
+from training.scores import LabelScore, per_label
 
 TagRow = tuple[int, ...]  # [W]
 
 
 class Tags:
-    """F1 of whole spans first where tags are written B- and I-, else words with the right tag."""
+    """F1 of whole spans first where tags mark them, else words with the right tag."""
 
     def __init__(self, held_out: Examples, tokenizer: Tokenizer, labels: Sequence[str], max_length: int) -> None:
         rows = encode_tags(held_out, tokenizer, labels, max_length)
@@ -37,7 +38,7 @@ class Tags:
         self.num_unread = sum(len(target.words) for target in rows.targets) - sum(map(len, self.truth))
         self._labels = labels
         self._words: list[list[str]] = held_out.rows["tokens"][:]
-        self._spans = any(label.startswith("B-") for label in labels)
+        self._spans = mark_spans(labels)
         self.metric = Metric("span_f1", "span F1") if self._spans else Metric("accuracy", "word accuracy")
 
     def predict(self, model: TextModel) -> Prediction[TagRow]:
@@ -101,7 +102,7 @@ class Tags:
 
     def _span_scores(self, answers: Sequence[TagRow]) -> list[LabelScore]:
         """Of each kind of span: it is right when kind and both ends are."""
-        kinds = sorted({label[2:] for label in self._labels if label[:2] in ("B-", "I-")})
+        kinds = sorted({kind for label in self._labels if (kind := span_kind(label))})
         tallies = {kind: [0, 0, 0] for kind in kinds}  # right, found, wanted
         for answer, true in zip(answers, self.truth, strict=True):
             found, wanted = set(self._spans_of(answer)), set(self._spans_of(true))

@@ -63,9 +63,7 @@ def _tags(examples: Examples, row: int, encoding: Encoding) -> list[str]:
         return []
     words, tags = examples.rows[row]["tokens"], examples.rows[row]["tags"]
     assert len(join_words(words)[1]) == len(tags)
-    names = sorted({*tags, *(f"I-{tag[2:]}" for tag in tags if tag.startswith("B-"))})
-    known = {tag for labels in examples.label_sets for tag in labels}
-    number = {name: index for index, name in enumerate(names) if name in known}
-    target = align_tags(encoding, words, tags, number)
-    by_number = {index: name for name, index in number.items()} | {NOT_LEARNED: ""}
+    names = sorted({tag for labels in examples.label_sets for tag in labels})
+    target = align_tags(encoding, words, tags, {name: index for index, name in enumerate(names)})
+    by_number = dict(enumerate(names)) | {NOT_LEARNED: ""}
     return [by_number[tag] for tag in target.tags]
