@@ -13,8 +13,10 @@ from service.database import Database
 from service.engine.runner import LoadedModel
 from service.errors import Conflict, InvalidRequest, NotFound
 from service.registry import Registry
+from service.routes.models import ERRORS
 from tests.house import House, house
 from tests.test_service_jobs_store import Clock
+from training.optim import LOWER_IS_BETTER
 
 __all__ = ["house"]  # a fixture
 MOOD = "ft:tiny:vitrine:mood:"
@@ -69,6 +71,15 @@ def test_names_are_an_owners_own(aliases: AliasStore) -> None:
 
 
 # ---- over HTTP
+
+
+def test_of_errors_and_losses_the_lower_figure_is_the_better(house: House) -> None:
+    better = {"alias": "losses", "metric": "loss", "beats_current": True}
+    assert set(LOWER_IS_BETTER) <= ERRORS
+    assert [promote(house, number, **better)[0] for number in (1, 3, 2, 2)] == [200, 409, 200, 409]  # 0.2, 0.3, 0.1
+    status, text = promote(house, 2, alias="losses", metric="loss", at_least=0.0)
+    assert (status, "of loss less is better; ask beats_current instead" in text) == (400, True)
+    house.ask("DELETE", "/v1/aliases/losses", house.ann)
 
 
 def promote(house: House, number: int, **fields: object) -> tuple[int, str]:

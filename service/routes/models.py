@@ -25,6 +25,9 @@ from service.schemas.models import AliasList, AliasObject, ModelList, ModelObjec
 router = APIRouter(prefix="/v1/models", tags=["models"])
 aliases_router = APIRouter(prefix="/v1/aliases", tags=["models"])
 GATE = "gate_not_passed"
+ERRORS = frozenset(  # held-out figures of which less is better
+    ("loss", "perplexity", "mean_absolute_error", "median_absolute_error", "root_mean_squared_error")
+)
 DIAGRAM_RESPONSE = forms(
     "SVG, or Mermaid when format=mermaid or Accept asks for text/vnd.mermaid or text/plain",
     "image/svg+xml",
@@ -170,16 +173,23 @@ def _check_gate(card: ModelCard, current: ModelCard | None, body: PromoteRequest
             )
         return
     value = _figure(card, body.metric)
+    is_error = body.metric in ERRORS
+    if is_error and body.at_least is not None:
+        raise InvalidRequest(
+            f"at_least is {body.at_least:g}, and of {body.metric} less is better; ask beats_current instead", "at_least"
+        )
     if body.at_least is not None and value < body.at_least:
         raise Conflict(
             f"{card.id} has {body.metric} {value:.4f}, below {body.at_least:g}; it was not promoted", "metric", GATE
         )
-    if body.beats_current and current is not None and value <= (present := _figure(current, body.metric)):
-        raise Conflict(
-            f"{card.id} has {body.metric} {value:.4f}, {current.id} has {present:.4f}; it was not promoted",
-            "metric",
-            GATE,
-        )
+    if body.beats_current and current is not None:
+        present = _figure(current, body.metric)
+        if not (value < present if is_error else value > present):
+            raise Conflict(
+                f"{card.id} has {body.metric} {value:.4f}, {current.id} has {present:.4f}; it was not promoted",
+                "metric",
+                GATE,
+            )
 
 
 def _figure(card: ModelCard, metric: str) -> float:

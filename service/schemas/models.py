@@ -49,8 +49,12 @@ class PromoteRequest(Request):
 
     alias: Annotated[str, Field(min_length=1, max_length=63, json_schema_extra={"pattern": ALIAS})]
     metric: str | None = Field(default=None, description="a held-out figure of the model, for the gate")
-    at_least: float | None = Field(default=None, allow_inf_nan=False, description="refuse a figure below")
-    beats_current: bool = Field(default=False, description="refuse a figure not above that of the model now promoted")
+    at_least: float | None = Field(
+        default=None, allow_inf_nan=False, description="refuse a figure below; not of errors and losses"
+    )
+    beats_current: bool = Field(
+        default=False, description="refuse a figure not better than that of the model now promoted"
+    )
 
 
 class AliasObject(BaseModel):
