@@ -25,7 +25,7 @@ class FileStorage:
 
     @classmethod
     def of(cls, settings: Settings) -> "FileStorage":
-        return cls(settings.files, Artefacts.of(settings.artefacts))
+        return cls(settings.files, Artefacts.of(settings.artefacts, settings.shared))
 
     def path(self, file_id: str) -> Path:
         """Where the file lies on this host, fetched first when another host has it. Raises FileNotFoundError."""

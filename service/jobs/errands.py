@@ -29,7 +29,7 @@ class Errands:
         self._settings = settings
         self._webhooks = WebhookStore(database)
         self._files = FileStorage.of(settings)
-        self._artefacts = Artefacts.of(settings.artefacts)
+        self._artefacts = Artefacts.of(settings.artefacts, settings.shared)
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
