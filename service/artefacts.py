@@ -11,6 +11,7 @@ is deleted, nor written.
 
 import contextlib
 import json
+import math
 import os
 import secrets
 import shutil
@@ -70,6 +71,7 @@ class Artefacts:
 
     def get(self, name: str, target: Path) -> None:
         """Raises FileNotFoundError when it is not there."""
+        self._check()
         target.parent.mkdir(parents=True, exist_ok=True)
         partly = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
         try:
@@ -77,7 +79,7 @@ class Artefacts:
                 self._fs.get_file(self._at(name), str(partly))
             os.replace(partly, target)
         except FileNotFoundError:
-            self._check()
+            self._check()  # a disk may have gone just now
             raise
         finally:
             partly.unlink(missing_ok=True)
@@ -133,8 +135,13 @@ class Artefacts:
         """The names of the folders in this one, whole ones alone, without its own name."""
         self._check()
         names = self._names_in(self._at(name))
-        self._check()  # a disk may have gone or come just now
+        self._check()  # a disk may have come just now, or gone
         return [name.removesuffix(LIST_SUFFIX) for name in names if name.endswith(LIST_SUFFIX)]
+
+    def shared_since(self) -> float:
+        """When this host began to share, in Unix seconds: what it has from before may lie nowhere else."""
+        remembered = [] if self._shared is None else self._shared.iterdir()
+        return min((path.stat().st_mtime for path in remembered), default=math.inf)
 
     def _check(self) -> None:
         """Raises ArtefactsUnavailable unless this is the store that this host knows."""

@@ -3,6 +3,7 @@ never reach the file system.
 """
 
 import logging
+import math
 import os
 from pathlib import Path
 from typing import BinaryIO
@@ -36,6 +37,10 @@ class FileStorage:
             raise FileNotFoundError(file_id)
         return path
 
+    def shared_since(self) -> float:
+        """In Unix seconds: what was written here later is a copy of what all hosts have. Never, on a host alone."""
+        return math.inf if self._artefacts is None else self._artefacts.shared_since()
+
     def write(self, file_id: str, source: BinaryIO) -> int:
         """Copies a stream to disk -> its size in bytes. Either the whole file is there afterwards, or none of it."""
         temporary = self.folder / f".{file_id}.tmp"
@@ -48,6 +53,7 @@ class FileStorage:
                 size = target.tell()
             if self._artefacts is not None:
                 self._artefacts.put(temporary, _name(file_id))
+                os.utime(temporary)  # a copy from now on: see `shared_since`
             os.replace(temporary, self.folder / file_id)
         finally:
             temporary.unlink(missing_ok=True)
