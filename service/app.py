@@ -46,6 +46,7 @@ from service.files import FileStorage
 from service.formats import Formats
 from service.gate import Gate
 from service.heap import give_back_for_good
+from service.jobs.leftovers import remove_leftovers_for_good
 from service.jobs.store import JobStore
 from service.jobs.supervisor import Supervisor
 from service.keys import KeyStore
@@ -161,7 +162,9 @@ async def _lifespan(parts: Parts) -> AsyncIterator[None]:
     supervisor = Supervisor(settings.home.absolute(), settings.grace_seconds) if settings.run_worker else None
     if supervisor is not None:
         supervisor.start()
-    ever = (_prewarm(parts), BulkWorker(parts, inference.ROUTES).run(), give_back_for_good())
+    ever = [_prewarm(parts), BulkWorker(parts, inference.ROUTES).run(), give_back_for_good()]
+    if supervisor is None:  # else it is an errand of the worker
+        ever.append(remove_leftovers_for_good(parts.files, parts.jobs))
     beside = [asyncio.create_task(task) for task in ever]
 
     async def stop_beside() -> None:

@@ -2,11 +2,16 @@
 any URL that fsspec opens (`s3://`, `gs://`, `file://` on a network disk, ...). Each host works on copies of its own.
 
 A folder lies there as its files under a new name each time, and a list of them that comes last and in one piece: who
-reads finds the whole folder of before or that of now. Used by `files.py`, `registry.py` and `jobs/worker.py`.
+reads finds the whole folder of before or that of now. Used by `files.py`, `model_store.py` and `jobs/`.
+
+A disk that is not mounted looks like a store from which all was deleted, and takes what is written. So a store has a
+mark, made by the host that comes to it first, and each host remembers the one it found: where that is missing, nothing
+is deleted, nor written.
 """
 
 import contextlib
 import json
+import math
 import os
 import secrets
 import shutil
@@ -20,14 +25,20 @@ from fsspec.core import url_to_fs
 from service.errors import ArtefactsUnavailable
 
 RETRY_SECONDS = 5
+MARK = "vitrine-store-"  # begins the names of the marks, at the root of the store
+KNOWN = ".store"  # in the folder `shared` of a host: the name of the mark that it knows the store by
 LIST_SUFFIX = ".files.json"
 RUNS = "runs"  # the folder of what open runs need to go on
+MODELS = "models"  # the folder of all models
 
 
 class Artefacts:
-    """Names are relative paths with slashes. Raises ArtefactsUnavailable where the store does not answer."""
+    """Names are relative paths with slashes. Raises ArtefactsUnavailable where the store does not answer, or is not
+    there."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, shared: Path | None = None) -> None:
+        """In the folder `shared` this host remembers the store, beside the names of the models that it shares. Without
+        one, any store will do that another has marked."""
         try:
             self._fs: fsspec.AbstractFileSystem
             self._fs, self._root = url_to_fs(url, use_listings_cache=False, skip_instance_cache=True)
@@ -36,14 +47,18 @@ class Artefacts:
                 f"VITRINE_ARTEFACTS is {url!r}: {error}; give a URL that fsspec opens, and install what it needs "
                 "(s3:// comes with the extra vitrine[s3])"
             ) from error
+        self._shared = shared
+        if shared is not None:
+            shared.mkdir(parents=True, exist_ok=True)
 
     @classmethod
-    def of(cls, url: str) -> "Artefacts | None":
+    def of(cls, url: str, shared: Path | None = None) -> "Artefacts | None":
         """None without a URL: this host's disk is the only one."""
-        return cls(url) if url else None
+        return cls(url, shared) if url else None
 
     def put(self, source: Path, name: str) -> None:
         """One file; who reads finds it whole or not at all."""
+        self._check()
         target = self._at(name)
         with _told():
             self._fs.makedirs(self._parent(target), exist_ok=True)
@@ -56,18 +71,25 @@ class Artefacts:
 
     def get(self, name: str, target: Path) -> None:
         """Raises FileNotFoundError when it is not there."""
+        self._check()
         target.parent.mkdir(parents=True, exist_ok=True)
         partly = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
         try:
             with _told():
                 self._fs.get_file(self._at(name), str(partly))
             os.replace(partly, target)
+        except FileNotFoundError:
+            self._check()  # a disk may have gone just now
+            raise
         finally:
             partly.unlink(missing_ok=True)
 
     def delete(self, name: str) -> None:
-        with _told(), contextlib.suppress(FileNotFoundError):
-            self._fs.rm_file(self._at(name))
+        try:
+            with _told():
+                self._fs.rm_file(self._at(name))
+        except FileNotFoundError:
+            self._check()
 
     def put_folder(self, source: Path, name: str, parts: Sequence[str] | None = None) -> None:
         """In the place of the folder of this name, if there is one. Of `source` everything, or these files and folders
@@ -111,13 +133,70 @@ class Artefacts:
 
     def folders(self, name: str) -> list[str]:
         """The names of the folders in this one, whole ones alone, without its own name."""
+        self._check()
+        names = self._names_in(self._at(name))
+        self._check()  # a disk may have come just now, or gone
+        return [name.removesuffix(LIST_SUFFIX) for name in names if name.endswith(LIST_SUFFIX)]
+
+    def shared_since(self) -> float:
+        """When this host began to share, in Unix seconds: what it has from before may lie nowhere else."""
+        remembered = [] if self._shared is None else self._shared.iterdir()
+        return min((path.stat().st_mtime for path in remembered), default=math.inf)
+
+    def _check(self) -> None:
+        """Raises ArtefactsUnavailable unless this is the store that this host knows."""
+        known = None if self._shared is None else self._shared / KNOWN
+        mark = known.read_text(encoding="utf-8") if known is not None and known.is_file() else self._met()
+        with _told():
+            there = self._fs.exists(self._at(mark))
+        if not there:
+            raise self._absent(f"it lacks the file {mark}, by which this host knows it")
+
+    def _met(self) -> str:
+        """The mark of a store that this host does not know yet. It makes one where nobody has, but not in the place of
+        a store from before there were marks, which is there when its models are."""
+        shares = self._shared is not None and any(not path.name.startswith(".") for path in self._shared.iterdir())
+        names = self._names_in(self._root)
+        mark = next((name for name in names if name.startswith(MARK)), None)
+        if mark is None:
+            if self._shared is None:
+                raise self._absent("no host has used it")
+            if shares and MODELS not in names:
+                raise self._absent("it has no models, and this host shares some")
+            mark = self._made_mark()
+        if self._shared is not None:
+            partly = self._shared / f"{KNOWN}.{secrets.token_hex(4)}.part"
+            partly.write_text(mark, encoding="utf-8")
+            os.replace(partly, self._shared / KNOWN)
+        return mark
+
+    def _made_mark(self) -> str:
+        """Several hosts may do so at once: each has its own."""
+        bucket = self._root.partition("/")[0]  # none where the root is a path
+        with _told():
+            there = not bucket or self._fs.exists(bucket)
+        if not there:  # fsspec would make one of this name
+            raise self._absent(f"there is no bucket {bucket!r}")
+        mark = f"{MARK}{secrets.token_hex(8)}"
+        with _told():
+            self._fs.makedirs(self._root, exist_ok=True)
+            self._fs.pipe_file(self._at(mark), b"Hosts of Vitrine know their store by this file: keep it.\n")
+        return mark
+
+    def _absent(self, why: str) -> ArtefactsUnavailable:
+        return ArtefactsUnavailable(
+            f"the store of artefacts {self._fs.unstrip_protocol(self._root)} is not there: {why}; mount its disk or "
+            "set VITRINE_ARTEFACTS right; to begin a new one from this host, delete bentoml/shared in its state folder",
+            retry_after_seconds=RETRY_SECONDS,
+        )
+
+    def _names_in(self, folder: str) -> list[str]:
+        """None of one that is not there."""
         with _told():
             try:
-                found = self._fs.ls(self._at(name), detail=False)
+                return sorted(PurePosixPath(path).name for path in self._fs.ls(folder, detail=False))
             except FileNotFoundError:
                 return []
-        names = [PurePosixPath(path).name for path in found]
-        return sorted(name.removesuffix(LIST_SUFFIX) for name in names if name.endswith(LIST_SUFFIX))
 
     @property
     def _protocols(self) -> tuple[str, ...]:
@@ -135,9 +214,11 @@ class Artefacts:
         with _told():
             try:
                 found: dict[str, Any] = json.loads(self._fs.cat_file(self._at(name + LIST_SUFFIX)))
+                return found
             except FileNotFoundError:
-                return None
-        return found
+                pass
+        self._check()
+        return None
 
     def _write(self, name: str, files: dict[str, Any]) -> None:
         target = self._at(name + LIST_SUFFIX)

@@ -3,6 +3,7 @@ never reach the file system.
 """
 
 import logging
+import math
 import os
 from pathlib import Path
 from typing import BinaryIO
@@ -25,7 +26,7 @@ class FileStorage:
 
     @classmethod
     def of(cls, settings: Settings) -> "FileStorage":
-        return cls(settings.files, Artefacts.of(settings.artefacts))
+        return cls(settings.files, Artefacts.of(settings.artefacts, settings.shared))
 
     def path(self, file_id: str) -> Path:
         """Where the file lies on this host, fetched first when another host has it. Raises FileNotFoundError."""
@@ -35,6 +36,10 @@ class FileStorage:
         if not path.is_file():
             raise FileNotFoundError(file_id)
         return path
+
+    def shared_since(self) -> float:
+        """In Unix seconds: what was written here later is a copy of what all hosts have. Never, on a host alone."""
+        return math.inf if self._artefacts is None else self._artefacts.shared_since()
 
     def write(self, file_id: str, source: BinaryIO) -> int:
         """Copies a stream to disk -> its size in bytes. Either the whole file is there afterwards, or none of it."""
@@ -48,6 +53,7 @@ class FileStorage:
                 size = target.tell()
             if self._artefacts is not None:
                 self._artefacts.put(temporary, _name(file_id))
+                os.utime(temporary)  # a copy from now on: see `shared_since`
             os.replace(temporary, self.folder / file_id)
         finally:
             temporary.unlink(missing_ok=True)

@@ -26,7 +26,7 @@ from bentoml.models import Model as StoredModel
 
 from model.config import TransformerConfig
 from model.folders import is_adapter_folder, load_adapter_config, load_config
-from service.artefacts import Artefacts
+from service.artefacts import MODELS, Artefacts
 from service.errors import ArtefactsUnavailable, Conflict, NotFound
 from service.settings import Settings
 from service.tables import LOCAL_OWNER
@@ -84,7 +84,7 @@ class ModelStore:
 
     @classmethod
     def of(cls, settings: Settings) -> "ModelStore":
-        return cls(settings.bentoml_home, Artefacts.of(settings.artefacts))
+        return cls(settings.bentoml_home, Artefacts.of(settings.artefacts, settings.shared))
 
     def publish(
         self, folder: Path, model_id: str, tag: str, base_model: str | None, metrics: dict[str, Any] | None,
@@ -221,8 +221,9 @@ class ModelStore:
             if not now and time.monotonic() - self._followed_at < FOLLOW_SECONDS:
                 return False
             self._followed_at = time.monotonic()
-            here = {path.name.replace(TAG_MARK, ":") for path in self._shared.iterdir()}  # first: one may come now
-            there = {name.replace(TAG_MARK, ":") for name in self._artefacts.folders("models")}
+            names = {path.name for path in self._shared.iterdir()}  # first: one may come now
+            here = {name.replace(TAG_MARK, ":") for name in names if not name.startswith(".")}
+            there = {name.replace(TAG_MARK, ":") for name in self._artefacts.folders(MODELS)}
             for tag in sorted(there - here):
                 self._take(tag, self._artefacts)
             for tag in here - there:
@@ -309,4 +310,4 @@ def _file_name(tag: str) -> str:
 
 def _name(tag: str) -> str:
     """Among the artefacts."""
-    return f"models/{_file_name(tag)}"
+    return f"{MODELS}/{_file_name(tag)}"

@@ -139,6 +139,11 @@ class Settings(BaseSettings):
         return Path(os.environ.get("BENTOML_HOME") or self.home.absolute() / "bentoml")
 
     @property
+    def shared(self) -> Path:
+        """What this host knows of the store of artefacts: see `artefacts.py` and `model_store.py`."""
+        return self.bentoml_home / "shared"
+
+    @property
     def bento_models(self) -> Path | None:
         """Of the bento whose image this process runs in: BentoML says where that lies."""
         bento = os.environ.get("BENTO_PATH")

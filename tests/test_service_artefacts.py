@@ -1,16 +1,20 @@
 """Several hosts of one service: files, models and runs on a real S3 server and on a shared disk, rows in PostgreSQL."""
 
 import io
+import math
+import shutil
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 from pydantic import ValidationError
 
 import service.jobs.worker
-from service.artefacts import Artefacts
+from service.artefacts import KNOWN, MARK, Artefacts
 from service.errors import ArtefactsUnavailable, NotFound
 from service.files import FileStorage
 from service.jobs.worker import Worker
@@ -64,7 +68,7 @@ def read(folder: Path) -> dict[str, str]:
 
 
 def test_a_folder_is_there_whole_is_replaced_whole_and_leaves_nothing_behind(url: str, tmp_path: Path) -> None:
-    store = Artefacts(url)
+    store = Artefacts(url, tmp_path / "shared")
     assert store.folders("models") == []
     assert not store.get_folder("models/m@1", tmp_path / "m")
     store.put_folder(write(tmp_path / "first", a="1", deep__b="2", c="3"), "models/m@1")
@@ -79,11 +83,12 @@ def test_a_folder_is_there_whole_is_replaced_whole_and_leaves_nothing_behind(url
     for name in ("models/m@1", "models/n@1", "models/never"):
         store.delete_folder(name)
     assert store.folders("models") == []
-    assert [path for path in store._fs.find(store._root) if path] == [], "no file of any version is left"
+    left = [path for path in store._fs.find(store._root) if path]
+    assert [Path(path).name.startswith(MARK) for path in left] == [True], "no file of any version is left"
 
 
 def test_who_reads_a_folder_that_is_being_replaced_gets_one_of_its_versions(url: str, tmp_path: Path) -> None:
-    store = Artefacts(url)
+    store = Artefacts(url, tmp_path / "shared")
     versions = [write(tmp_path / f"v{number}", **{f"f{n}": str(number) for n in range(4)}) for number in range(6)]
     store.put_folder(versions[0], "runs/r")
     writer = threading.Thread(target=lambda: [Artefacts(url).put_folder(version, "runs/r") for version in versions])
@@ -103,7 +108,7 @@ def test_who_reads_a_folder_that_is_being_replaced_gets_one_of_its_versions(url:
 def test_a_store_that_goes_away_amid_a_folder_leaves_nothing_half_and_the_old_in_place(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = Artefacts(url)
+    store = Artefacts(url, tmp_path / "shared")
     store.put_folder(write(tmp_path / "source", a="1", b="2"), "runs/r")
     target = write(tmp_path / "host" / "run", old="3")
     real = store.get
@@ -131,10 +136,154 @@ def test_a_store_that_does_not_answer_is_told_as_503(
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
     with pytest.raises(ArtefactsUnavailable, match=r"did not answer .* try again soon") as caught:
-        FileStorage(tmp_path, Artefacts(bucket + "/other")).write("file-1", io.BytesIO(b"x"))
+        FileStorage(tmp_path / "files", Artefacts(bucket, tmp_path / "shared")).write("file-1", io.BytesIO(b"x"))
     assert caught.value.retry_after_seconds
-    assert not list(tmp_path.iterdir()), "what is not shared is not there"
+    assert not list((tmp_path / "files").iterdir()), "what is not shared is not there"
     faults.saw("a store of artefacts that does not answer, amid an upload", f"nothing kept: {caught.value}")
+
+
+# ---- a store that is not there
+
+
+@contextmanager
+def away(url: str) -> Iterator[None]:
+    """Within, a disk is not mounted, a bucket is emptied; nothing must be written there."""
+    store = Artefacts(url)
+    if url.startswith("file:"):
+        place = Path(store._root)
+        place.rename(place.with_name("unmounted"))
+        place.mkdir()
+        yield
+        place.rmdir()  # it is empty
+        place.with_name("unmounted").rename(place)
+    else:
+        kept = {path: store._fs.cat_file(path) for path in store._fs.find(store._root)}
+        store._fs.rm(store._root, recursive=True)
+        yield
+        assert not store._fs.exists(store._root)
+        store._fs.pipe(kept)
+
+
+def marks(url: str) -> list[str]:
+    store = Artefacts(url)
+    return [path for path in store._fs.ls(store._root, detail=False) if Path(path).name.startswith(MARK)]
+
+
+def ids(store: ModelStore) -> list[str]:
+    """Of its models, once it has asked for those of others."""
+    store._followed_at = -math.inf
+    return [card.id for card in store.cards()]
+
+
+def test_a_store_that_is_not_there_is_not_taken_for_one_from_which_all_was_deleted(
+    url: str, host: Hosts, faults: Faults
+) -> None:
+    first, second = (ModelStore.of(host(name)) for name in ("first", "second"))
+    publish_base(first)
+    assert ids(second) == ["tiny"]
+    FileStorage.of(host("first")).write("file-1", io.BytesIO(b"rows"))
+    with away(url):
+        for store in (first, second, ModelStore.of(host("second"))):  # the last one as after a start
+            assert ids(store) == ["tiny"]
+        files = FileStorage.of(host("second"))
+        with pytest.raises(ArtefactsUnavailable, match=rf"store of artefacts {url} .* lacks the file {MARK}.*; mount") as caught:  # fmt: skip
+            files.write("file-2", io.BytesIO(b"rows"))
+        with pytest.raises(ArtefactsUnavailable, match=MARK):
+            files.path("file-1")
+        assert not list(files.folder.iterdir())
+        with pytest.raises(ArtefactsUnavailable, match=MARK):
+            second.delete("tiny")
+        kind = "a network disk that is not mounted" if url.startswith("file:") else "a bucket that was emptied"
+        told = str(caught.value).replace(url, url.partition(":")[0] + "://...")
+        faults.saw(f"several hosts: {kind}, amid an upload", f"no model is deleted, nothing is written there: {told}")
+    assert ids(first) == ids(second) == ["tiny"]
+    assert files.path("file-1").read_bytes() == b"rows"
+    second.delete("tiny")
+    assert ids(first) == []
+
+
+def test_a_store_from_before_there_were_marks_gets_one_when_it_is_there(url: str, host: Hosts) -> None:
+    first, second = host("first"), host("second")
+    publish_base(ModelStore.of(first))
+    assert ids(ModelStore.of(second)) == ["tiny"]
+    store = Artefacts(url)
+    for mark in marks(url):
+        store._fs.rm_file(mark)
+    for settings in (first, second):
+        (settings.shared / KNOWN).unlink()
+    with away(url):
+        for settings in (first, second):
+            assert ids(ModelStore.of(settings)) == ["tiny"]
+            with pytest.raises(ArtefactsUnavailable, match="has no models, and this host shares some"):
+                FileStorage.of(settings).write("file-1", io.BytesIO(b"rows"))
+    assert ids(ModelStore.of(first)) == ids(ModelStore.of(second)) == ["tiny"]
+    assert len(marks(url)) == 1, "that of the first who came"
+    assert ids(ModelStore.of(host("third"))) == ["tiny"]
+
+
+def test_what_lies_under_a_disk_that_is_not_mounted_is_another_store(url: str, host: Hosts) -> None:
+    """A new host that was there before its disk marks the mount point; each sees only the one that it came to first."""
+    early, late = host("early"), ModelStore.of(host("late"))
+    ModelStore.of(early).cards()
+    (false,) = marks(url)
+    Artefacts(url)._fs.rm_file(false)
+    publish_base(late)
+    (true,) = marks(url)
+    assert true != false
+    with pytest.raises(ArtefactsUnavailable, match=f"lacks the file {Path(false).name}"):
+        FileStorage.of(early).write("file-1", io.BytesIO(b"rows"))
+    Artefacts(url)._fs.mv(true, false)
+    Artefacts(url)._fs.rm(f"{Artefacts(url)._root}/models", recursive=True)
+    assert ids(late) == ["tiny"]
+    shutil.rmtree(host("late").shared)  # as the message says
+    again = ModelStore.of(host("late"))
+    assert ids(again) == ["tiny"]
+    again.share_all()
+    assert ids(ModelStore.of(early)) == ["tiny"]
+
+
+def test_hosts_that_come_to_a_new_store_at_once_both_know_it(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both, mark = threading.Barrier(2), Artefacts._made_mark
+
+    def together(store: Artefacts) -> str:
+        both.wait(60)
+        return mark(store)
+
+    monkeypatch.setattr(Artefacts, "_made_mark", together)
+    stores = [Artefacts(url, tmp_path / name) for name in ("first", "second")]
+    threads = [threading.Thread(target=store.folders, args=("models",)) for store in stores]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    stores[0].put_folder(write(tmp_path / "source", a="1"), "models/m@1")
+    assert [store.folders("models") for store in stores] == [["m@1"], ["m@1"]]
+
+
+def test_a_bucket_that_does_not_exist_is_told_and_not_made(bucket: str, tmp_path: Path) -> None:
+    store, name = Artefacts(bucket, tmp_path / "shared"), bucket.split("/")[2]
+    assert store.folders("models") == []
+    client = boto3.client("s3")
+    client.delete_object(Bucket=name, Key=marks(bucket)[0].partition("/")[2])
+    client.delete_bucket(Bucket=name)
+    source = write(tmp_path / "source", a="1")
+    for call in (
+        lambda: store.folders("models"),
+        lambda: store.get("files/file-1", tmp_path / "file-1"),
+        lambda: store.get_folder("models/m@1", tmp_path / "m"),
+        lambda: store.put(source / "a", "files/file-1"),
+        lambda: store.put_folder(source, "models/m@1"),
+        lambda: store.delete("files/file-1"),
+    ):
+        with pytest.raises(ArtefactsUnavailable, match=f"s3://{name}/vitrine is not there: it lacks"):
+            call()
+    with pytest.raises(ArtefactsUnavailable, match=f"there is no bucket '{name}'"):
+        Artefacts(bucket, tmp_path / "new").folders("models")
+    with pytest.raises(ArtefactsUnavailable, match="no host has used it"):
+        Artefacts(bucket).folders("runs")
+    assert name not in [found["Name"] for found in client.list_buckets()["Buckets"]]
 
 
 # ---- files and models

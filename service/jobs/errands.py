@@ -1,5 +1,5 @@
 """What a worker's process does whether or not there is a job: delivers webhooks, deletes files whose time is over,
-frees the disk of old runs. It needs the database and no torch. Used by `process.py`.
+frees the disk of old runs and of what is left of files. It needs the database and no torch. Used by `process.py`.
 """
 
 import contextlib
@@ -10,6 +10,7 @@ from service.artefacts import RUNS, Artefacts, name_of_run
 from service.database import Database
 from service.errors import Conflict, NotFound
 from service.files import FileStorage
+from service.jobs.leftovers import SECONDS_BETWEEN, remove_leftovers
 from service.jobs.repeat import repeating
 from service.jobs.store import JobStore
 from service.settings import Settings
@@ -30,7 +31,7 @@ class Errands:
         self._webhooks = WebhookStore(database)
         self._deliveries = Deliveries(self._webhooks, settings.webhook_private)
         self._files = FileStorage.of(settings)
-        self._artefacts = Artefacts.of(settings.artefacts)
+        self._artefacts = Artefacts.of(settings.artefacts, settings.shared)
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
@@ -40,6 +41,7 @@ class Errands:
             repeating("vitrine-webhooks", POLL_SECONDS, self._deliveries.go_on),
             repeating("vitrine-expiry", EXPIRY_SECONDS, self.delete_expired_file),
             repeating("vitrine-retention", RETENTION_SECONDS, self.forget_old_runs),
+            repeating("vitrine-leftovers", SECONDS_BETWEEN, self.remove_leftovers),
         ):
             yield
 
@@ -66,3 +68,7 @@ class Errands:
         if self._artefacts is not None:
             for job_id in given.intersection(ended):
                 self._artefacts.delete_folder(name_of_run(job_id))
+
+    def remove_leftovers(self) -> None:
+        """Of this host's folder of files."""
+        remove_leftovers(self._files, self.store)

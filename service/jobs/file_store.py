@@ -63,6 +63,16 @@ class FileStore(Store):
         with self._database.read() as session:
             return page(session, query, File, after, limit, descending)
 
+    def file_ids(self) -> set[str]:
+        """Of all owners."""
+        with self._database.read() as session:
+            return set(session.scalars(select(File.id)))
+
+    def open_batches(self) -> set[str]:
+        """Those of all owners that may go on."""
+        with self._database.read() as session:
+            return set(session.scalars(select(Batch.id).where(Batch.status.in_(OPEN_BATCHES))))
+
     def unchecked_file(self) -> File | None:
         with self._database.read() as session:
             waits = (File.status == "uploaded") & (File.purpose == "fine-tune")
