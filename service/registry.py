@@ -89,11 +89,10 @@ class Registry:
     async def get(self, model_id: str, owner: str | None = None) -> LoadedModel:
         """The model, loaded and warmed up. Raises NotFound for a name that no model of this owner has (None: none at
         all)."""
-        loaded = self._resident.get(model_id)
-        if owner is not None and (loaded is None or self._owners.get(model_id) not in (None, owner)):
+        found = self._resident.get(model_id)
+        if owner is not None and (found is None or self._owners.get(model_id) not in (None, owner)):
             await asyncio.to_thread(self.store.find, model_id, owner)
-        if loaded is None:
-            loaded = self._resident.get(model_id) or await asyncio.shield(self._loading(model_id))
+        loaded = found or self._resident.get(model_id) or await self._loaded(model_id)
         if model_id in self._resident:  # another may have taken its place as soon as it was loaded
             self._resident.move_to_end(model_id)
         return loaded
@@ -128,14 +127,14 @@ class Registry:
             del before
             await asyncio.to_thread(give_back)
 
-    def _loading(self, model_id: str) -> asyncio.Task[LoadedModel]:
-        """The one load of this model, begun when there is none."""
+    async def _loaded(self, model_id: str) -> LoadedModel:
+        """By the one load of this model, begun when there is none."""
         load = self._loads.get(model_id)
         if load is None:
             load = self._loads[model_id] = asyncio.create_task(self._load_counted(model_id))
             self._tasks.add(load)
             load.add_done_callback(partial(self._end, model_id))
-        return load
+        return await asyncio.shield(load)
 
     def _end(self, model_id: str, load: asyncio.Task[LoadedModel]) -> None:
         self._tasks.discard(load)

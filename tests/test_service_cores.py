@@ -158,13 +158,15 @@ def test_many_texts_are_computed_by_all_cores_at_once_and_the_answers_are_in_ord
 
 
 def test_a_request_waits_for_no_other_while_a_core_is_free(rooms: Rooms) -> None:
+    model = base()
+
     async def scenario() -> None:
         with engine_on(2) as engine:
-            long = asyncio.create_task(engine.submit(base(), "embed", encodings([500]), "me"))
+            long = asyncio.create_task(engine.submit(model, "embed", encodings([500]), "me"))
             await rooms.until(1)
-            short = asyncio.create_task(engine.submit(base(), "embed", encodings([5]), "me"))
+            short = asyncio.create_task(engine.submit(model, "embed", encodings([5]), "me"))
             await rooms.until(2)
-            later = [asyncio.create_task(engine.submit(base(), "embed", encodings([n]), "me")) for n in (6, 7)]
+            later = [asyncio.create_task(engine.submit(model, "embed", encodings([n]), "me")) for n in (6, 7)]
             await asyncio.sleep(0.05)
             rooms.let_out()
             assert await asyncio.gather(long, short, *later) == [[500], [5], [6], [7]]
