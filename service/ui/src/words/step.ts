@@ -41,7 +41,8 @@ const en = {
   lens: "What it would say after each layer",
   lensNote: "The logit lens: each layer's vectors read by the model's own last layer, as if no other followed.",
   embeddings: "text",
-  noTrace: "This model can't be traced: it is an encoder-decoder.",
+  noTrace: "An encoder-decoder can't be stepped through. Choose another model above.",
+  noModel: "There is no model to step through yet.",
   stages: {
     token: {
       name: "Token",
@@ -171,7 +172,8 @@ const zh: typeof en = {
   lens: "每一层之后它会说什么",
   lensNote: "Logit 透镜：用模型自己的最后一层去读每一层的向量，好像后面没有别的层。",
   embeddings: "文字",
-  noTrace: "这个模型无法逐步走：它是编码器—解码器。",
+  noTrace: "编码器—解码器无法逐步走。请在上面选择另一个模型。",
+  noModel: "还没有可以逐步走的模型。",
   stages: {
     token: {
       name: "词元向量",

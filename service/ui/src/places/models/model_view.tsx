@@ -1,7 +1,15 @@
 // One model: what it is, its diagram, how to call it, and a place to try it.
 
 import { useState } from "preact/hooks";
-import { card as askCard, diagramPath, models as askModels, removeModel, type Model } from "../../api/models";
+import {
+  card as askCard,
+  diagramPath,
+  models as askModels,
+  named,
+  removeModel,
+  tunable,
+  type Model,
+} from "../../api/models";
 import { count } from "../../base/format";
 import { useWords } from "../../base/language";
 import { useLoad } from "../../base/load";
@@ -21,7 +29,7 @@ const CHECKPOINT = ":ckpt-"; // such models have no card
 export function ModelView({ id }: { id: string }) {
   const words = useWords(modelsWords);
   const loaded = useLoad("models", askModels);
-  const model = loaded.value?.find((one) => one.id === id || one.aliases.includes(id));
+  const model = loaded.value && named(loaded.value, id);
   const [problem, tell] = useState("");
   const remove = () =>
     removeModel(id).then(
@@ -41,12 +49,16 @@ export function ModelView({ id }: { id: string }) {
                 {words.deleteModel}
               </button>
             )}
-            <a class="button" href={pathTo("tune", null, { model: model.id })}>
-              {words.tune}
-            </a>
-            <a class="button" href={pathTo("step", null, { model: model.id })}>
-              {words.step}
-            </a>
+            {tunable(model) && (
+              <a class="button" href={pathTo("tune", null, { model: model.id })}>
+                {words.tune}
+              </a>
+            )}
+            {model.routes.includes("/v1/trace") && (
+              <a class="button" href={pathTo("step", null, { model: model.id })}>
+                {words.step}
+              </a>
+            )}
             <a class="button main" href={pathTo("look", null, { model: model.id })}>
               {words.look}
             </a>

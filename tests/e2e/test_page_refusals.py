@@ -1,0 +1,236 @@
+"""What the page shows of answers that are awkward: refusals, names that are not there, many labels, pairs of texts. Its
+files come from a plain server and its answers are made up here, in the API's form, so that no service runs."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import urlparse
+
+import numpy as np
+import pytest
+from playwright.sync_api import Browser, Page, Route, expect
+
+from service.attention_format import attention_bytes
+from tests.conftest import ROOT
+from tests.e2e.browser import running_browser, watched_page
+
+UNITS = ["[CLS]", "a", "good", "film", "[SEP]"]
+Fields = dict[str, Any]
+Answer = Fields | bytes | tuple[int, str]  # an object, a document, or a refusal's status and message
+
+
+class Files(SimpleHTTPRequestHandler):
+    """The page as it was built; every address of its own is its one document."""
+
+    def do_GET(self) -> None:
+        self.path = self.path.removeprefix("/ui") if self.path.startswith("/ui/") else "/index.html"
+        super().do_GET()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class Api:
+    """Answers by path, to be replaced by a test; keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, Fields]] = []
+        self.answers: dict[str, Answer | Callable[[Fields], Answer]] = {
+            "/v1/whoami": {"owner": "me", "scopes": [], "key_id": None},
+            "/v1/models": {"data": [model("alpha"), BASE, model("lora-movies", adapter=True), WRITER]},
+            "/v1/aliases": {"data": []},
+            "/v1/fine_tuning/jobs": {"data": []},
+            "/v1/files": {"data": [file("file-films")]},
+            "/v1/tokenize": lambda body: {"data": [tokens(text) for text in body["input"]]},
+            "/v1/classify": {"data": [{"object": "classification", "label": "good", "score": 0.9, "scores": SCORES}]},
+            "/v1/explain": explanation(),
+            "/v1/attention": attention,
+            "/v1/trace": trace,
+        }
+
+    def answer(self, route: Route) -> None:
+        request = route.request
+        path = urlparse(request.url).path
+        is_json = (request.headers.get("content-type") or "").startswith("application/json")
+        body: Fields = json.loads(request.post_data or "{}") if is_json else {}
+        self.asked.append((path, body))
+        key = f"{request.method} {path}" if f"{request.method} {path}" in self.answers else path
+        found = self.answers.get(key, (404, f"there is no {path}"))
+        answer = found(body) if callable(found) else found
+        if isinstance(answer, bytes):
+            route.fulfill(body=answer, content_type="application/octet-stream")
+        elif isinstance(answer, tuple):
+            route.fulfill(status=answer[0], json={"error": {"message": answer[1], "code": None}})
+        else:
+            route.fulfill(json=answer)
+
+    def asked_of(self, path: str) -> list[Fields]:
+        return [body for asked, body in self.asked if asked == path]
+
+
+def model(name: str, **fields: object) -> Fields:
+    routes = ["/v1/embeddings", "/v1/classify", "/v1/attention", "/v1/trace", "/v1/explain", "/v1/tokenize"]
+    return {
+        "id": name, "aliases": [], "created": 1, "task": "classification", "architecture": "encoder", "routes": routes,
+        "adapter": False, "labels": ["bad", "good"], "num_layers": 2, "num_heads": 2, "width": 32, "max_length": 256,
+        "base_model": "minilm-l6", "dtype": "float32", "recorded_passes": None, "resident": True, "bento_tag": "x",
+        "metrics": None,
+    } | fields  # fmt: skip
+
+
+def file(name: str, **fields: object) -> Fields:
+    return {
+        "id": name, "bytes": 10, "created_at": 1, "filename": f"{name}.jsonl", "purpose": "fine-tune",
+        "status": "processed", "status_details": None, "warnings": None, "num_rows": 1, "labels": None,
+        "task": "classification",
+    } | fields  # fmt: skip
+
+
+BASE = model(
+    "minilm-l6", base_model=None, task="masked_lm", labels=None,
+    routes=["/v1/embeddings", "/v1/attention", "/v1/trace", "/v1/tokenize"],
+)  # fmt: skip
+WRITER = model(
+    "segmenter", base_model=None, architecture="encoder_decoder", task="seq2seq", labels=None,
+    routes=["/v1/completions", "/v1/attention", "/v1/tokenize"],
+)  # fmt: skip
+SCORES = [{"label": "good", "score": 0.9}, {"label": "bad", "score": 0.1}]
+
+
+def tokens(text: object, full_length: int = len(UNITS)) -> Fields:
+    count = len(UNITS)
+    return {
+        "ids": [1] * count, "tokens": UNITS, "offsets": [[0, 0]] * count, "special": [False] * count,
+        "truncated": full_length > count, "full_length": full_length, "normalised": str(text),
+    }  # fmt: skip
+
+
+def units() -> list[Fields]:
+    return [
+        {"text": text, "start": 0, "end": 0, "segment": 0, "special": text[0] == "[", "tokens": [index]}
+        for index, text in enumerate(UNITS)
+    ]
+
+
+def explanation() -> Fields:
+    scored = [unit | {"score": 0.2} for unit in units()]
+    return {
+        "model": "alpha", "method": "decomposition", "target": "good", "against": None, "value": 1.0, "rest": 0.0,
+        "baseline": 0.0, "prediction": [], "units": scored, "truncated": False, "faithfulness": None,
+    }  # fmt: skip
+
+
+def attention(body: Fields) -> Answer:
+    count = len(UNITS)
+    header = {
+        "model": body["model"], "tokens": UNITS, "ids": [0] * count, "special": [False] * count, "units": units(),
+        "layers": [0, 1], "heads": [0, 1], "shape": [2, 2, count, count], "removed_mass": [[0, 0], [0, 0]],
+        "rows_sum_to_one": True, "truncated": False,
+    }  # fmt: skip
+    return attention_bytes(np.full((2, 2, count, count), 0.2, np.float32), header)
+
+
+def stage(name: str, inputs: list[str], formula: str, values: Any, layer: int | None = None) -> Fields:
+    return {
+        "name": name, "layer": layer, "inputs": inputs, "formula": formula, "shape": list(np.shape(values)),
+        "summary": {"min": 0.0, "max": 1.0, "mean": 0.0, "std": 0.0}, "norms": None, "values": values,
+    }  # fmt: skip
+
+
+def trace(body: Fields, num_labels: int = 2) -> Fields:
+    """One layer's scores, and an answer whose last label is the likeliest."""
+    count = len(UNITS)
+    vectors = [[0.1] * 16] * count
+    logits = [0.0] * (num_labels - 1) + [4.0]
+    shares = np.exp(logits) / np.exp(logits).sum()
+    return {
+        "model": body["model"], "tokens": UNITS, "ids": [0] * count, "special": [False] * count, "units": units(),
+        "config": {
+            "num_layers": 1, "num_heads": 2, "width": 16, "head_width": 8, "feed_forward_width": 64, "vocab_size": 40,
+            "task": "classification", "pooling": "mean", "norm_first": False, "causal": False,
+        },
+        "labels": [f"label {index}" for index in range(num_labels)], "guesses": [], "truncated": False,
+        "stages": [
+            stage("token", [], "E[id]", vectors),
+            stage("scores", ["token"], "Q K^T", [[[0.2] * count] * count] * 2, 0),
+            stage("text_vector", ["token"], "mean", vectors[0]),
+            stage("logits", ["text_vector"], "x W + b", logits),
+            stage("label_probabilities", ["logits"], "softmax", shares.round(4).tolist()),
+        ],
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Files, directory=str(ROOT / "service" / "ui" / "static")))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with running_browser() as running:
+        yield running
+
+
+@pytest.fixture
+def api() -> Api:
+    return Api()
+
+
+@pytest.fixture
+def page(browser: Browser, site: str, api: Api) -> Iterator[Page]:
+    with watched_page(browser, site, refusals=True, base_url=site) as opened:
+        opened.route("**/v1/**", api.answer)
+        opened.route("**/readyz", lambda route: route.fulfill(body="ok"))
+        yield opened
+
+
+@pytest.mark.parametrize(("name", "links"), [("alpha", 1), ("lora-movies", 0), ("segmenter", 0)])
+def test_tuning_is_offered_of_models_that_can_be_tuned(page: Page, name: str, links: int) -> None:
+    page.goto(f"/models/{name}")
+    expect(page.get_by_role("link", name="Look inside").last).to_be_visible()
+    expect(page.get_by_role("link", name="Tune it")).to_have_count(links)
+
+
+@pytest.mark.parametrize(
+    ("asked", "base"), [("alpha", "alpha"), ("lora-movies", "minilm-l6"), ("deleted", "minilm-l6"), ("", "minilm-l6")]
+)
+def test_a_job_begins_from_the_base_that_its_program_names(page: Page, asked: str, base: str) -> None:
+    page.goto(f"/tune?model={asked}" if asked else "/tune")
+    expect(page.locator("select[name=model]")).to_have_value(base)
+    page.locator("#job-form summary", has_text="program").click()
+    expect(page.locator("#job-form pre").first).to_contain_text(f'"model":"{base}"')
+    said = page.locator("#job-form .notice", has_text=f"No model named “{asked}” can be tuned")
+    expect(said).to_have_count(1 if asked not in ("", base) else 0)
+
+
+@pytest.mark.parametrize(("place", "route"), [("look", "/v1/attention"), ("step", "/v1/trace")])
+def test_a_model_that_is_not_there_is_not_replaced_by_another(page: Page, api: Api, place: str, route: str) -> None:
+    page.goto(f"/{place}?model=deleted-model&text=a+good+film")
+    expect(page.locator(".notice.bad")).to_contain_text("There is no model named “deleted-model”")
+    expect(page.locator("main canvas")).to_have_count(0)
+    assert not api.asked_of(route)
+    page.locator(".look-input select").select_option("alpha")
+    expect(page.locator("main canvas").first).to_be_visible()
+    expect(page.locator(".notice.bad")).to_have_count(0)
+    assert {body["model"] for body in api.asked_of(route)} == {"alpha"}
+
+
+def test_of_two_models_the_one_that_is_there_is_shown(page: Page, api: Api) -> None:
+    page.goto("/look?model=deleted-model&text=a+good+film&model2=alpha&text2=a+bad+film")
+    expect(page.locator("canvas.heatmap")).to_have_count(1)
+    expect(page.locator(".notice.bad")).to_have_count(1)
+    expect(page.get_by_role("radiogroup", name="Head")).to_be_visible()
+    assert not api.asked_of("/v1/attention/compare")
+
+
+def test_an_encoder_decoder_is_not_stepped_through_as_another_model(page: Page, api: Api) -> None:
+    page.goto("/step?model=segmenter&text=a+good+film")
+    expect(page.locator(".notice.bad")).to_contain_text("An encoder-decoder can't be stepped through")
+    assert not api.asked_of("/v1/trace")
