@@ -2,6 +2,7 @@
 files come from a plain server and its answers are made up here, in the API's form, so that no service runs."""
 
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -234,3 +235,34 @@ def test_an_encoder_decoder_is_not_stepped_through_as_another_model(page: Page, 
     page.goto("/step?model=segmenter&text=a+good+film")
     expect(page.locator(".notice.bad")).to_contain_text("An encoder-decoder can't be stepped through")
     assert not api.asked_of("/v1/trace")
+
+
+def test_every_label_of_an_answer_has_its_number(page: Page, api: Api) -> None:
+    api.answers["/v1/trace"] = lambda body: trace(body, num_labels=50)
+    page.goto("/step?model=alpha&text=a+good+film&at=out.label_probabilities")
+    numbers = page.get_by_role("img", name="Answer")
+    numbers.focus()
+    for _ in range(50):
+        numbers.press("ArrowRight")
+    said = page.locator(".matrix", has=numbers).locator(".readout")
+    expect(said).to_contain_text("label 49: exp(4.00) / Σ exp = 0.527")  # e^4 / (49 + e^4)
+    page.locator("summary", has_text="Show as a table").last.click()
+    expect(page.locator("table.data tbody tr")).to_have_count(50)
+    expect(page.locator("table.data tbody tr").last).to_have_text("label 490.527")
+
+
+def test_a_row_that_was_cut_is_said_to_be_and_has_no_softmax(page: Page, api: Api) -> None:
+    def cut(body: Fields) -> Answer:
+        found = trace(body, num_labels=50)
+        for one in found["stages"][-2:]:
+            one["values"] = one["values"][:16]
+        return found
+
+    api.answers["/v1/trace"] = cut
+    page.goto("/step?model=alpha&text=a+good+film&at=out.label_probabilities")
+    expect(page.get_by_text("the first 16 of 50 numbers of each row")).to_be_visible()
+    numbers = page.get_by_role("img", name="Answer")
+    numbers.focus()
+    numbers.press("ArrowRight")
+    said = page.locator(".matrix", has=numbers).locator(".readout")
+    expect(said).to_have_text(re.compile(r"label 0: 0\.\d+$"))
