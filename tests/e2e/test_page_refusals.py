@@ -266,3 +266,27 @@ def test_a_row_that_was_cut_is_said_to_be_and_has_no_softmax(page: Page, api: Ap
     numbers.press("ArrowRight")
     said = page.locator(".matrix", has=numbers).locator(".readout")
     expect(said).to_have_text(re.compile(r"label 0: 0\.\d+$"))
+
+
+@pytest.mark.parametrize(
+    ("choice", "usual", "field", "value", "message"),
+    [
+        ("Characters", "Tokens", "merge", "character", "72,000,000 numbers exceed 40,000,000; choose merge=word"),
+        ("Hide", "Show", "special", "hide", "input 0 has no token but special ones; set special=keep to see those"),
+    ],
+)
+def test_a_choice_that_is_refused_can_be_taken_back(
+    page: Page, api: Api, choice: str, usual: str, field: str, value: str, message: str
+) -> None:
+    api.answers["/v1/attention"] = lambda body: (400, message) if body[field] == value else attention(body)
+    page.goto("/look?model=alpha&text=a+good+film")
+    card = page.locator(".card", has=page.locator(".attention"))
+    expect(card.locator("canvas.heatmap")).to_be_visible()
+    card.get_by_role("radio", name=choice, exact=True).check()
+    expect(card.locator(".notice.bad")).to_contain_text(message)
+    expect(page).to_have_url(re.compile(f"{field}={value}"))
+    page.reload()  # as by a link to this address
+    expect(card.locator(".notice.bad")).to_contain_text(message)
+    card.get_by_role("radio", name=usual, exact=True).check()
+    expect(card.locator("canvas.heatmap")).to_be_visible()
+    expect(card.locator(".notice.bad")).to_have_count(0)
