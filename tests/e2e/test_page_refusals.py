@@ -290,3 +290,51 @@ def test_a_choice_that_is_refused_can_be_taken_back(
     card.get_by_role("radio", name=usual, exact=True).check()
     expect(card.locator("canvas.heatmap")).to_be_visible()
     expect(card.locator(".notice.bad")).to_have_count(0)
+
+
+def test_a_file_that_is_not_there_says_so(page: Page, api: Api) -> None:
+    api.answers["/v1/files/file-gone"] = (404, "there is no file 'file-gone'")
+    page.goto("/data/file-gone")
+    expect(page.locator(".notice.bad")).to_contain_text("there is no file 'file-gone'")
+    expect(page.get_by_role("button", name="Delete")).to_have_count(0)
+    expect(page.get_by_role("link", name="Download")).to_have_count(0)
+
+
+def test_a_file_whose_bases_do_not_come_says_so(page: Page, api: Api) -> None:
+    api.answers["/v1/files/file-films"] = file("file-films")
+    api.answers["/v1/models"] = (500, "the models could not be read")
+    page.goto("/data/file-films")
+    expect(page.locator(".notice.bad")).to_contain_text("the models could not be read")
+
+
+def test_a_file_that_cannot_be_deleted_says_why(page: Page, api: Api) -> None:
+    api.answers["GET /v1/files/file-films"] = file("file-films")
+    api.answers["DELETE /v1/files/file-films"] = (409, "file-films is needed by job ftjob-1")
+    api.answers["/v1/files/file-films/report"] = (400, "no report")
+    page.goto("/data/file-films")
+    page.get_by_role("button", name="Delete").click()
+    expect(page.locator(".notice.bad", has_text="file-films is needed by job ftjob-1")).to_be_visible()
+    expect(page).to_have_url(re.compile("/data/file-films"))
+
+
+def test_a_picture_that_is_refused_says_why(page: Page, api: Api) -> None:
+    page.goto("/look?model=alpha&text=a+good+film")
+    expect(page.locator("canvas.heatmap")).to_be_visible()
+    api.answers["/v1/attention"] = (429, "8 requests wait to look inside a model, which is the limit")
+    page.get_by_role("button", name="PNG of all heads").click()
+    expect(page.locator(".notice.bad")).to_have_text("8 requests wait to look inside a model, which is the limit")
+    api.answers["/v1/attention"] = b"a picture"
+    with page.expect_download():
+        page.get_by_role("button", name="PNG of all heads").click()
+    expect(page.locator(".notice.bad")).to_have_count(0)
+
+
+def test_a_view_that_could_not_be_saved_says_so(page: Page) -> None:
+    page.goto("/look?model=alpha&text=a+good+film")
+    expect(page.locator("canvas.heatmap")).to_be_visible()
+    page.evaluate("() => { HTMLCanvasElement.prototype.toBlob = (done) => done(null) }")
+    page.get_by_role("button", name="Export").click()
+    page.get_by_role("button", name="PNG", exact=True).click()
+    expect(page.locator(".notice.bad")).to_have_text("That did not work: no PNG")
+    page.get_by_role("button", name="One HTML file").click()
+    expect(page.locator(".notice.bad")).to_have_count(0)

@@ -13,7 +13,7 @@ import { dataWords } from "../../words/data";
 import { EVERY, type Picked } from "./picked";
 
 interface RowsCardProps {
-  read: ReadRows | null;
+  read: ReadRows;
   whole: boolean;
   model: string;
   picked: Picked;
@@ -29,15 +29,11 @@ export function RowsCard({ read, whole, model, picked, onPick, onLine }: RowsCar
   const words = useWords(dataWords);
   const [wanted, want] = useState("");
   useEffect(() => want(""), [picked]);
-  const some = useMemo(() => (read?.rows ?? []).slice(0, MEASURED), [read]);
+  const some = useMemo(() => read.rows.slice(0, MEASURED), [read]);
   const lengths = useLoad(picked.kind === "length" && some.length ? `${model} ${some.length}` : null, (signal) =>
     lengthsOf(model, some, signal),
   );
-  const rows = useMemo(
-    () => chosen(read?.rows ?? [], picked, lengths.value, wanted),
-    [read, picked, lengths.value, wanted],
-  );
-  if (!read) return null;
+  const rows = useMemo(() => chosen(read.rows, picked, lengths.value, wanted), [read, picked, lengths.value, wanted]);
   const what = {
     every: words.all,
     label: picked.kind === "label" ? picked.label : "",

@@ -1,6 +1,5 @@
 // One model: what it is, its diagram, how to call it, and a place to try it.
 
-import { useState } from "preact/hooks";
 import {
   card as askCard,
   diagramPath,
@@ -10,6 +9,7 @@ import {
   tunable,
   type Model,
 } from "../../api/models";
+import { useAttempt } from "../../base/attempt";
 import { count } from "../../base/format";
 import { useWords } from "../../base/language";
 import { useLoad } from "../../base/load";
@@ -30,12 +30,11 @@ export function ModelView({ id }: { id: string }) {
   const words = useWords(modelsWords);
   const loaded = useLoad("models", askModels);
   const model = loaded.value && named(loaded.value, id);
-  const [problem, tell] = useState("");
-  const remove = () =>
-    removeModel(id).then(
-      () => go(pathTo("models")),
-      (error: unknown) => tell(error instanceof Error ? error.message : String(error)),
-    );
+  const [problem, attempt] = useAttempt();
+  const remove = async () => {
+    await removeModel(id);
+    go(pathTo("models"));
+  };
   return (
     <PlaceFrame
       title={id}
@@ -45,7 +44,7 @@ export function ModelView({ id }: { id: string }) {
         model && (
           <>
             {model.base_model !== null && (
-              <button type="button" class="button danger" onClick={() => void remove()}>
+              <button type="button" class="button danger" onClick={() => attempt(remove)}>
                 {words.deleteModel}
               </button>
             )}
