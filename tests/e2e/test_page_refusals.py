@@ -338,3 +338,85 @@ def test_a_view_that_could_not_be_saved_says_so(page: Page) -> None:
     expect(page.locator(".notice.bad")).to_have_text("That did not work: no PNG")
     page.get_by_role("button", name="One HTML file").click()
     expect(page.locator(".notice.bad")).to_have_count(0)
+
+
+def report(**fields: object) -> Fields:
+    return {
+        "name": "films.jsonl", "task": "classification", "model": "minilm-l6", "max_length": 256,
+        "rows": {"read": 3, "kept": 3, "faulty": 0}, "held_out": False, "flow": [], "num_faults": 0, "num_warnings": 0,
+        "faults": [], "warnings": [],
+    } | fields  # fmt: skip
+
+
+def show_file(page: Page, api: Api, rows: list[Fields], found: Fields) -> None:
+    api.answers["/v1/files/file-films"] = file("file-films")
+    api.answers["/v1/files/file-films/report"] = found
+    api.answers["/v1/files/file-films/content"] = "\n".join(map(json.dumps, rows)).encode()
+    page.goto("/data/file-films")
+
+
+@pytest.mark.parametrize(
+    ("rows", "counts", "label", "lines"),
+    [
+        ([{"label": "spam"}, {"label": "not spam"}, {"label": "spam"}], {"spam": 2, "not spam": 1}, "spam", [1, 3]),
+        ([{"labels": ["sci fi", "drama"]}, {"labels": ["fi"]}, {"labels": ["sci"]}], {"sci fi": 1}, "sci fi", [1]),
+    ],
+)
+def test_the_rows_behind_a_label_are_its_own(
+    page: Page, api: Api, rows: list[Fields], counts: dict[str, int], label: str, lines: list[int]
+) -> None:
+    labels = [{"label": name, "count": count} for name, count in counts.items()]
+    show_file(page, api, [{"text": "a film"} | row for row in rows], report(labels=labels))
+    page.locator(".bars button", has=page.get_by_text(label, exact=True)).click()
+    expect(page.locator("#rows tbody tr td:first-child")).to_have_text([str(line) for line in lines])
+
+
+def test_a_score_on_an_edge_is_behind_one_column(page: Page, api: Api) -> None:
+    rows: list[Fields] = [{"text": "a film", "score": score} for score in (0, 1, 2)] + [{"text": "no score"}]
+    show_file(page, api, rows, report(scores={"edges": [0, 1, 2], "counts": [1, 2]}))
+    for column, lines in enumerate((["1"], ["2", "3"])):
+        page.get_by_role("group", name="Scores").get_by_role("button").nth(column).click()
+        expect(page.locator("#rows tbody tr td:first-child")).to_have_text(lines)
+
+
+LENGTHS = {
+    "rows": 2, "total": 715, "mean": 357.5, "median": 357.5, "p95": 700, "longest": 700, "cut_at": 256, "rows_cut": 1,
+    "tokens_cut": 444, "histogram": {"edges": [0, 100, 600, 800], "counts": [1, 0, 1]},
+}  # fmt: skip
+PAIRS: list[Fields] = [
+    {"text": "one film", "text_pair": "another", "label": "x"},
+    {"text": " ", "label": "x"},
+    {"text": "a long film", "text_pair": "another", "label": "x"},
+]
+
+
+def test_a_row_that_would_be_cut_is_behind_the_column_of_its_whole_length(page: Page, api: Api) -> None:
+    def read(body: Fields) -> Answer:
+        return {"data": [tokens(text, 700 if "long" in text[0] else 5) for text in body["input"]]}
+
+    api.answers["/v1/tokenize"] = read
+    show_file(page, api, PAIRS, report(tokens=LENGTHS))
+    columns = page.get_by_role("group", name="Lengths in tokens").get_by_role("button")
+    columns.last.click()
+    expect(page.locator("#rows tbody tr td:first-child")).to_have_text(["3"])
+    expect(page.locator("#rows .row-text")).to_have_text("a long film ⇥ another")
+    columns.first.click()
+    expect(page.locator("#rows tbody tr td:first-child")).to_have_text(["1"])
+    (asked,) = api.asked_of("/v1/tokenize")
+    assert asked["input"] == [["one film", "another"], ["a long film", "another"]]
+
+
+def test_lengths_that_could_not_be_told_say_why(page: Page, api: Api) -> None:
+    api.answers["/v1/tokenize"] = (503, "the service is stopping")
+    show_file(page, api, PAIRS, report(tokens=LENGTHS))
+    page.get_by_role("group", name="Lengths in tokens").get_by_role("button").last.click()
+    expect(page.locator("#rows .notice.bad")).to_contain_text("the service is stopping")
+
+
+def test_a_pair_is_followed_step_by_step_as_a_pair(page: Page, api: Api) -> None:
+    sample = {"why": "a short row", "line": 1, "target": "x", "raw": ["one film", "another"]}
+    show_file(page, api, PAIRS, report(samples=[sample]))
+    expect(page.locator("#steps .raw").nth(0)).to_have_text("one film")
+    expect(page.locator("#steps .raw").nth(1)).to_have_text("another")
+    expect(page.locator("#steps .token").first).to_be_visible()
+    assert {json.dumps(body["input"]) for body in api.asked_of("/v1/tokenize")} == {'[["one film", "another"]]'}
