@@ -420,3 +420,66 @@ def test_a_pair_is_followed_step_by_step_as_a_pair(page: Page, api: Api) -> None
     expect(page.locator("#steps .raw").nth(1)).to_have_text("another")
     expect(page.locator("#steps .token").first).to_be_visible()
     assert {json.dumps(body["input"]) for body in api.asked_of("/v1/tokenize")} == {'[["one film", "another"]]'}
+
+
+def drift(body: Fields) -> Answer:
+    count = len(body["input"])
+    frame = {
+        "model": "alpha", "step": None, "points": [[index, index % 3] for index in range(count)], "moved": 0,
+        "cosines": [1] * count, "predictions": [None] * count,
+        "attention": {"tokens": UNITS, "layer": 1, "weights": [[0.2] * len(UNITS)] * len(UNITS)},
+    }  # fmt: skip
+    return {"input": body["input"], "shown": 0.8, "frames": [frame, frame]}
+
+
+def test_rows_without_a_label_are_not_the_user_s_own(page: Page, api: Api) -> None:
+    rows = [{"text": f"plain text {index}"} for index in range(4)]
+    api.answers["/v1/files/file-films/content"] = "\n".join(map(json.dumps, rows)).encode()
+    api.answers["/v1/drift"] = drift
+    page.goto("/look?model=alpha&text=my+own")
+    page.locator("#drift").get_by_role("button", name="Show").click()
+    expect(page.locator(".scatter-point")).to_have_count(5)
+    expect(page.locator(".scatter-point .ring")).to_have_count(1)
+    expect(page.locator(".scatter-point", has=page.locator(".ring")).locator("title")).to_have_text(
+        "my own (your text)"
+    )
+    expect(page.locator(".scatter-point title").first).to_have_text("plain text 3 (no label)")
+
+
+def test_a_file_whose_check_answers_slowly_is_waited_for(page: Page, api: Api) -> None:
+    held: list[Route] = []
+
+    def answer(route: Route) -> None:
+        if held or api.asked_of("/v1/files/file-films"):
+            held.append(route)
+        else:
+            api.answer(route)
+
+    api.answers["/v1/files/file-films"] = file("file-films", status="uploaded")
+    api.answers["/v1/files/file-films/report"] = (400, "no report")
+    page.clock.install()
+    page.route("**/v1/files/file-films", answer)
+    page.goto("/data/file-films")
+    expect(page.locator(".badge.live")).to_have_text("being checked")
+    with page.expect_request("**/v1/files/file-films"):
+        page.clock.run_for(2_000)
+    page.clock.run_for(30_000)
+    assert len(held) == 1
+    held[0].fulfill(json=file("file-films"))
+    expect(page.locator(".badge.good")).to_have_text("fit")
+
+
+def test_an_upload_that_is_done_does_not_call_back_who_has_gone_on(page: Page, api: Api) -> None:
+    held: list[Route] = []
+    page.route("**/v1/files", lambda route: held.append(route) if route.request.method == "POST" else api.answer(route))
+    page.goto("/data")
+    with page.expect_request(lambda request: request.method == "POST"):
+        page.locator("input[type=file]").set_input_files(
+            {"name": "a.csv", "mimeType": "text/csv", "buffer": b"text,label\na,b\n"}
+        )
+    page.get_by_role("link", name="Look inside", exact=True).first.click()
+    expect(page.locator("textarea")).to_be_visible()
+    with page.expect_response(lambda response: response.request.method == "POST" and "/files" in response.url):
+        held[0].fulfill(json=file("file-new"))
+    page.evaluate("fetch('/v1/whoami').then((answer) => answer.json())")  # answered after the upload
+    expect(page).to_have_url(re.compile("/look"))

@@ -1,11 +1,11 @@
 // What is in one file: its report as charts, the rows behind them, and a text step by step.
 
-import { useCallback, useMemo, useState } from "preact/hooks";
+import { useMemo, useState } from "preact/hooks";
 import { beginning, contentPath, file as askFile, removeFile, report as askReport, type Report } from "../../api/files";
 import { models } from "../../api/models";
 import { useAttempt } from "../../base/attempt";
 import { useWords } from "../../base/language";
-import { useLoad, useTimer } from "../../base/load";
+import { useLoad, usePolling } from "../../base/load";
 import { go, note, pathTo, useAddress } from "../../base/router";
 import { readRows } from "../../base/rows";
 import { Notice, Waiting } from "../../parts/notice";
@@ -30,10 +30,7 @@ export function FileReport({ id }: { id: string }) {
   const words = useWords(dataWords);
   const { query } = useAddress();
   const file = useLoad(id, (signal) => askFile(id, signal));
-  useTimer(
-    file.value?.status === "uploaded" ? CHECK_MS : null,
-    useCallback(() => file.again(), [file.again]),
-  );
+  usePolling(file, file.value?.status === "uploaded" ? CHECK_MS : null);
   const bases = useLoad("models", models);
   const encoders = (bases.value ?? []).filter((model) => !model.adapter && model.base_model === null);
   const model = query.get("model") ?? encoders.find((one) => one.id === "minilm-l6")?.id ?? encoders[0]?.id ?? null;
