@@ -54,6 +54,7 @@ def test_layers_are_named_by_numbers_lists_and_ranges(service: Service, layers: 
         ({"layers": "0-9"}, "layers 6 does not exist"),
         ({"method": "rollout", "heads": [0]}, "leave heads out"),
         ({"input": "word " * 400}, "numbers exceed 2,400,000 in JSON.*Accept: "),
+        ({"input": "interesting " * 68, "merge": "character"}, "exceed 40,000,000; choose merge=word, fewer layers"),
     ],
 )
 def test_what_can_not_be_is_refused(service: Service, fields: dict[str, Any], words: str) -> None:

@@ -70,6 +70,7 @@ def test_truncation_is_reported(service: Service) -> None:
     fields = {"model": M, "input": ["short", "word " * 900], "truncate": True}
     data = httpx.post(f"{service.url}/v1/tokenize", json=fields).json()["data"]
     assert [item["truncated"] for item in data] == [False, True]
+    assert [item["full_length"] for item in data] == [3, 902]
     assert len(data[1]["ids"]) == 512
 
 

@@ -36,16 +36,17 @@ def test_the_last_step_is_the_answer(exact: Service, name: str) -> None:
     assert dict(zip(answer["labels"], last["values"], strict=True)) == pytest.approx(by_label, abs=1e-3)
 
 
-def test_every_step_is_there_with_its_numbers(exact: Service, zoo: Zoo) -> None:
-    answer = post(exact, columns=5).json()
+@pytest.mark.parametrize("columns", [5, 1])  # the classifier has 3 labels
+def test_every_step_is_there_with_its_numbers(exact: Service, zoo: Zoo, columns: int) -> None:
+    answer = post(exact, columns=columns).json()
     (encoding,) = zoo.words.encode([TEXT], 64)
     expected = list(stages(zoo.models["classifier"], encoding))
     assert len(answer["stages"]) == len(expected)
     for sent, stage in zip(answer["stages"], expected, strict=True):
         assert (sent["name"], sent["layer"], sent["inputs"]) == (stage.name, stage.layer, list(stage.inputs))
         assert (sent["shape"], sent["formula"]) == (list(stage.values.shape), stage.formula)
-        whole = stage.name in ("scores", "probabilities")
-        values = stage.values if whole else stage.values[..., :5]
+        whole = stage.name in ("scores", "probabilities", "logits", "label_probabilities")
+        values = stage.values if whole else stage.values[..., :columns]
         assert np.array(sent["values"]) == pytest.approx(values.numpy(), abs=1e-3), stage.name
         figures = (stage.values.min(), stage.values.max(), stage.values.mean(), stage.values.std(correction=0))
         assert list(sent["summary"].values()) == pytest.approx([float(figure) for figure in figures], abs=1e-3)

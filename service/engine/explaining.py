@@ -33,6 +33,8 @@ from service.errors import InvalidRequest
 Method = Literal["decomposition", "integrated_gradients", "gradient_weighted", "occlusion", "gradient_x_input"]
 INTEGRATED_MAX_TOKENS = 1024  # of one forward pass with gradients, which keeps what the backward pass needs
 
+WHOLE = ("scores", "probabilities", "logits", "label_probabilities")  # stages of rows over tokens or labels, no vectors
+
 
 @dataclass(frozen=True)
 class Question:
@@ -58,8 +60,8 @@ class Step:
 
     stage: Stage
     summary: dict[str, float]
-    norms: npt.NDArray[np.float32] | None  # length of each vector; of scores and probabilities none
-    shown: npt.NDArray[np.float32] | None  # the last axis cut; None: summaries alone are wanted
+    norms: npt.NDArray[np.float32] | None  # length of each vector; None: it has none
+    shown: npt.NDArray[np.float32] | None  # vectors cut; None: summaries alone are wanted
 
 
 @dataclass(frozen=True)
@@ -174,10 +176,9 @@ def _step(stage: Stage, columns: int) -> Step:
         "mean": float(finite.mean()),
         "std": float(finite.std(correction=0)),
     }
-    if stage.name in ("scores", "probabilities"):
+    if stage.name in WHOLE:
         return Step(stage, summary, None, _numbers(values) if columns else None)
-    norms = None if stage.name in ("logits", "label_probabilities") else _numbers(values.norm(dim=-1))
-    return Step(stage, summary, norms, _numbers(values[..., :columns]) if columns else None)
+    return Step(stage, summary, _numbers(values.norm(dim=-1)), _numbers(values[..., :columns]) if columns else None)
 
 
 def _numbers(values: Tensor) -> npt.NDArray[np.float32]:

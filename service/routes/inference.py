@@ -179,6 +179,7 @@ async def tokenize(body: TokenizeRequest, parts: PartsOf, caller: CallerOf) -> T
             offsets=list(encoding.offsets),
             special=list(encoding.special),
             truncated=encoding.truncated,
+            full_length=encoding.full_length,
             normalised="\t".join(map(loaded.tokenizer.normalise, parts_of(text))) if body.normalised else None,
         )
         for index, (text, encoding) in enumerate(zip(as_list(body.input), encodings, strict=True))

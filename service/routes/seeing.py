@@ -128,9 +128,10 @@ async def resolve(parts: Parts, caller: Caller, body: AttentionRequest) -> Asked
     units = [_units(body, encoding, text, index) for index, (encoding, text) in pairs]
     asked = Asked(body, loaded, layers, heads, texts, single, encodings, units)
     if asked.numbers > MAX_NUMBERS:
+        larger = "" if body.merge == "word" else "merge=word, "
         raise InvalidRequest(
-            f"{asked.numbers:,} numbers exceed {MAX_NUMBERS:,}; choose fewer layers or heads, a shorter text or fewer "
-            "texts"
+            f"{asked.numbers:,} numbers exceed {MAX_NUMBERS:,}; choose {larger}fewer layers or heads, a shorter text "
+            "or fewer texts"
         )
     return asked
 

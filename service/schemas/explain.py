@@ -101,7 +101,7 @@ class ExplainResponse(BaseModel):
 
 
 STAGES = "names of stages such as 'query'; by default all"
-COLUMNS = "numbers of each vector that are sent, 0: summaries alone; scores and probabilities are sent whole"
+COLUMNS = "numbers of each vector that are sent, 0: summaries alone; scores, logits and probabilities are sent whole"
 
 
 class TraceRequest(Request):
@@ -153,7 +153,7 @@ class TraceStage(BaseModel):
     summary: Summary
     norms: list[Any] | None = Field(description="length of each vector, by the axes before the last")
     values: list[Any] | None = Field(
-        description="nested by shape, the last axis cut to `columns`; null: a hidden score"
+        description="nested by shape, the last axis of vectors cut to `columns`; null: a hidden score"
     )
 
 

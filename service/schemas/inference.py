@@ -205,6 +205,7 @@ class Tokens(BaseModel):
     offsets: list[tuple[int, int]]
     special: list[bool]
     truncated: bool
+    full_length: int = Field(description="tokens before truncation; of a very long text an estimate")
     normalised: str | None = Field(default=None, description="case, accents and white space changed, when asked for")
 
 

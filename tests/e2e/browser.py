@@ -35,12 +35,12 @@ def running_browser() -> Iterator[Browser]:
 
 
 @contextmanager
-def watched_page(browser: Browser, url: str, **options: Any) -> Iterator[Page]:
-    """A page that must log no error and ask no other host."""
+def watched_page(browser: Browser, url: str, refusals: bool = False, **options: Any) -> Iterator[Page]:
+    """A page that must log no error, but for what it is refused where `refusals` are meant, and ask no other host."""
     context = browser.new_context(locale="en-GB", viewport={"width": 1280, "height": 900}, **options)
     page = context.new_page()
     problems: list[str] = []
-    page.on("console", lambda message: problems.append(message.text) if _is_wrong(message) else None)
+    page.on("console", lambda message: problems.append(message.text) if _is_wrong(message, refusals) else None)
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.on(
         "request",
@@ -52,10 +52,11 @@ def watched_page(browser: Browser, url: str, **options: Any) -> Iterator[Page]:
     assert not problems, problems
 
 
-def _is_wrong(message: ConsoleMessage) -> bool:
+def _is_wrong(message: ConsoleMessage, refusals: bool) -> bool:
     """A report that is still being made answers 409, which a browser logs as an error."""
     being_made = "status of 409" in message.text and "/report" in message.location["url"]
-    return message.type == "error" and not being_made
+    refused = refusals and message.text.startswith("Failed to load resource")
+    return message.type == "error" and not being_made and not refused
 
 
 def violations(page: Page) -> list[str]:

@@ -10,6 +10,7 @@ export interface Tokens {
   offsets: [number, number][];
   special: boolean[];
   truncated: boolean;
+  full_length: number; // before it was cut
   normalised: string | null;
 }
 
@@ -43,7 +44,7 @@ interface List<T> {
   data: T[];
 }
 
-export const tokenize = async (model: string, input: string[], signal?: AbortSignal): Promise<Tokens[]> =>
+export const tokenize = async (model: string, input: Input[], signal?: AbortSignal): Promise<Tokens[]> =>
   (
     await ask<List<Tokens>>("POST", "/v1/tokenize", {
       body: { model, input, truncate: true, normalised: true },

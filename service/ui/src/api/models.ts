@@ -46,5 +46,12 @@ export const removeAlias = (alias: string): Promise<unknown> =>
   ask("DELETE", `/v1/aliases/${encodeURIComponent(alias)}`);
 export const removeModel = (id: string): Promise<unknown> => ask("DELETE", path(id));
 
+/** The model of this name, its own or one that stands for it. */
+export const named = (all: readonly Model[], name: string | null): Model | undefined =>
+  all.find((model) => model.id === name || model.aliases.includes(name ?? ""));
+
+/** Whether training can begin from it. */
+export const tunable = (model: Model): boolean => !model.adapter && model.architecture !== "encoder_decoder";
+
 /** Models that can be looked into. */
 export const seen = (all: readonly Model[]): Model[] => all.filter((model) => model.routes.includes("/v1/attention"));

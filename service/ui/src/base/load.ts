@@ -79,6 +79,11 @@ export function useTimer(milliseconds: number | null, call: () => void): void {
   }, [milliseconds, call]);
 }
 
+/** Asks again so many milliseconds after each answer: asked sooner, a slow one would never come. */
+export function usePolling({ busy, again }: Loaded<unknown>, milliseconds: number | null): void {
+  useTimer(busy ? null : milliseconds, again);
+}
+
 /** The value, once it has not changed for a while. */
 export function useSettled<T>(value: T, milliseconds: number): T {
   const [settled, settle] = useState(value);

@@ -1,5 +1,7 @@
 // Rows of a text file as the service reads them: JSONL or CSV with a header, each with its line.
 
+import type { Input } from "../api/inference";
+
 export interface Row {
   line: number;
   fields: Record<string, string>;
@@ -26,10 +28,9 @@ function jsonRows(text: string): Row[] {
     try {
       const found: unknown = JSON.parse(content);
       if (typeof found !== "object" || found === null) throw new Error("not an object");
-      const pairs = Object.entries(found).map(([name, value]): [string, string] => [
-        name,
-        typeof value === "string" ? value : JSON.stringify(value),
-      ]);
+      const pairs = Object.entries(found)
+        .filter(([, value]) => value !== null) // how a row says that it has none
+        .map(([name, value]): [string, string] => [name, typeof value === "string" ? value : JSON.stringify(value)]);
       return [{ line: index + 1, fields: Object.fromEntries(pairs) }];
     } catch {
       return [{ line: index + 1, fields: { text: content } }]; // a fault, shown as it stands
@@ -41,7 +42,7 @@ function csvRows(text: string): Row[] {
   const [header, ...records] = csvRecords(text);
   return records.map(({ line, cells }) => ({
     line,
-    fields: Object.fromEntries((header?.cells ?? []).map((name, index) => [name, cells[index] ?? ""])),
+    fields: Object.fromEntries((header?.cells ?? []).map((name, index) => [name.trim(), cells[index] ?? ""])),
   }));
 }
 
@@ -81,36 +82,67 @@ export function csvRecords(text: string): CsvRecord[] {
   return records;
 }
 
-/** What a row says, in one line. */
-export function textOf(row: Row): string {
-  const { text, tokens, messages } = row.fields;
-  if (text !== undefined) return text;
-  if (tokens !== undefined) return parsedList(tokens).map(String).join(" ");
+/** What a model reads of a row, made as training makes it. */
+export function inputOf(row: Row): Input {
+  const { text, text_pair: pair, tokens, messages } = row.fields;
+  if (text !== undefined) return pair ? [text, pair] : text;
+  if (tokens !== undefined) return joined(parsedList(tokens, " ").map(String));
   if (messages !== undefined)
-    return parsedList(messages)
-      .map((message) => (isMessage(message) && message.role === "user" ? message.content : ""))
-      .join(" ")
-      .trim();
+    return parsedList(messages, " ")
+      .filter(isMessage)
+      .filter((message) => message.role === "user")
+      .map((message) => message.content)
+      .join("\n");
   return Object.values(row.fields).join(" ");
 }
 
-/** What is to be learned of it. */
-export function targetOf(row: Row): string {
-  const { label, labels, score, tags, messages } = row.fields;
+/** Its texts: one or two. */
+export const partsOf = (input: Input): readonly string[] => (typeof input === "string" ? [input] : input);
+
+/** The same as one text. */
+export const textOf = (row: Row): string => partsOf(inputOf(row)).join("\t");
+
+/** Each label that a row counts for: its one, its several, or the tags of its words. */
+export function labelsOf(row: Row): string[] {
+  const { label, labels, tags, messages } = row.fields;
   if (messages !== undefined) {
-    const last = parsedList(messages).findLast((message) => isMessage(message) && message.role === "assistant");
-    return isMessage(last) ? last.content : "";
+    const last = parsedList(messages, " ").filter(isMessage).at(-1);
+    return last?.role === "assistant" ? [last.content.trim()] : [];
   }
-  return label ?? score ?? (labels ? parsedList(labels, "|").join(", ") : tags ? parsedList(tags).join(" ") : "");
+  if (tags !== undefined) return parsedList(tags, " ").map(String);
+  if (label !== undefined) return [label];
+  return labels === undefined ? [] : parsedList(labels, "|").map(String);
 }
 
-function parsedList(text: string, separator = " "): unknown[] {
-  try {
-    const found: unknown = JSON.parse(text);
-    return Array.isArray(found) ? found : [found];
-  } catch {
-    return text.split(separator);
-  }
+/** What is to be learned of it, in one line. */
+export function targetOf(row: Row): string {
+  return labelsOf(row).join(row.fields.tags === undefined ? ", " : " ") || (row.fields.score ?? "");
+}
+
+/** A list, as JSON or, in a CSV, between separators. */
+function parsedList(text: string, separator: string): unknown[] {
+  if (text.trimStart().startsWith("["))
+    try {
+      return JSON.parse(text) as unknown[];
+    } catch {
+      return [text];
+    }
+  return text
+    .split(separator)
+    .map((part) => part.trim())
+    .filter(Boolean);
+}
+
+// Han, kana, their punctuation, full width
+const UNSPACED = "[\\u2e80-\\u9fff\\uf900-\\ufaff\\uff00-\\uffef\\u{20000}-\\u{10ffff}]";
+const UNSPACED_END = new RegExp(`${UNSPACED}$`, "u");
+const UNSPACED_START = new RegExp(`^${UNSPACED}`, "u");
+
+/** Words as running text: a space where both sides are written with spaces. */
+function joined(words: readonly string[]): string {
+  const spaced = (word: string, index: number): boolean =>
+    index > 0 && !UNSPACED_END.test(words[index - 1]) && !UNSPACED_START.test(word);
+  return words.map((word, index) => (spaced(word, index) ? ` ${word}` : word)).join("");
 }
 
 function isMessage(value: unknown): value is { role: string; content: string } {

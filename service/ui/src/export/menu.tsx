@@ -1,7 +1,9 @@
 import type { RefObject } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
+import { useAttempt } from "../base/attempt";
 import { useWords } from "../base/language";
 import { allLoaded } from "../base/load";
+import { Notice } from "../parts/notice";
 import { shellWords } from "../words/shell";
 import { asHtml, asPng, asSvg } from "./snapshot";
 
@@ -15,6 +17,7 @@ export function ExportMenu({ view, name }: ExportMenuProps) {
   const words = useWords(shellWords);
   const [open, show] = useState(false);
   const [waiting, wait] = useState(false);
+  const [problem, attempt] = useAttempt();
   const frame = useRef<HTMLDivElement>(null);
   useEffect(() => {
     if (!open) return;
@@ -34,7 +37,12 @@ export function ExportMenu({ view, name }: ExportMenuProps) {
     wait(true);
     await allLoaded();
     wait(false);
-    if (view.current) save(await make(view.current), `${name}.${ending}`);
+    try {
+      if (view.current) save(await make(view.current), `${name}.${ending}`);
+    } catch (error) {
+      show(true); // why is told there
+      throw error;
+    }
   };
   return (
     <div class="pop" ref={frame}>
@@ -50,13 +58,18 @@ export function ExportMenu({ view, name }: ExportMenuProps) {
       </button>
       {open && (
         <div class="pop-list">
-          <button type="button" class="tool" onClick={() => void saver(asHtml, "html")()}>
+          {problem && (
+            <Notice tone="bad">
+              {words.error}: {problem}
+            </Notice>
+          )}
+          <button type="button" class="tool" onClick={() => attempt(saver(asHtml, "html"))}>
             {words.exportHtml}
           </button>
-          <button type="button" class="tool" onClick={() => void saver(asSvg, "svg")()}>
+          <button type="button" class="tool" onClick={() => attempt(saver(asSvg, "svg"))}>
             {words.exportSvg}
           </button>
-          <button type="button" class="tool" onClick={() => void saver(asPng, "png")()}>
+          <button type="button" class="tool" onClick={() => attempt(saver(asPng, "png"))}>
             {words.exportPng}
           </button>
         </div>

@@ -21,6 +21,7 @@ const en = {
   label: "Label",
   answer: "Answer",
   yours: "your text",
+  noLabel: "no label",
   across: "Across",
   up: "Up",
 };
@@ -46,6 +47,7 @@ const zh: typeof en = {
   label: "标签",
   answer: "答案",
   yours: "你的文字",
+  noLabel: "没有标签",
   across: "横",
   up: "纵",
 };

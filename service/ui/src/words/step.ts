@@ -33,6 +33,7 @@ const en = {
   mean: "Mean",
   deviation: "Deviation",
   shownOf: (shown: number, all: number) => `the first ${shown} of ${all} numbers of each row`,
+  inTable: (shown: number, all: number) => `The table has the first ${shown} of ${all} columns.`,
   heads: "All heads: choose one to zoom in",
   zoomed: (head: number) => `Head ${head}`,
   rows: { tokens: "tokens", heads: "heads", numbers: "numbers", labels: "labels" },
@@ -41,7 +42,8 @@ const en = {
   lens: "What it would say after each layer",
   lensNote: "The logit lens: each layer's vectors read by the model's own last layer, as if no other followed.",
   embeddings: "text",
-  noTrace: "This model can't be traced: it is an encoder-decoder.",
+  noTrace: "An encoder-decoder can't be stepped through. Choose another model above.",
+  noModel: "There is no model to step through yet.",
   stages: {
     token: {
       name: "Token",
@@ -163,6 +165,7 @@ const zh: typeof en = {
   mean: "平均",
   deviation: "标准差",
   shownOf: (shown: number, all: number) => `每行 ${all} 个数中的前 ${shown} 个`,
+  inTable: (shown: number, all: number) => `表中是 ${all} 列中的前 ${shown} 列。`,
   heads: "所有头：选一个来放大",
   zoomed: (head: number) => `头 ${head}`,
   rows: { tokens: "词元", heads: "头", numbers: "数", labels: "标签" },
@@ -171,7 +174,8 @@ const zh: typeof en = {
   lens: "每一层之后它会说什么",
   lensNote: "Logit 透镜：用模型自己的最后一层去读每一层的向量，好像后面没有别的层。",
   embeddings: "文字",
-  noTrace: "这个模型无法逐步走：它是编码器—解码器。",
+  noTrace: "编码器—解码器无法逐步走。请在上面选择另一个模型。",
+  noModel: "还没有可以逐步走的模型。",
   stages: {
     token: {
       name: "词元向量",

@@ -6,6 +6,8 @@ const en = {
   newJob: "New job",
   base: "Base model",
   baseHint: "What it knows already. A small encoder learns labels within minutes.",
+  noBase: (name: string) =>
+    `No model named “${name}” can be tuned: it is not there, an adapter or an encoder-decoder. Choose a base.`,
   data: "Training file",
   dataHint: "Texts with their labels, from Data.",
   noData: "Add a file under Data first.",
@@ -125,6 +127,7 @@ const zh: typeof en = {
   newJob: "新任务",
   base: "底座模型",
   baseHint: "它已经懂得的东西。小型编码器几分钟就能学会标签。",
+  noBase: (name: string) => `没有名为“${name}”的模型可以微调：它不存在，或是适配器或编码器—解码器。请选择一个底座。`,
   data: "训练文件",
   dataHint: "来自“数据”的带标签文字。",
   noData: "请先在“数据”里添加文件。",

@@ -1,8 +1,7 @@
-import { useCallback } from "preact/hooks";
 import { files, type DataFile } from "../../api/files";
 import { bytes, count, when } from "../../base/format";
 import { useWords } from "../../base/language";
-import { useLoad, useTimer } from "../../base/load";
+import { useLoad, usePolling } from "../../base/load";
 import { go, pathTo } from "../../base/router";
 import { Card } from "../../parts/card";
 import { Waiting } from "../../parts/notice";
@@ -17,10 +16,7 @@ export function FileList() {
   const words = useWords(dataWords);
   const loaded = useLoad("files", files);
   const unchecked = loaded.value?.some((file) => file.status === "uploaded") ?? false;
-  useTimer(
-    unchecked ? CHECK_MS : null,
-    useCallback(() => loaded.again(), [loaded.again]),
-  );
+  usePolling(loaded, unchecked ? CHECK_MS : null);
   return (
     <PlaceFrame title={words.title} lead={words.lead} name="data">
       <div class="side-and-main">

@@ -1,10 +1,11 @@
 // What is in one file: its report as charts, the rows behind them, and a text step by step.
 
-import { useCallback, useMemo, useState } from "preact/hooks";
+import { useMemo, useState } from "preact/hooks";
 import { beginning, contentPath, file as askFile, removeFile, report as askReport, type Report } from "../../api/files";
 import { models } from "../../api/models";
+import { useAttempt } from "../../base/attempt";
 import { useWords } from "../../base/language";
-import { useLoad, useTimer } from "../../base/load";
+import { useLoad, usePolling } from "../../base/load";
 import { go, note, pathTo, useAddress } from "../../base/router";
 import { readRows } from "../../base/rows";
 import { Notice, Waiting } from "../../parts/notice";
@@ -29,15 +30,13 @@ export function FileReport({ id }: { id: string }) {
   const words = useWords(dataWords);
   const { query } = useAddress();
   const file = useLoad(id, (signal) => askFile(id, signal));
-  useTimer(
-    file.value?.status === "uploaded" ? CHECK_MS : null,
-    useCallback(() => file.again(), [file.again]),
-  );
+  usePolling(file, file.value?.status === "uploaded" ? CHECK_MS : null);
   const bases = useLoad("models", models);
   const encoders = (bases.value ?? []).filter((model) => !model.adapter && model.base_model === null);
   const model = query.get("model") ?? encoders.find((one) => one.id === "minilm-l6")?.id ?? encoders[0]?.id ?? null;
   const checked = file.value && file.value.status !== "uploaded";
   const report = useLoad(checked && model ? `${id} ${model}` : null, (signal) => askReport(id, model ?? "", signal));
+  const [problem, attempt] = useAttempt();
   const remove = async () => {
     await removeFile(id);
     go(pathTo("data"));
@@ -48,19 +47,21 @@ export function FileReport({ id }: { id: string }) {
       lead={words.reportLead}
       name="data-report"
       tools={
-        <>
-          <a class="button" href={contentPath(id)} download={file.value?.filename}>
-            {words.download}
-          </a>
-          <button type="button" class="button danger" onClick={() => void remove().catch(() => file.again())}>
-            {words.remove}
-          </button>
-          {file.value?.status === "processed" && (
-            <a class="button main" href={pathTo("tune", null, { file: id })}>
-              {words.tune}
+        file.value && (
+          <>
+            <a class="button" href={contentPath(id)} download={file.value.filename}>
+              {words.download}
             </a>
-          )}
-        </>
+            <button type="button" class="button danger" onClick={() => attempt(remove)}>
+              {words.remove}
+            </button>
+            {file.value.status === "processed" && (
+              <a class="button main" href={pathTo("tune", null, { file: id })}>
+                {words.tune}
+              </a>
+            )}
+          </>
+        )
       }
     >
       <div class="row spread">
@@ -79,8 +80,20 @@ export function FileReport({ id }: { id: string }) {
           </label>
         )}
       </div>
-      {report.busy && !report.value && <Notice>{words.making}</Notice>}
-      <Waiting loaded={report}>{(found) => <Told id={id} report={found} model={model ?? ""} />}</Waiting>
+      {problem && <Notice tone="bad">{problem}</Notice>}
+      <Waiting loaded={file}>
+        {() => (
+          <Waiting loaded={bases}>
+            {() => (
+              <>
+                {model === null && <Notice tone="bad">{words.noBase}</Notice>}
+                {report.busy && !report.value && <Notice>{words.making}</Notice>}
+                <Waiting loaded={report}>{(found) => <Told id={id} report={found} model={model ?? ""} />}</Waiting>
+              </>
+            )}
+          </Waiting>
+        )}
+      </Waiting>
     </PlaceFrame>
   );
 }
@@ -115,14 +128,11 @@ function Told({ id, report, model }: { id: string; report: Report; model: string
         <VocabularyCard report={report} />
       </div>
       <CopiesCard report={report} onLine={(at) => show({ kind: "line", line: at })} />
-      <RowsCard
-        read={read}
-        whole={content.value?.whole ?? true}
-        model={model}
-        picked={picked}
-        onPick={pick}
-        onLine={step}
-      />
+      <Waiting loaded={content}>
+        {({ whole }) =>
+          read && <RowsCard read={read} whole={whole} model={model} picked={picked} onPick={pick} onLine={step} />
+        }
+      </Waiting>
     </>
   );
 }

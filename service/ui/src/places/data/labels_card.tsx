@@ -33,7 +33,13 @@ export function LabelsCard({ report, picked, onPick }: PickProps) {
             onPick(
               picked.kind === "score" && picked.bin === bin
                 ? EVERY
-                : { kind: "score", bin, from: scores.edges[bin], to: scores.edges[bin + 1] },
+                : {
+                    kind: "score",
+                    bin,
+                    from: scores.edges[bin],
+                    to: scores.edges[bin + 1],
+                    last: bin === scores.counts.length - 1,
+                  },
             )
           }
         />

@@ -3,7 +3,7 @@
 export type Picked =
   | { kind: "every" }
   | { kind: "label"; label: string }
-  | { kind: "score"; bin: number; from: number; to: number }
+  | { kind: "score"; bin: number; from: number; to: number; last: boolean } // without `to`, but in the last
   | { kind: "length"; bin: number; from: number; to: number }
   | { kind: "line"; line: number };
 

@@ -1,12 +1,12 @@
 // One row from its raw text to its place in a batch.
 
 import type { Report } from "../../api/files";
-import { tokenize, type Tokens as Read } from "../../api/inference";
+import { tokenize, type Input, type Tokens as Read } from "../../api/inference";
 import { percent } from "../../base/format";
 import { useWords } from "../../base/language";
 import { useLoad } from "../../base/load";
 import { pathTo } from "../../base/router";
-import { targetOf, textOf, type Row } from "../../base/rows";
+import { inputOf, partsOf, targetOf, type Row } from "../../base/rows";
 import { Card } from "../../parts/card";
 import { Choice } from "../../parts/choice";
 import { Waiting } from "../../parts/notice";
@@ -27,10 +27,11 @@ export function StepsCard({ report, model, rows, line, onLine }: StepsCardProps)
   const at = line ?? samples[0]?.line;
   const row = rows.find((one) => one.line === at);
   const sample = samples.find((one) => one.line === at);
-  const text = row ? textOf(row) : (sample?.raw.join("\t") ?? "");
+  const input = row ? inputOf(row) : inputOfParts(sample?.raw ?? []);
+  const parts = partsOf(input);
   const loaded = useLoad<Read>(
-    text.trim() ? `${model}\n${text}` : null,
-    async (signal) => (await tokenize(model, [text], signal))[0],
+    parts[0].trim() ? JSON.stringify([model, input]) : null,
+    async (signal) => (await tokenize(model, [input], signal))[0],
   );
   if (!samples.length) return null;
   const options = [...samples.map((one) => one.line), ...(at && !sample ? [at] : [])];
@@ -50,10 +51,19 @@ export function StepsCard({ report, model, rows, line, onLine }: StepsCardProps)
       <ol class="text-steps">
         <li>
           <h3>{words.raw}</h3>
-          <p class="raw">{text}</p>
+          {parts.map((text, index) => (
+            <p key={index} class="raw">
+              {text}
+            </p>
+          ))}
           <p class="small muted">
-            {words.ofLine(at ?? 0)} · {words.target}: <strong>{row ? targetOf(row) : sample?.target}</strong> ·{" "}
-            <a href={pathTo("look", null, { text })}>{words.lookAt}</a>
+            {words.ofLine(at ?? 0)} · {words.target}: <strong>{row ? targetOf(row) : sample?.target}</strong>
+            {parts.length === 1 && (
+              <>
+                {" "}
+                · <a href={pathTo("look", null, { text: parts[0] })}>{words.lookAt}</a>
+              </>
+            )}
           </p>
         </li>
         <Waiting loaded={loaded}>
@@ -62,7 +72,11 @@ export function StepsCard({ report, model, rows, line, onLine }: StepsCardProps)
               <li>
                 <h3>{words.normalised}</h3>
                 <p class="raw">
-                  {read.normalised === text ? <span class="muted">{words.normalisedSame}</span> : read.normalised}
+                  {read.normalised === parts.join("\t") ? (
+                    <span class="muted">{words.normalisedSame}</span>
+                  ) : (
+                    read.normalised
+                  )}
                 </p>
               </li>
               <li>
@@ -71,7 +85,7 @@ export function StepsCard({ report, model, rows, line, onLine }: StepsCardProps)
               </li>
               <li>
                 <h3>{words.inBatch}</h3>
-                <InBatch length={read.ids.length} report={report} />
+                <InBatch length={Math.min(read.ids.length, report.max_length)} report={report} />
               </li>
             </>
           )}
@@ -79,6 +93,10 @@ export function StepsCard({ report, model, rows, line, onLine }: StepsCardProps)
       </ol>
     </Card>
   );
+}
+
+function inputOfParts([text = "", pair]: readonly string[]): Input {
+  return pair === undefined ? text : [text, pair];
 }
 
 /** The row among the rows of the sample batch: what is its own, what is padding. */

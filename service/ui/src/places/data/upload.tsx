@@ -1,4 +1,4 @@
-import { useRef, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { upload, type DataFile } from "../../api/files";
 import { useWords } from "../../base/language";
 import { Notice } from "../../parts/notice";
@@ -10,12 +10,15 @@ export function Upload({ onDone }: { onDone: (file: DataFile) => void }) {
   const field = useRef<HTMLInputElement>(null);
   const [state, show] = useState<"idle" | "over" | "busy">("idle");
   const [problem, tell] = useState("");
+  const left = useRef(false);
+  useEffect(() => () => void (left.current = true), []);
   const send = async (file: File | undefined) => {
     if (!file) return;
     show("busy");
     tell("");
     try {
-      onDone(await upload(file));
+      const added = await upload(file);
+      if (!left.current) onDone(added); // who has gone on is not called back
     } catch (error) {
       tell(error instanceof Error ? error.message : String(error));
     }

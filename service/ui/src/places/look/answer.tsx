@@ -1,5 +1,5 @@
 import { classify, fillMask, tag, type Candidate, type Classified, type Tag } from "../../api/inference";
-import type { Model } from "../../api/models";
+import { tunable, type Model } from "../../api/models";
 import { figure, percent } from "../../base/format";
 import { useWords } from "../../base/language";
 import { useLoad } from "../../base/load";
@@ -22,7 +22,12 @@ export function Answer({ model, text }: { model: Model; text: string }) {
   if (!labels && !tags)
     return (
       <p class="muted">
-        {words.noAnswer} <a href={pathTo("tune", null, { model: model.id })}>{words.tuneIt}</a>
+        {words.noAnswer}{" "}
+        {tunable(model) && (
+          <>
+            {words.notTuned} <a href={pathTo("tune", null, { model: model.id })}>{words.tuneIt}</a>
+          </>
+        )}
       </p>
     );
   return (

@@ -2,9 +2,11 @@
 
 import { useEffect, useMemo, useState } from "preact/hooks";
 import { attentionPicture, type Attention, type Head } from "../../api/attention";
+import { useAttempt } from "../../base/attempt";
 import { figure, percent } from "../../base/format";
 import { useWords } from "../../base/language";
 import { save } from "../../export/menu";
+import { Notice } from "../../parts/notice";
 import { TableBehind } from "../../parts/table";
 import { lookWords } from "../../words/look";
 import { Grid } from "./grid";
@@ -33,6 +35,7 @@ export function AttentionView({ attention, model, text, options, stretch, onPick
   const names = useMemo(() => header.units.map((unit) => unit.text), [attention]);
   const [cell, choose] = useState<Cell | null>(null);
   const [painted, tell] = useState<number | null>(null);
+  const [problem, attempt] = useAttempt();
   useEffect(() => choose(null), [attention]);
   const name = words.headName(header.layers[layer], header.heads[place]);
   const most = stretch || !header.rows_sum_to_one ? head.largest || 1 : 1;
@@ -44,7 +47,7 @@ export function AttentionView({ attention, model, text, options, stretch, onPick
         <Grid attention={attention} layer={layer} head={place} onPick={onPick} />
       </div>
     );
-  const picture = async (all: boolean, kind: "png" | "svg") => {
+  const picture = (all: boolean, kind: "png" | "svg") => async () => {
     const chosen = all || header.heads[0] === "all" ? null : { layers: [header.layers[layer]], heads: [place] };
     const blob = await attentionPicture(model, text, options, chosen, kind === "png" ? "image/png" : "image/svg+xml");
     save(blob, `attention${all ? "" : `-${header.layers[layer]}-${header.heads[place]}`}.${kind}`);
@@ -82,19 +85,20 @@ export function AttentionView({ attention, model, text, options, stretch, onPick
         {removed > 0.0005 && words.removed(percent(removed))}
       </p>
       <div class="row export-no">
-        <button type="button" class="button tiny" onClick={() => void picture(false, "png")}>
+        <button type="button" class="button tiny" onClick={() => attempt(picture(false, "png"))}>
           {words.png}
         </button>
-        <button type="button" class="button tiny" onClick={() => void picture(false, "svg")}>
+        <button type="button" class="button tiny" onClick={() => attempt(picture(false, "svg"))}>
           {words.svg}
         </button>
-        <button type="button" class="button tiny" onClick={() => void picture(true, "png")}>
+        <button type="button" class="button tiny" onClick={() => attempt(picture(true, "png"))}>
           {words.all}
         </button>
         <span class="small muted number" data-painted={painted?.toFixed(1)}>
           {painted !== null && words.painted(painted.toFixed(1))}
         </span>
       </div>
+      {problem && <Notice tone="bad">{problem}</Notice>}
       <TableBehind
         label={words.strongest}
         columns={[{ name: words.from }, { name: words.to }, { name: words.weight, right: true }]}

@@ -18,7 +18,7 @@ const MOST_BYTES = 2_000_000;
 
 interface Followed {
   drift: Drift;
-  labels: string[]; // of each text; "" of the user's own
+  labels: string[]; // of each text; the first is the user's own
 }
 
 export function DriftCard({ model, text }: { model: Model; text: string }) {

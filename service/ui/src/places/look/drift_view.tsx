@@ -73,7 +73,7 @@ export function DriftView({ drift, labels, single }: DriftViewProps) {
         ]}
         rows={drift.input.map((text, index) => [
           text,
-          labels[index] || words.yours,
+          index === 0 ? words.yours : labels[index] || "–",
           frame.predictions[index] ?? "–",
           ...frame.points[index].map((value) => figure(value)),
         ])}

@@ -9,7 +9,7 @@ import { CHINESE, EXAMPLES } from "../examples";
 interface LookInputProps {
   title: string | null;
   models: readonly Model[];
-  model: Model;
+  model: Model | null; // null: there is none of the name asked for
   text: string;
   names: readonly [string, string]; // of model and text in the address
   comparable?: boolean;
@@ -24,7 +24,15 @@ export function LookInput({ title, models, model, text, names, comparable = true
     <Card title={title ?? undefined}>
       <div class="look-input">
         <Field name={words.model}>
-          <select value={model.id} onChange={(event) => note({ [modelName]: event.currentTarget.value, target: null })}>
+          <select
+            value={model?.id ?? ""}
+            onChange={(event) => note({ [modelName]: event.currentTarget.value, target: null })}
+          >
+            {!model && (
+              <option value="" disabled>
+                {words.choose}
+              </option>
+            )}
             {models.map((one) => (
               <option key={one.id} value={one.id}>
                 {one.aliases.length ? `${one.aliases[0]} · ${one.id}` : one.id}

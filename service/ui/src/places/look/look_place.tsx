@@ -1,7 +1,7 @@
 // Look inside: one text in one model, or two of them side by side.
 
 import { useEffect, useState } from "preact/hooks";
-import { models, seen, type Model } from "../../api/models";
+import { models, named, seen, type Model } from "../../api/models";
 import { useWords } from "../../base/language";
 import { useLoad, useSettled } from "../../base/load";
 import { note, pathTo, useAddress } from "../../base/router";
@@ -48,15 +48,17 @@ function Looking({ models: all }: { models: Model[] }) {
   const { query } = useAddress();
   const options = optionsOf(query);
   const [stretch, setStretch] = useState(true);
-  const named = (name: string | null): Model =>
-    all.find((model) => model.id === name || model.aliases.includes(name ?? "")) ?? all[0];
   const comparing = query.has("text2");
-  const first = { model: named(query.get("model")), text: query.get("text") ?? EXAMPLES[0] };
-  const second = { model: named(query.get("model2") ?? query.get("model")), text: query.get("text2") ?? "" };
+  const side = (name: string | null, text: string) => ({ name, model: wanted(all, name), text });
+  const first = side(query.get("model"), query.get("text") ?? EXAMPLES[0]);
+  const second = side(query.get("model2") ?? first.name, query.get("text2") ?? "");
+  const shape = first.model ?? second.model; // of the layers and heads to choose from
   const texts = [useSettled(first.text, PAUSE_MS), useSettled(second.text, PAUSE_MS)];
-  useHeadKeys(first.model, options.layer, options.head);
-  const panel = (model: Model, text: string) =>
-    text.trim() && (
+  useHeadKeys(shape, options.layer, options.head);
+  const panel = ({ name, model }: { name: string | null; model: Model | null }, text: string) =>
+    !model ? (
+      <Notice tone="bad">{words.notThere(name ?? "")}</Notice>
+    ) : text.trim() ? (
       <Panel
         model={model}
         text={text}
@@ -66,7 +68,7 @@ function Looking({ models: all }: { models: Model[] }) {
         onStretch={setStretch}
         onPick={(layer, head) => note({ layer, head, view: "heatmap" })}
       />
-    );
+    ) : null;
   return (
     <>
       <div class={comparing ? "columns" : "stack"}>
@@ -87,16 +89,16 @@ function Looking({ models: all }: { models: Model[] }) {
           />
         )}
       </div>
-      {comparing && (
+      {comparing && shape && (
         <Card>
-          <AttentionOptions model={first.model} options={options} stretch={stretch} onStretch={setStretch} />
+          <AttentionOptions model={shape} options={options} stretch={stretch} onStretch={setStretch} />
         </Card>
       )}
       <div class={comparing ? "columns comparing" : "stack"}>
-        {panel(first.model, texts[0])}
-        {comparing && panel(second.model, texts[1])}
+        {panel(first, texts[0])}
+        {comparing && panel(second, texts[1])}
       </div>
-      {comparing && texts[0].trim() && texts[1].trim() && (
+      {comparing && first.model && second.model && texts[0].trim() && texts[1].trim() && (
         <Differences
           left={{ model: first.model.id, input: texts[0] }}
           right={{ model: second.model.id, input: texts[1] }}
@@ -104,14 +106,20 @@ function Looking({ models: all }: { models: Model[] }) {
           onPick={(layer, head) => note({ layer, head, view: "heatmap" })}
         />
       )}
-      {!comparing && texts[0].trim() && <DriftCard model={first.model} text={texts[0]} />}
+      {!comparing && first.model && texts[0].trim() && <DriftCard model={first.model} text={texts[0]} />}
     </>
   );
 }
 
+/** The first where none is named; null where there is none of that name. */
+function wanted(all: readonly Model[], name: string | null): Model | null {
+  return name === null ? all[0] : (named(all, name) ?? null);
+}
+
 /** [ and ] walk the heads, { and } the layers, wherever one is but in a field. */
-function useHeadKeys(model: Model, layer: number, head: number): void {
+function useHeadKeys(model: Model | null, layer: number, head: number): void {
   useEffect(() => {
+    if (!model) return;
     const walk = (event: KeyboardEvent) => {
       if (event.target instanceof Element && event.target.closest("textarea, select, input:not([type=radio])")) return;
       const clamp = (value: number, count: number): number => Math.max(0, Math.min(count - 1, value));

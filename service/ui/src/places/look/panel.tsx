@@ -47,12 +47,10 @@ export function Panel({ model, text, options, compared, stretch, onStretch, onPi
         <Saliency model={model} text={text} options={options} />
       </Card>
       <Card title={words.attention} note={words.attentionNote}>
-        <Waiting loaded={seen}>
-          {(found) => (
-            <div class={seen.busy ? "attention busy" : "attention"}>
-              {!compared && (
-                <AttentionOptions model={model} options={options} stretch={stretch} onStretch={onStretch} />
-              )}
+        <div class={seen.busy ? "attention busy" : "attention"}>
+          {!compared && <AttentionOptions model={model} options={options} stretch={stretch} onStretch={onStretch} />}
+          <Waiting loaded={seen}>
+            {(found) => (
               <AttentionView
                 attention={found}
                 model={model.id}
@@ -61,9 +59,9 @@ export function Panel({ model, text, options, compared, stretch, onStretch, onPi
                 stretch={stretch}
                 onPick={onPick}
               />
-            </div>
-          )}
-        </Waiting>
+            )}
+          </Waiting>
+        </div>
         <SnippetsBehind
           asked={{ route: "/v1/attention", body: { model: model.id, input: text, method, merge, special } }}
         />

@@ -12,7 +12,7 @@ interface ScatterProps {
   labels: readonly string[];
 }
 
-/** The texts in one plane for all stages; the user's own is ringed. Points glide from stage to stage. */
+/** The texts in one plane for all stages; the user's own, the first, is ringed. Points glide from stage to stage. */
 export function Scatter({ drift, at, labels }: ScatterProps) {
   const words = useWords(driftWords);
   const all = drift.frames.flatMap((frame) => frame.points);
@@ -21,31 +21,32 @@ export function Scatter({ drift, at, labels }: ScatterProps) {
   const size = Math.max(Math.max(...xs) - left, Math.max(...ys) - low, 1e-6);
   const place = (value: number): number => PAD + (value / size) * (SIDE - 2 * PAD);
   const names = [...new Set(labels)].filter(Boolean).sort();
-  const tone = (label: string): string => (label ? `tone-${Math.min(names.indexOf(label), TONES - 1)}` : "own");
+  const toneOf = (label: string): string => (label ? `tone-${Math.min(names.indexOf(label), TONES - 1)}` : "tone-none");
   return (
     <div class="stack">
       <div class="row small">
         {names.slice(0, TONES).map((name) => (
-          <span key={name} class={`key ${tone(name)}`}>
+          <span key={name} class={`key ${toneOf(name)}`}>
             {name}
           </span>
         ))}
+        {labels.slice(1).includes("") && <span class="key tone-none">{words.noLabel}</span>}
         <span class="key own">{words.yours}</span>
       </div>
       <svg class="plot scatter" viewBox={`0 0 ${SIDE} ${SIDE}`} role="img" aria-label={words.points}>
         <rect class="scatter-frame" x="0.5" y="0.5" width={SIDE - 1} height={SIDE - 1} rx="8" />
         {drift.frames[at].points
           .map(([x, y], index) => ({ x: place(x - left), y: SIDE - place(y - low), index }))
-          .toReversed() // the user's own text, the first, lies on top
+          .toReversed() // the user's own text lies on top
           .map(({ x, y, index }) => (
             <g
               key={index}
-              class={`scatter-point ${tone(labels[index])}`}
+              class={`scatter-point ${index === 0 ? "own" : toneOf(labels[index])}`}
               style={{ transform: `translate(${x}px, ${y}px)` }}
             >
-              <title>{`${drift.input[index]} (${labels[index] || words.yours})`}</title>
-              <circle r={labels[index] ? 4.5 : 6} />
-              {!labels[index] && <circle class="ring" r="11" />}
+              <title>{`${drift.input[index]} (${index === 0 ? words.yours : labels[index] || words.noLabel})`}</title>
+              <circle r={index === 0 ? 6 : 4.5} />
+              {index === 0 && <circle class="ring" r="11" />}
             </g>
           ))}
       </svg>

@@ -1,7 +1,15 @@
 // One model: what it is, its diagram, how to call it, and a place to try it.
 
-import { useState } from "preact/hooks";
-import { card as askCard, diagramPath, models as askModels, removeModel, type Model } from "../../api/models";
+import {
+  card as askCard,
+  diagramPath,
+  models as askModels,
+  named,
+  removeModel,
+  tunable,
+  type Model,
+} from "../../api/models";
+import { useAttempt } from "../../base/attempt";
 import { count } from "../../base/format";
 import { useWords } from "../../base/language";
 import { useLoad } from "../../base/load";
@@ -21,13 +29,12 @@ const CHECKPOINT = ":ckpt-"; // such models have no card
 export function ModelView({ id }: { id: string }) {
   const words = useWords(modelsWords);
   const loaded = useLoad("models", askModels);
-  const model = loaded.value?.find((one) => one.id === id || one.aliases.includes(id));
-  const [problem, tell] = useState("");
-  const remove = () =>
-    removeModel(id).then(
-      () => go(pathTo("models")),
-      (error: unknown) => tell(error instanceof Error ? error.message : String(error)),
-    );
+  const model = loaded.value && named(loaded.value, id);
+  const [problem, attempt] = useAttempt();
+  const remove = async () => {
+    await removeModel(id);
+    go(pathTo("models"));
+  };
   return (
     <PlaceFrame
       title={id}
@@ -37,16 +44,20 @@ export function ModelView({ id }: { id: string }) {
         model && (
           <>
             {model.base_model !== null && (
-              <button type="button" class="button danger" onClick={() => void remove()}>
+              <button type="button" class="button danger" onClick={() => attempt(remove)}>
                 {words.deleteModel}
               </button>
             )}
-            <a class="button" href={pathTo("tune", null, { model: model.id })}>
-              {words.tune}
-            </a>
-            <a class="button" href={pathTo("step", null, { model: model.id })}>
-              {words.step}
-            </a>
+            {tunable(model) && (
+              <a class="button" href={pathTo("tune", null, { model: model.id })}>
+                {words.tune}
+              </a>
+            )}
+            {model.routes.includes("/v1/trace") && (
+              <a class="button" href={pathTo("step", null, { model: model.id })}>
+                {words.step}
+              </a>
+            )}
             <a class="button main" href={pathTo("look", null, { model: model.id })}>
               {words.look}
             </a>

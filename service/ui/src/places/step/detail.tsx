@@ -11,7 +11,7 @@ import { stepWords } from "../../words/step";
 import { Formula } from "./formula";
 import { Heads } from "./heads";
 import { MatrixView } from "./matrix_view";
-import { arithmetic, matrixOf, numHeads } from "./numbers";
+import { arithmetic, matrixOf, numHeads, type Matrix } from "./numbers";
 import { keyOf, type Placed } from "./sequence";
 
 interface DetailProps {
@@ -23,7 +23,7 @@ interface DetailProps {
   milliseconds: number; // in which the result appears
 }
 
-const TABLE_COLUMNS = 16;
+const TABLE_COLUMNS = 64;
 
 export function Detail({ trace, at, head, onHead, onChoose, milliseconds }: DetailProps) {
   const words = useWords(stepWords);
@@ -65,7 +65,7 @@ export function Detail({ trace, at, head, onHead, onChoose, milliseconds }: Deta
             ↓ {words.result}
             {heads > 0 && ` · ${words.zoomed(head)}`}
           </h3>
-          {matrix && matrix.columnNames === null && matrix.whole > (matrix.rows[0]?.length ?? 0) && (
+          {matrix && matrix.whole > (matrix.rows[0]?.length ?? 0) && (
             <span class="small muted">{words.shownOf(matrix.rows[0]?.length ?? 0, matrix.whole)}</span>
           )}
         </div>
@@ -87,23 +87,37 @@ export function Detail({ trace, at, head, onHead, onChoose, milliseconds }: Deta
             { name: words.deviation, value: told(summary.std) },
           ]}
         />
-        {matrix && (
-          <TableBehind
-            label={stage?.name ?? at.name}
-            columns={[
-              "",
-              ...(matrix.rows[0] ?? [])
-                .slice(0, TABLE_COLUMNS)
-                .map((_, index) => matrix.columnNames?.[index] ?? String(index)),
-            ].map((name, index) => ({ name, right: index > 0 }))}
-            rows={matrix.rows.map((row, index) => [
-              matrix.rowNames[index],
-              ...row.slice(0, TABLE_COLUMNS).map((value) => (value === null ? "−∞" : figure(value))),
-            ])}
-          />
-        )}
+        {matrix && <Numbers matrix={matrix} label={stage?.name ?? at.name} />}
       </div>
     </Card>
+  );
+}
+
+/** As a table; a single row stands upright. */
+function Numbers({ matrix, label }: { matrix: Matrix; label: string }) {
+  const words = useWords(stepWords);
+  const { rows, rowNames, columnNames } = matrix;
+  const across = rows[0]?.length ?? 0;
+  const shown = rows.length === 1 ? across : Math.min(across, TABLE_COLUMNS);
+  const names = Array.from({ length: shown }, (_, index) => columnNames?.[index] ?? String(index));
+  const written = (value: number | null): string => (value === null ? "−∞" : figure(value));
+  return (
+    <>
+      {rows.length === 1 ? (
+        <TableBehind
+          label={label}
+          columns={[{ name: "" }, { name: label, right: true }]}
+          rows={names.map((name, index) => [name, written(rows[0][index])])}
+        />
+      ) : (
+        <TableBehind
+          label={label}
+          columns={["", ...names].map((name, index) => ({ name, right: index > 0 }))}
+          rows={rows.map((row, index) => [rowNames[index], ...row.slice(0, shown).map(written)])}
+        />
+      )}
+      {shown < across && <p class="small muted">{words.inTable(shown, across)}</p>}
+    </>
   );
 }
 

@@ -26,11 +26,12 @@ export function matrixOf({ stage, name }: Placed, head: number, trace: Trace): M
   const ofLabels = name === "logits" || name === "label_probabilities";
   const square = name === "scores" || name === "probabilities";
   const single = shape.length === 1;
+  const shown = rows[0]?.length ?? 0;
   const known = rows.flat().filter((value): value is number => value !== null && Number.isFinite(value));
   return {
     rows,
     rowNames: single ? [""] : trace.tokens,
-    columnNames: square ? trace.tokens : ofLabels ? labelsOf(trace, shape.at(-1) ?? 0) : null,
+    columnNames: square ? trace.tokens : ofLabels ? labelsOf(trace, shape.at(-1) ?? 0).slice(0, shown) : null,
     whole: shape.at(-1) ?? 0,
     most: known.reduce((most, value) => Math.max(most, Math.abs(value)), 1e-9),
   };
@@ -43,12 +44,14 @@ function labelsOf(trace: Trace, count: number): string[] {
 /** How one number came about, where the numbers shown suffice to tell. */
 export function arithmetic(at: Placed, head: number, trace: Trace, row: number, column: number): string | null {
   const result = matrixOf(at, head, trace)?.rows[row]?.[column];
-  const parts = at.inputs.map((input) => matrixOf(input, head, trace)?.rows[row]);
+  const inputs = at.inputs.map((input) => matrixOf(input, head, trace));
+  const parts = inputs.map((input) => input?.rows[row]);
   if (result === null || result === undefined || parts.some((part) => !part)) return null;
   const operands = parts.map((part) => part?.[column] ?? null);
   if (at.stage.formula === "sum" || at.stage.formula === "x + y")
     return `${operands.map((value) => figure(value ?? NaN)).join(" + ")} = ${figure(result)}`;
   if (at.stage.formula === "softmax") {
+    if (parts[0]?.length !== inputs[0]?.whole) return null; // of a row that was cut, the sum is not known
     const scores = (parts[0] ?? []).map((value) => value ?? -Infinity);
     const most = Math.max(...scores);
     const total = scores.reduce((sum, score) => sum + Math.exp(score - most), 0);

@@ -1,6 +1,6 @@
 // Step through: the forward pass of one text, played over the model's own steps.
 
-import { models, type Model } from "../../api/models";
+import { models, named, type Model } from "../../api/models";
 import { trace as ask, type Trace } from "../../api/trace";
 import { useCallback, useEffect, useMemo, useState } from "preact/hooks";
 import { useWords } from "../../base/language";
@@ -9,6 +9,7 @@ import { note, pathTo, useAddress } from "../../base/router";
 import { Choice } from "../../parts/choice";
 import { Notice, Waiting } from "../../parts/notice";
 import { PlaceFrame } from "../../parts/place";
+import { lookWords } from "../../words/look";
 import { stepWords } from "../../words/step";
 import { EXAMPLES } from "../examples";
 import { LookInput } from "../look/input";
@@ -40,33 +41,42 @@ export function StepPlace() {
       }
     >
       <Waiting loaded={loaded}>
-        {(all) => {
-          const able = all.filter((model) => model.routes.includes("/v1/trace"));
-          return able.length ? <Stepping models={able} text={text} /> : <Notice>{words.noTrace}</Notice>;
-        }}
+        {(all) => (traced(all).length ? <Stepping models={all} text={text} /> : <Notice>{words.noModel}</Notice>)}
       </Waiting>
     </PlaceFrame>
   );
 }
 
 function Stepping({ models: all, text }: { models: Model[]; text: string }) {
+  const words = useWords(stepWords);
+  const inLook = useWords(lookWords);
   const { query } = useAddress();
-  const model =
-    all.find((one) => one.id === query.get("model") || one.aliases.includes(query.get("model") ?? "")) ?? all[0];
-  const layer = Math.min(Math.max(0, Math.trunc(Number(query.get("layer")) || 0)), model.num_layers - 1);
+  const able = traced(all);
+  const name = query.get("model");
+  const model = (name === null ? able[0] : named(able, name)) ?? null;
+  const layer = Math.min(Math.max(0, Math.trunc(Number(query.get("layer")) || 0)), (model?.num_layers ?? 1) - 1);
   const settled = useSettled(text, PAUSE_MS);
   const asked = settled.trim();
-  const loaded = useLoad<Trace>(asked ? JSON.stringify([model.id, asked, layer]) : null, (signal) =>
-    ask(model.id, asked, layer ? `${layer - 1}-${layer}` : "0", COLUMNS, signal),
+  const loaded = useLoad<Trace>(model && asked ? JSON.stringify([model.id, asked, layer]) : null, (signal) =>
+    ask(model?.id ?? "", asked, layer ? `${layer - 1}-${layer}` : "0", COLUMNS, signal),
   );
   return (
     <>
-      <LookInput title={null} models={all} model={model} text={text} names={["model", "text"]} comparable={false} />
-      <Waiting loaded={loaded}>
-        {(found) => <Walk trace={found} text={asked} layer={lastLayer(found, layer)} />}
-      </Waiting>
+      <LookInput title={null} models={able} model={model} text={text} names={["model", "text"]} comparable={false} />
+      {model ? (
+        <Waiting loaded={loaded}>
+          {(found) => <Walk trace={found} text={asked} layer={lastLayer(found, layer)} />}
+        </Waiting>
+      ) : (
+        <Notice tone="bad">{named(all, name) ? words.noTrace : inLook.notThere(name ?? "")}</Notice>
+      )}
     </>
   );
+}
+
+/** Models whose steps can be told. */
+function traced(all: readonly Model[]): Model[] {
+  return all.filter((model) => model.routes.includes("/v1/trace"));
 }
 
 /** Of the step wanted; of its like in the layer shown, until its own has come. */

@@ -3,7 +3,7 @@
 import { useState } from "preact/hooks";
 import { files as askFiles, type DataFile } from "../../api/files";
 import { createJob, type NewJob } from "../../api/jobs";
-import { models as askModels, type Model } from "../../api/models";
+import { models as askModels, named, tunable, type Model } from "../../api/models";
 import { useWords } from "../../base/language";
 import { useLoad } from "../../base/load";
 import { go, pathTo, useAddress } from "../../base/router";
@@ -32,10 +32,11 @@ function Choices({ files, models }: { files: DataFile[]; models: Model[] }) {
   const [problem, tell] = useState("");
   const [busy, work] = useState(false);
   const [filled, note] = useState<NewJob | null>(null);
-  const bases = models.filter((model) => !model.adapter && model.architecture !== "encoder_decoder");
+  const bases = models.filter(tunable);
   const data = files.filter((file) => file.status !== "error");
   const untuned = bases.filter((model) => model.base_model === null);
-  const base = query.get("model") ?? (untuned.find((model) => model.id === USUAL_BASE) ?? untuned[0])?.id;
+  const asked = query.get("model");
+  const base = (named(bases, asked) ?? untuned.find((model) => model.id === USUAL_BASE) ?? untuned[0])?.id;
   const shown = data.find((file) => file.id === query.get("file")) ?? data[0];
   const send = async (event: SubmitEvent) => {
     event.preventDefault();
@@ -75,6 +76,7 @@ function Choices({ files, models }: { files: DataFile[]; models: Model[] }) {
           ))}
         </select>
       </Field>
+      {asked !== null && !named(bases, asked) && <Notice tone="warn">{words.noBase(asked)}</Notice>}
       <Field name={words.base} hint={words.baseHint}>
         <select name="model" required>
           {bases.map((model) => (

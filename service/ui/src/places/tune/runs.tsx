@@ -1,8 +1,8 @@
-import { useCallback, useState } from "preact/hooks";
+import { useState } from "preact/hooks";
 import { ENDED, jobs as askJobs } from "../../api/jobs";
 import { shortened, when } from "../../base/format";
 import { useWords } from "../../base/language";
-import { useLoad, useTimer } from "../../base/load";
+import { useLoad, usePolling } from "../../base/load";
 import { pathTo } from "../../base/router";
 import { Card } from "../../parts/card";
 import { Waiting } from "../../parts/notice";
@@ -22,10 +22,7 @@ export function Runs() {
   const names = useWords(figureWords);
   const loaded = useLoad("jobs", askJobs);
   const live = loaded.value?.some((job) => !ENDED.includes(job.status)) ?? false;
-  useTimer(
-    live ? LOOK_MS : null,
-    useCallback(() => loaded.again(), [loaded.again]),
-  );
+  usePolling(loaded, live ? LOOK_MS : null);
   const [ticked, tick] = useState<string[]>([]);
   const toggle = (id: string) => tick(ticked.includes(id) ? ticked.filter((one) => one !== id) : [...ticked, id]);
   return (
