@@ -378,7 +378,7 @@ def test_an_endpoint_that_does_not_answer_holds_up_no_other_owners(
     settings = Settings(home=tmp_path, webhook_private=True)
     errands = Errands(settings, Database(settings.database_url))
     hooks, jobs = errands._webhooks, errands.store
-    with endless(says_nothing) as server:
+    with errands.running(), endless(says_nothing) as server:
         for name in ("first", "second"):
             hooks.create("mallory", name, server.url, EVENT_TYPES)
         hooks.create("ann", "mine", listener.url, EVENT_TYPES)
@@ -386,12 +386,11 @@ def test_an_endpoint_that_does_not_answer_holds_up_no_other_owners(
             jobs.cancel_job(add_job(jobs, "mallory"))
         for _ in range(2):
             jobs.cancel_job(add_job(jobs, "ann"))
-        with errands.running():
-            wait_for(lambda: len(listener.received) == 2, 60)
-            assert server.calls == 1, "one at a time for an owner"
-            assert not server.closed.is_set(), "which is under way still"
-            server.ends.set()
-            wait_for(lambda: server.calls > 1, 60)
+        wait_for(lambda: len(listener.received) == 2, 60)
+        assert server.calls == 1, "one at a time for an owner"
+        assert not server.closed.is_set(), "which is under way still"
+        server.ends.set()
+        wait_for(lambda: server.calls > 1, 60)
     jobs._database.close()
 
 
