@@ -104,8 +104,8 @@ class Engine:
         self._max_batch_tokens = max_batch_tokens
         self._max_writing_queue = max_writing_queue
         self._timeout_seconds = timeout_seconds
-        self._queue = TokenQueue(max_queue_tokens)
-        self._bulk_queue = TokenQueue(max_queue_tokens)
+        self._queue: TokenQueue[Item] = TokenQueue(max_queue_tokens)
+        self._bulk_queue: TokenQueue[Item] = TokenQueue(max_queue_tokens)
         self._looker = Looker(metrics, max_attention_queue, timeout_seconds)
         self._writer = Writer(metrics, max_batch_tokens)
         self._writing = False  # one core grows the texts that are written
@@ -251,7 +251,7 @@ class Engine:
         finally:
             _tell(asked, items[0].payload.loaded)
 
-    def _full(self, queue: TokenQueue, wanted: str) -> Busy:
+    def _full(self, queue: TokenQueue[Item], wanted: str) -> Busy:
         return Busy(
             f"{wanted} tokens do not fit beside the {queue.tokens} waiting; the queue holds {queue.max_tokens}; send "
             "fewer or try again later",

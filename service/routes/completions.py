@@ -41,7 +41,7 @@ async def completions(
     stops = _stops(body)
     texts = [_Text(loaded.tokenizer, stops, shown[row] if body.echo else "") for row in range(len(prompts))
              for _ in range(body.n)]  # fmt: skip
-    orders = new_orders(loaded, _writings(body, prompts), body.num_beams)
+    orders = new_orders(loaded, _writings(body, prompts), body.num_beams, caller.owner)
     reply = _Reply(body, orders, texts, sum(len(prompt) for prompt in prompts))
     if not body.stream:
         return await reply.whole(parts)
