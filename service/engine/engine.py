@@ -11,7 +11,7 @@ import math
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -193,11 +193,11 @@ class Engine:
         the same lane."""
         return await self.look("attention", encoding, lambda _: attend(loaded, encoding, method, layers, heads, part))
 
-    async def write(self, orders: Sequence[Order]) -> AsyncIterator[Written]:
+    async def write(self, orders: Sequence[Order]) -> AsyncGenerator[Written, None]:
         """Texts being written, as they grow: each order's tokens one by one, the last with its finish reason.
 
         Raises Busy when too many wait, TimedOut when no token comes in time. A caller that stops asking (a client
-        that left, a stop text that was found) takes its orders out.
+        that left, a stop text that was found) takes its orders out, and frees their room at once.
         """
         with self._lock:
             self._check_running()
@@ -229,8 +229,9 @@ class Engine:
                 f"no token within {self._timeout_seconds:g} s; send fewer texts or try again later"
             ) from None
         finally:
-            for order in orders:
-                order.cancelled = True  # no effect on those already finished
+            with self._lock:
+                self._writer.withdraw(orders)  # no effect on those already finished
+                self._note_depth()
             told.end(left)
 
     def _check_running(self) -> None:

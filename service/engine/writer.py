@@ -1,6 +1,6 @@
 """Texts being written for clients: takes prompts, grows every text by a token a turn, sends each token as it comes.
 
-Owned by `engine.py`: `put`, `take` and `drain` run under its lock, `turn` on one of its cores at a time.
+Owned by `engine.py`: `put`, `withdraw`, `take` and `drain` run under its lock, `turn` on one of its cores at a time.
 """
 
 import asyncio
@@ -86,6 +86,12 @@ class Writer:
 
     def put(self, orders: Sequence[Order]) -> None:
         self._waiting.put_all(orders)
+
+    def withdraw(self, orders: Sequence[Order]) -> None:
+        """Nobody wants these any more: those that wait leave at once, those being written at their next token."""
+        self._waiting.withdraw(orders)
+        for order in orders:
+            order.cancelled = True
 
     def take(self) -> list[Order]:
         """Prompts whose turn has come: of one model, within the token budget and the model's free rows."""
