@@ -172,6 +172,10 @@ class Tokenizer:
         changed: str = self._inner.normalizer.normalize_str(text)
         return changed
 
+    def same_as(self, other: "Tokenizer") -> bool:
+        """Whether both cut every text alike, into tokens of the same ids; they may have been read from two folders."""
+        return self is other or self._inner.to_str() == other._inner.to_str()
+
     def decode(self, ids: Sequence[int]) -> str:
         """The text of these tokens, special tokens left out."""
         text: str = self._inner.decode(list(ids), skip_special_tokens=True)

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.context import CALLER, Parts
 from service.keys import OPEN, Caller
+from service.large import json_of
 
 MAX_BODY_BYTES = 256 * 1024  # in a larger one the framework's share is small
 JSON = b"application/json"
@@ -54,7 +55,7 @@ class Direct:
             await self._app(scope, _again(body, receive), send)
             return
         answer = await route.ask(asked, self._parts, scope.get(CALLER, OPEN))
-        content = answer.model_dump_json(by_alias=True).encode()
+        content = await json_of(answer)
         headers = [(b"content-length", b"%d" % len(content)), (b"content-type", JSON)]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": content})

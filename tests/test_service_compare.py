@@ -1,15 +1,27 @@
 """Comparisons over HTTP: what the two sides say by themselves, and the difference of it."""
 
+from collections.abc import Iterator
 from xml.etree import ElementTree
 
 import httpx
 import numpy as np
 import pytest
+import torch
+from fastapi.testclient import TestClient
 from scipy.stats import spearmanr
 
+from model.batch import pad
 from model.explain.alignment import matched
+from model.explain.text_input import answers_to
 from model.explain.units import Unit
+from model.heads import TextModel
+from model.tokenizer import Tokenizer, train_byte_bpe
+from model.weights import save_model
+from service.app import create_app
+from service.model_store import ModelStore
+from service.settings import Settings
 from tests.conftest import Service
+from tests.zoo import TEXTS, Zoo, shaped
 
 TEXT, EDITED = "the film was fine 服务态度差", "the film was not fine 服务态度好"
 Body = dict[str, object]
@@ -143,4 +155,65 @@ def test_the_same_twice_has_not_moved_and_labels_must_be_shared(service: Service
     assert answer.json()["moved"] == [[0.0]] * 6
     refused = post(exact, "/v1/explain/compare", **sides(("classifier", TEXT), ("adapter1", TEXT)), faithfulness=False)
     assert refused.status_code == 400
-    assert "not a label of this model" in refused.json()["error"]["message"]
+    message = refused.json()["error"]["message"]
+    assert "no target is named, and the left's answer '" in message
+    assert "is not one of the labels ['x', 'y', 'z'] of 'adapter1'; name a target that both sides have" in message
+
+
+@pytest.fixture(scope="module")
+def writers(zoo: Zoo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    """The writer, another with a tokenizer just like its own, and one that cuts texts in another way."""
+    folder = tmp_path_factory.mktemp("writers")
+    settings = Settings(home=folder / "home", default_model="writer", run_worker=False, device="cpu", dtype="float32")
+    store = ModelStore(settings.bentoml_home)
+    models: dict[str, tuple[TextModel, Tokenizer]] = {
+        "writer": (zoo.models["writer"], zoo.bytes),
+        "alike": (shaped(9, zoo.models["writer"].config), zoo.bytes),
+        "other": (zoo.models["writer"], train_byte_bpe([*TEXTS, "the theatre"], 300)),
+    }
+    for name, (model, tokenizer) in models.items():
+        save_model(model, tokenizer, folder / name)
+        store.publish(folder / name, name, f"{name}:1", None, None)
+    with TestClient(create_app(settings)[1], base_url="http://localhost") as client:
+        yield client
+
+
+ASKED: Body = {"method": "gradient_x_input", "faithfulness": False}
+HALF = "\ufffd"  # the text of a token that is part of a character
+
+
+def logits_of(model: TextModel, zoo: Zoo, text: str) -> torch.Tensor:
+    return answers_to(model, pad(zoo.bytes.encode([text], 64), model.config.pad_id))[0]
+
+
+@pytest.mark.parametrize(("right", "seed"), [("writer", None), ("alike", 9)])
+def test_the_next_token_is_compared_where_it_is_part_of_a_character(
+    writers: TestClient, zoo: Zoo, right: str, seed: int | None
+) -> None:
+    texts = ("the film was fine", "the film was")
+    body = ASKED | sides(("writer", texts[0]), (right, texts[1]))
+    answer = writers.post("/v1/explain/compare", json=body)
+    assert answer.status_code == 200, answer.text
+    left, other = answer.json()["left"], answer.json()["right"]
+    assert left["target"] == other["target"] == HALF
+    token = int(logits_of(zoo.models["writer"], zoo, texts[0]).argmax())
+    model = zoo.models["writer"] if seed is None else shaped(seed, zoo.models["writer"].config)
+    assert other["value"] == pytest.approx(float(logits_of(model, zoo, texts[1])[token]), abs=1e-3)
+
+
+def test_what_another_tokenizer_can_not_say_is_told_as_the_left_s_answer(writers: TestClient) -> None:
+    body = ASKED | sides(("writer", "the film was fine"), ("other", "the film was"))
+    refused = writers.post("/v1/explain/compare", json=body)
+    assert refused.status_code == 400
+    error = refused.json()["error"]
+    assert error["param"] == "target"
+    assert error["message"] == (
+        f"no target is named, and the left's answer {HALF!r} is not one token of 'other'; name a target that both sides "
+        "have"
+    )
+    named = writers.post("/v1/explain/compare", json=body | {"target": "the"})
+    assert (named.status_code, named.json()["right"]["target"]) == (200, "the"), named.text
+    whole = sides(("writer", "a"), ("other", "a"))  # the left answers a whole character
+    assert writers.post("/v1/explain/compare", json=ASKED | whole).status_code == 200
+    unknown = writers.post("/v1/explain/compare", json=body | {"target": "film fine"}).json()["error"]["message"]
+    assert unknown.startswith("target is 'film fine', not 1 token but ")

@@ -262,7 +262,7 @@ def test_texts_grow_by_one_core_at_a_time_beside_requests(rooms: Rooms, monkeypa
             writer = LoadedModel("w", "w:1", decoder.config, bank, None, "float32", "w:1")  # type: ignore[arg-type] # reads no text
             asked = asyncio.create_task(engine.submit(base(), "embed", encodings([9]), "me"))
             await rooms.until(1)
-            orders = new_orders(writer, [Writing([1, 2, 3], Sampling(max_tokens=8, temperature=0.0))], 1)
+            orders = new_orders(writer, [Writing([1, 2, 3], Sampling(max_tokens=8, temperature=0.0))], 1, "me")
             written = [number async for one in engine.write(orders) for number in one.ids]
             assert written, "beside a core that is busy all the time"
             rooms.let_out()

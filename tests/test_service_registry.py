@@ -579,7 +579,7 @@ def test_two_versions_of_a_writer_write_side_by_side(tokenizer: Tokenizer) -> No
             engine.stop()
 
     async def text(engine: Engine, loaded: LoadedModel) -> list[int]:
-        orders = new_orders(loaded, [Writing(list(prompt), Sampling(max_tokens=12, temperature=0.0))], 1)
+        orders = new_orders(loaded, [Writing(list(prompt), Sampling(max_tokens=12, temperature=0.0))], 1, "me")
         return [number async for written in engine.write(orders) for number in written.ids]
 
     alone = []

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from model.tokenizer import Encoding, Marks
 from service.engine.tags import Aggregation, Found, find_tags
@@ -82,3 +84,52 @@ def test_labels_without_the_notation_are_given_by_word() -> None:
     rows = np.array([[0, 1], [0.8, 0.2], [0.1, 0.9], [0, 1]], dtype=np.float32)
     tags = find_tags(encoding([0, 1]), rows, labels, "auto")
     assert [tag.label for tag in tags] == ["noun", "verb"]
+
+
+def plain_words(text: Encoding, rows: np.ndarray, labels: tuple[str, ...], kind: Aggregation) -> list[Found]:
+    """Token by token."""
+    words: list[Found] = []
+    word_before: tuple[int, int] | None = None
+    for index, (start, end) in enumerate(text.offsets):
+        if text.special[index]:
+            continue
+        word = (text.texts[index], text.words[index])
+        if kind != "token" and word == word_before:
+            words[-1] = words[-1]._replace(end=end)
+            continue
+        best = int(np.argmax(rows[index]))
+        words.append(Found(labels[best], float(rows[index][best]), start, end, word[0]))
+        word_before = word
+    return words
+
+
+def plain_spans(words: list[Found]) -> list[Found]:
+    spans: list[Found] = []
+    scores: list[list[float]] = []
+    open_span = False
+    for word in words:
+        prefix, _, kind = word.label.partition("-")
+        noted = prefix in ("B", "I") and bool(kind)
+        if noted and open_span and prefix == "I" and (spans[-1].label, spans[-1].segment) == (kind, word.segment):
+            spans[-1] = spans[-1]._replace(end=word.end)
+            scores[-1].append(word.score)
+        elif noted or word.label != "O":
+            spans.append(word._replace(label=kind if noted else word.label))
+            scores.append([word.score])
+        open_span = noted
+    return [span._replace(score=float(np.mean(values))) for span, values in zip(spans, scores, strict=True)]
+
+
+@given(
+    words=st.lists(st.integers(0, 1), max_size=40),
+    second=st.integers(0, 40),
+    kind=st.sampled_from(["token", "word", "span"]),
+    seed=st.integers(0, 1000),
+)
+def test_tags_are_those_of_the_plain_way(words: list[int], second: int, kind: Aggregation, seed: int) -> None:
+    numbers = np.cumsum(words).tolist()  # a 0 goes on with the word before
+    text = encoding(numbers, [int(place >= second) for place in range(len(words))])
+    rows = np.random.default_rng(seed).random((len(words) + 2, 6), dtype=np.float32)
+    labels = (*LABELS, "ODD")
+    expected = plain_words(text, rows, labels, kind)
+    assert find_tags(text, rows, labels, kind) == (plain_spans(expected) if kind == "span" else expected)

@@ -11,7 +11,7 @@ import math
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -102,8 +102,8 @@ class Engine:
         self._max_batch_tokens = max_batch_tokens
         self._max_writing_queue = max_writing_queue
         self._timeout_seconds = timeout_seconds
-        self._queue = TokenQueue(max_queue_tokens)
-        self._bulk_queue = TokenQueue(max_queue_tokens)
+        self._queue: TokenQueue[Item] = TokenQueue(max_queue_tokens)
+        self._bulk_queue: TokenQueue[Item] = TokenQueue(max_queue_tokens)
         self._looker = Looker(metrics, max_attention_queue, timeout_seconds)
         self._writer = Writer(metrics, max_batch_tokens)
         self._writing = False  # one core grows the texts that are written
@@ -191,11 +191,11 @@ class Engine:
         the same lane."""
         return await self.look("attention", encoding, lambda _: attend(loaded, encoding, method, layers, heads, part))
 
-    async def write(self, orders: Sequence[Order]) -> AsyncIterator[Written]:
+    async def write(self, orders: Sequence[Order]) -> AsyncGenerator[Written, None]:
         """Texts being written, as they grow: each order's tokens one by one, the last with its finish reason.
 
         Raises Busy when too many wait, TimedOut when no token comes in time. A caller that stops asking (a client
-        that left, a stop text that was found) takes its orders out.
+        that left, a stop text that was found) takes its orders out, and frees their room at once.
         """
         with self._lock:
             self._check_running()
@@ -227,8 +227,9 @@ class Engine:
                 f"no token within {self._timeout_seconds:g} s; send fewer texts or try again later"
             ) from None
         finally:
-            for order in orders:
-                order.cancelled = True  # no effect on those already finished
+            with self._lock:
+                self._writer.withdraw(orders)  # no effect on those already finished
+                self._note_depth()
             told.end(left)
 
     def _check_running(self) -> None:
@@ -249,7 +250,7 @@ class Engine:
         finally:
             _tell(asked, items[0].payload.loaded)
 
-    def _full(self, queue: TokenQueue, wanted: str) -> Busy:
+    def _full(self, queue: TokenQueue[Item], wanted: str) -> Busy:
         return Busy(
             f"{wanted} tokens do not fit beside the {queue.tokens} waiting; the queue holds {queue.max_tokens}; send "
             "fewer or try again later",

@@ -1,8 +1,7 @@
 """Probabilities of each token to tags with a place in the text: by token, by word, or joined into spans."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -13,8 +12,7 @@ from service.engine.runner import Array
 Aggregation = Literal["auto", "token", "word", "span"]
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
     """One label and where it stands: characters [start, end) of the text, or of one text of a pair."""
 
     label: str
@@ -32,19 +30,32 @@ def find_tags(encoding: Encoding, probabilities: Array, labels: Sequence[str], a
     """
     if aggregation == "auto":
         aggregation = "span" if mark_spans(labels) else "word"
-    found: list[Found] = []
-    word_before: tuple[int, int] | None = None
-    for index, (start, end) in enumerate(encoding.offsets):
-        if encoding.special[index]:
-            continue
-        word = (encoding.texts[index], encoding.words[index])
-        if aggregation != "token" and word == word_before:
-            found[-1] = replace(found[-1], end=end)
-            continue
-        best = int(np.argmax(probabilities[index]))
-        found.append(Found(labels[best], float(probabilities[index][best]), start, end, word[0]))
-        word_before = word
+    places = _places(encoding, aggregation)
+    firsts = [first for first, _ in places]
+    of_firsts = probabilities[firsts]  # [N, C]
+    best = of_firsts.argmax(axis=1)
+    scores = of_firsts[np.arange(len(firsts)), best]
+    offsets, texts = encoding.offsets, encoding.texts
+    found = [
+        Found(labels[label], score, offsets[first][0], offsets[last][1], texts[first])
+        for (first, last), label, score in zip(places, best.tolist(), scores.tolist(), strict=True)
+    ]
     return _spans(found) if aggregation == "span" else found
+
+
+def _places(encoding: Encoding, aggregation: Aggregation) -> list[tuple[int, int]]:
+    """The first and the last token of each word, or each token by itself."""
+    places: list[tuple[int, int]] = []
+    word_before: tuple[int, int] | None = None
+    for index, (special, text, word) in enumerate(zip(encoding.special, encoding.texts, encoding.words, strict=True)):
+        if special:
+            continue
+        if aggregation != "token" and (text, word) == word_before:
+            places[-1] = (places[-1][0], index)
+        else:
+            places.append((index, index))
+            word_before = (text, word)
+    return places
 
 
 def _spans(words: Sequence[Found]) -> list[Found]:
@@ -60,7 +71,7 @@ def _spans(words: Sequence[Found]) -> list[Found]:
     return [
         Found(
             span_kind(own[0].label) or own[0].label,
-            float(np.mean([word.score for word in own])),
+            own[0].score if len(own) == 1 else float(np.mean([word.score for word in own])),
             own[0].start,
             own[-1].end,
             own[0].segment,

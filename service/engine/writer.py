@@ -1,16 +1,18 @@
 """Texts being written for clients: takes prompts, grows every text by a token a turn, sends each token as it comes.
 
-Owned by `engine.py`: `put`, `take` and `drain` run under its lock, `turn` on one of its cores at a time.
+Owned by `engine.py`: `put`, `withdraw`, `take` and `drain` run under its lock, `turn` on one of its cores at a time.
 """
 
 import asyncio
+import sys
 import time
-from collections import deque
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from model.generation import BeamSearch, Decoding, FinishReason, Writing
+from model.lora import AdapterBank
+from service.engine.queue import TokenQueue
 from service.engine.replies import deliver
 from service.engine.runner import LoadedModel
 from service.engine.spans import Trace
@@ -39,12 +41,22 @@ class Order:
     writing: Writing
     replies: "asyncio.Queue[Written | Exception]"
     loop: asyncio.AbstractEventLoop
+    owner: str
     num_beams: int = 1
     cancelled: bool = False
     since: float = field(default_factory=time.monotonic)
     began: float = 0.0  # when its prompt was read
     sent: int = 0  # tokens the client has
     beam: BeamSearch | None = None
+
+    @property
+    def key(self) -> AdapterBank:
+        """Texts of one are written together: of the same weights in memory, not of the same name."""
+        return self.loaded.bank
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self.writing.prompt)
 
     def send(self, written: Written) -> None:
         deliver([(self.loop, self.replies.put_nowait, (written,))])
@@ -59,9 +71,9 @@ class Writer:
     def __init__(self, metrics: Metrics, max_prompt_tokens: int) -> None:
         self._metrics = metrics
         self._max_prompt_tokens = max_prompt_tokens  # read in one pass, so that a turn stays short
-        self._waiting: deque[Order] = deque()
-        self._decodings: dict[str, Decoding] = {}  # by the model's tag, as the orders
-        self._orders: dict[str, list[Order]] = {}
+        self._waiting: TokenQueue[Order] = TokenQueue(sys.maxsize)  # the engine has a bound of texts
+        self._decodings: dict[Hashable, Decoding] = {}  # by the orders' key, as these
+        self._orders: dict[Hashable, list[Order]] = {}
         self._beams: list[Order] = []
 
     @property
@@ -70,32 +82,29 @@ class Writer:
 
     @property
     def busy(self) -> bool:
-        return bool(self._waiting or self._orders or self._beams)
+        return bool(self.waiting or self._orders or self._beams)
 
     def put(self, orders: Sequence[Order]) -> None:
-        self._waiting.extend(orders)
+        self._waiting.put_all(orders)
+
+    def withdraw(self, orders: Sequence[Order]) -> None:
+        """Nobody wants these any more: those that wait leave at once, those being written at their next token."""
+        self._waiting.withdraw(orders)
+        for order in orders:
+            order.cancelled = True
 
     def take(self) -> list[Order]:
-        """Prompts whose turn has come: in order, of one model, within the token budget and the model's free rows."""
-        taken: list[Order] = []
-        tokens = 0
-        while self._waiting:
-            order = self._waiting[0]
-            if order.cancelled:
-                self._waiting.popleft()
-                continue
-            model = order.loaded.base_tag
-            tokens += len(order.writing.prompt)
-            full = len(self._orders.get(model, ())) + len(taken) + len(self._beams) >= MAX_ROWS
-            if full or (taken and (taken[0].loaded.base_tag != model or tokens > self._max_prompt_tokens)):
-                break
-            taken.append(self._waiting.popleft())
-        return taken
+        """Prompts whose turn has come: of one model, within the token budget and the model's free rows."""
+        return self._waiting.next_batch(self._max_prompt_tokens, self._free_rows)
+
+    def _free_rows(self, key: Hashable) -> int:
+        beams = sum(order.key is key for order in self._beams)
+        return MAX_ROWS - len(self._orders.get(key, ())) - beams
 
     def drain(self) -> list[Order]:
         """Everything unfinished, and forgets it."""
-        orders = [*self._waiting, *self._beams, *(order for rows in self._orders.values() for order in rows)]
-        self._waiting.clear()
+        rows = [order for orders in self._orders.values() for order in orders]
+        orders = [*self._waiting.drain(), *self._beams, *rows]
         self._beams.clear()
         self._orders.clear()
         self._decodings.clear()
@@ -108,19 +117,19 @@ class Writer:
             self._metrics.queue_wait("write", order.began - order.since)
         self._beams += [order for order in prompts if order.num_beams > 1]
         if plain := [order for order in prompts if order.num_beams == 1]:
-            self._orders.setdefault(plain[0].loaded.base_tag, [])
-            self._grow(plain[0].loaded.base_tag, plain)
-        for model in list(self._orders):
-            self._grow(model, [])
+            self._orders.setdefault(plain[0].key, [])
+            self._grow(plain[0].key, plain)
+        for key in list(self._orders):
+            self._grow(key, [])
         for order in list(self._beams):
             self._grow_beam(order)
 
-    def _grow(self, model: str, new: Sequence[Order]) -> None:
+    def _grow(self, key: Hashable, new: Sequence[Order]) -> None:
         """One step of one model's texts: the new ones read their prompts, or else all write a token."""
         started = time.monotonic()
-        orders = self._orders[model]
-        decoding = self._decodings.get(model) or Decoding((new or orders)[0].loaded.model)
-        self._decodings[model] = decoding
+        orders = self._orders[key]
+        decoding = self._decodings.get(key) or Decoding((new or orders)[0].loaded.model)
+        self._decodings[key] = decoding
         try:
             for order in orders:
                 if order.cancelled:
@@ -142,8 +151,8 @@ class Writer:
         for order in list(orders):
             self._report(order)
         if not orders:
-            del self._orders[model]
-            del self._decodings[model]
+            del self._orders[key]
+            del self._decodings[key]
 
     def _report(self, order: Order) -> None:
         writing, sent = order.writing, order.sent
@@ -154,7 +163,7 @@ class Writer:
             )
             order.sent = len(writing.ids)
         if writing.finish_reason is not None:
-            self._orders[order.loaded.base_tag].remove(order)
+            self._orders[order.key].remove(order)
 
     def _grow_beam(self, order: Order) -> None:
         if order.cancelled:
@@ -209,8 +218,8 @@ class Told:
         self._trace.add("write", began, now, known, moments=moments)
 
 
-def new_orders(loaded: LoadedModel, writings: Sequence[Writing], num_beams: int, **fields: Any) -> list[Order]:
+def new_orders(loaded: LoadedModel, writings: Sequence[Writing], num_beams: int, owner: str) -> list[Order]:
     """The orders of one request, with one reply queue on the running event loop."""
     replies: asyncio.Queue[Written | Exception] = asyncio.Queue()
     loop = asyncio.get_running_loop()
-    return [Order(loaded, index, writing, replies, loop, num_beams, **fields) for index, writing in enumerate(writings)]
+    return [Order(loaded, index, writing, replies, loop, owner, num_beams) for index, writing in enumerate(writings)]

@@ -10,13 +10,14 @@ from fastapi import APIRouter, Request, Response
 
 from model.explain.alignment import matched
 from service.context import CallerOf, Parts, PartsOf
+from service.engine.runner import LoadedModel
 from service.errors import InvalidRequest
 from service.keys import Caller
 from service.pictures.comparison import StripsPicture, difference_of, strips_png, strips_svg
 from service.pictures.heatmap import Picture, attention_png, attention_svg
 from service.pictures.views import MAX_ROWS
 from service.routes.answers import forms
-from service.routes.explain import explained, saliency_of
+from service.routes.explain import Explanation, explained, labels_of, output_of, saliency_of
 from service.routes.forms import JSON, MAX_JSON_NUMBERS, chosen_form, formed, nested_json
 from service.routes.seeing import Asked, Seen, resolve
 from service.schemas.attention import AttentionRequest
@@ -151,9 +152,11 @@ async def compare_explanations(
     """The scores of both sides for one target, and what changed."""
     options = body.model_dump(exclude={"left", "right"})
     asked = [ExplainRequest(model=side.model, input=side.input, **options) for side in (body.left, body.right)]
-    left = await explained(asked[0], parts, caller)
-    asked[1] = asked[1].model_copy(update={"target": left.target})
-    right = await explained(asked[1], parts, caller)
+    explanation = await explained(asked[0], parts, caller)
+    label = None
+    if body.target is None:
+        label = await _answer_of(explanation, await parts.model(body.right.model, caller.owner), body.right.model)
+    left, right = explanation.answer, (await explained(asked[1], parts, caller, label)).answer
     form = chosen_form(request, ATTENTION)
     if form == JSON:
         return formed(_compared(left, right).model_dump_json(), JSON)
@@ -162,6 +165,24 @@ async def compare_explanations(
     picture = StripsPicture(f"{_title(body)} · {body.method.replace('_', ' ')}", names, first, second)
     content = await asyncio.to_thread(strips_png if form == "image/png" else strips_svg, picture)
     return formed(content, form)
+
+
+async def _answer_of(left: Explanation, right: LoadedModel, name: str) -> int:
+    """What the left answers, as an output of the right. Raises InvalidRequest. A token's text need not be one token
+    again: it may be part of a character, or none."""
+    writers = left.loaded.config.task == right.config.task == "causal_lm"
+    alike = writers and await asyncio.to_thread(left.loaded.tokenizer.same_as, right.tokenizer)
+    if alike and left.label < right.config.vocab_size:
+        return left.label
+    try:
+        return output_of(right, left.answer.target, "target")
+    except InvalidRequest:
+        kind = "one token" if right.config.task == "causal_lm" else f"one of the labels {labels_of(right)}"
+        raise InvalidRequest(
+            f"no target is named, and the left's answer {left.answer.target[:40]!r} is not {kind} of {name!r}; name a "
+            "target that both sides have",
+            "target",
+        ) from None
 
 
 def _compared(left: ExplainResponse, right: ExplainResponse) -> ExplainComparison:

@@ -3,7 +3,7 @@
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -41,7 +41,7 @@ async def completions(
     stops = _stops(body)
     texts = [_Text(loaded.tokenizer, stops, shown[row] if body.echo else "") for row in range(len(prompts))
              for _ in range(body.n)]  # fmt: skip
-    orders = new_orders(loaded, _writings(body, prompts), body.num_beams)
+    orders = new_orders(loaded, _writings(body, prompts), body.num_beams, caller.owner)
     reply = _Reply(body, orders, texts, sum(len(prompt) for prompt in prompts))
     if not body.stream:
         return await reply.whole(parts)
@@ -233,7 +233,7 @@ class _Reply:
             id=self.id, created=self.created, model=self.body.model, choices=choices, usage=self._usage()
         )
 
-    async def stream(self, first: Written, events: AsyncIterator[Written]) -> AsyncIterator[str]:
+    async def stream(self, first: Written, events: AsyncGenerator[Written, None]) -> AsyncIterator[str]:
         """Server-sent events: a chunk for each piece of text, the usage when asked for, [DONE]."""
         try:
             async for index, piece, written, reason in self._pieces(_again(first, events)):
@@ -248,8 +248,7 @@ class _Reply:
         except ServiceError as error:  # the status is out already: the error comes as an event
             yield f"data: {json.dumps(body_of(error), ensure_ascii=False)}\n\n"
         finally:
-            for order in self.orders:  # the client may have left
-                order.cancelled = True
+            await events.aclose()  # the client may have left
         yield "data: [DONE]\n\n"
 
     async def _pieces(

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -39,7 +40,7 @@ RESPONSES = forms("JSON; by Accept a saliency strip", "image/png", "image/svg+xm
 @router.post("/explain", operation_id="explain", response_model=ExplainResponse, responses=RESPONSES)
 async def explanation(body: ExplainRequest, request: Request, parts: PartsOf, caller: CallerOf) -> Response:
     """Scores of a text's units for a label: above zero they speak for it. With faithfulness against chance."""
-    answer = await explained(body, parts, caller)
+    answer = (await explained(body, parts, caller)).answer
     form = chosen_form(request, DRAW)
     if form == JSON:
         content = answer.model_dump_json().encode()
@@ -48,27 +49,35 @@ async def explanation(body: ExplainRequest, request: Request, parts: PartsOf, ca
     return formed(content, form)
 
 
-async def explained(body: ExplainRequest, parts: Parts, caller: Caller) -> ExplainResponse:
+@dataclass(frozen=True)
+class Explanation:
+    """An answer, and what of its target the text in it may not tell."""
+
+    answer: ExplainResponse
+    loaded: LoadedModel
+    label: int  # the target
+
+
+async def explained(body: ExplainRequest, parts: Parts, caller: Caller, label: int | None = None) -> Explanation:
+    """`label` stands for a target of the body that has no text."""
     loaded = await parts.model(body.model, caller.owner)
     if loaded.config.task != "causal_lm":
         check_can(loaded, body.model, "classify", "a classifier, a regression model or one that writes on")
     limit = min(parts.settings.max_attention_tokens, loaded.config.max_positions)
     (encoding,) = await encode(parts, loaded, [body.input], body.truncate, limit)
     trial = Trial(num_random=body.num_random, beam_width=int(body.normalise)) if body.faithfulness else None
-    label, against = (
-        _output(loaded, name, field) for name, field in ((body.target, "target"), (body.against, "against"))
-    )
+    against = None if body.against is None else output_of(loaded, body.against, "against")
+    if body.target is not None:
+        label = output_of(loaded, body.target, "target")
     if label is not None and label == against:
-        raise InvalidRequest(f"target and against are both {body.target!r}; name two different ones", "against")
+        raise InvalidRequest(f"target and against are both {body.against!r}; name two different ones", "against")
     question = Question(body.method, label, against, trial)
     seen = await parts.engine.look("explain", encoding, partial(explain, loaded, encoding, question))
-    return _response(body, loaded, encoding, seen)
+    return Explanation(_response(body, loaded, encoding, seen), loaded, seen.target.label)
 
 
-def _output(loaded: LoadedModel, name: str | None, field: str) -> int | None:
-    """The number of a label, or of the one token that a next token's text is."""
-    if name is None:
-        return None
+def output_of(loaded: LoadedModel, name: str, field: str) -> int:
+    """The number of a label, or of the one token that a next token's text is. Raises InvalidRequest."""
     if loaded.config.task == "causal_lm":
         (encoding,) = loaded.tokenizer.encode([name[:MAX_TOKEN_LETTERS]], MAX_TOKEN_LETTERS, special_tokens=False)
         if len(encoding.ids) != 1 or len(name) > MAX_TOKEN_LETTERS:

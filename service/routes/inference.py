@@ -1,19 +1,22 @@
 """`/v1/classify`, `/v1/embeddings`, `/v1/tag`, `/v1/fill-mask`, `/v1/tokenize`: text in, answers out."""
 
 import base64
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 
 from model.tokenizer import Encoding, Text
 from service.context import CallerOf, Parts, PartsOf
-from service.direct import Route
-from service.engine.runner import LoadedModel, Operation
+from service.direct import Ask, Route
+from service.engine.runner import Array, Candidates, LoadedModel, Operation
 from service.engine.tags import find_tags
 from service.engine.windows import Read, Texts, whole, windowed
 from service.errors import InvalidRequest, TooLarge
+from service.large import beside, json_of
 from service.registry import operations_of
 from service.schemas.base import Usage
 from service.schemas.inference import (
@@ -41,9 +44,24 @@ from service.schemas.inference import (
 )
 
 router = APIRouter(prefix="/v1", tags=["inference"])
+Answers = Sequence[tuple[Read, Sequence[Array]]]  # each text with the rows of its windows
 
 
-@router.post("/classify")
+def _post(path: str, operation_id: str | None = None) -> Callable[[Ask], Ask]:
+    """Adds a route. Its answers are written here, for the framework would write a large one in one go."""
+
+    def add(ask: Ask) -> Ask:
+        @functools.wraps(ask)
+        async def answer(**given: Any) -> Response:
+            return Response(await json_of(await ask(**given)), media_type="application/json")
+
+        router.post(path, operation_id=operation_id)(answer)
+        return ask
+
+    return add
+
+
+@_post("/classify")
 async def classify(body: ClassifyRequest, parts: PartsOf, caller: CallerOf) -> ClassifyResponse:
     """Labels with scores for each text. The scores of one text sum to 1 (before top_k), but for a multi-label model,
     whose labels are independent; a regression model gives one number."""
@@ -51,23 +69,32 @@ async def classify(body: ClassifyRequest, parts: PartsOf, caller: CallerOf) -> C
     check_can(loaded, body.model, "classify", "a classifier, for instance a fine-tuned model")
     texts = await read(parts, loaded, body)
     answers = texts.own(await parts.engine.submit(loaded, "classify", texts.encodings, caller.owner))
-    if loaded.config.task == "regression":
-        numbers = [
-            Regression(index=index, score=float(text.mean(rows)[0]), **_length(text))
-            for index, (text, rows) in enumerate(answers)
-        ]
-        return ClassifyResponse(model=body.model, data=numbers, usage=usage(texts.encodings))
+    data = _regressions if loaded.config.task == "regression" else partial(_classifications, loaded, body.top_k)
+    size = len(answers) * loaded.config.num_outputs
+    return await beside(
+        size, lambda: ClassifyResponse(model=body.model, data=data(answers), usage=usage(texts.encodings))
+    )
+
+
+def _regressions(answers: Answers) -> list[Regression]:
+    return [
+        Regression(index=index, score=float(text.mean(rows)[0]), **_length(text))
+        for index, (text, rows) in enumerate(answers)
+    ]
+
+
+def _classifications(loaded: LoadedModel, top_k: int | None, answers: Answers) -> list[Classification]:
     data = []
     for index, (text, rows) in enumerate(answers):
         row = text.mean(rows)
-        order = np.argsort(-row)[: body.top_k]
+        order = np.argsort(-row)[:top_k]
         scores = [Score(label=loaded.labels[label], score=round(float(row[label]), 6)) for label in order]
         best = scores[0]
         data.append(Classification(index=index, label=best.label, score=best.score, scores=scores, **_length(text)))
-    return ClassifyResponse(model=body.model, data=data, usage=usage(texts.encodings))
+    return data
 
 
-@router.post("/embeddings", operation_id="create_embeddings")
+@_post("/embeddings", operation_id="create_embeddings")
 async def embeddings(body: EmbeddingsRequest, parts: PartsOf, caller: CallerOf) -> EmbeddingsResponse:
     """Text vectors of unit length, pooled as the model was trained to, as OpenAI's embeddings."""
     loaded = await parts.model(body.model, caller.owner)
@@ -85,30 +112,46 @@ async def embeddings(body: EmbeddingsRequest, parts: PartsOf, caller: CallerOf) 
     else:
         texts = await read(parts, loaded, body)
     answers = texts.own(await parts.engine.submit(loaded, "embed", texts.encodings, caller.owner))
+    return await beside(
+        len(answers) * width,
+        lambda: EmbeddingsResponse(model=body.model, data=_vectors(body, answers), usage=usage(texts.encodings)),
+    )
+
+
+def _vectors(body: EmbeddingsRequest, answers: Answers) -> list[Embedding]:
     vectors = np.stack([text.unit_mean(rows) for text, rows in answers])  # [N, D]
     if body.dimensions is not None:
         vectors = vectors[:, : body.dimensions]
         vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
-    shaped: list[list[float] | str]
-    if body.encoding_format == "base64":
-        shaped = [base64.b64encode(vector.astype("<f4").tobytes()).decode("ascii") for vector in vectors]
-    else:
-        shaped = vectors.astype(np.float64).tolist()
-    data = [
-        Embedding(index=index, embedding=vector, **_length(text))
-        for index, (vector, (text, _)) in enumerate(zip(shaped, answers, strict=True))
+    return [
+        Embedding(index=index, embedding=_shaped(vector, body.encoding_format), **_length(text))
+        for index, (vector, (text, _)) in enumerate(zip(vectors, answers, strict=True))
     ]
-    return EmbeddingsResponse(model=body.model, data=data, usage=usage(texts.encodings))
 
 
-@router.post("/tag")
+def _shaped(vector: Array, encoding_format: str) -> list[float] | str:
+    if encoding_format == "base64":
+        return base64.b64encode(vector.astype("<f4").tobytes()).decode("ascii")
+    numbers: list[float] = vector.astype(np.float64).tolist()
+    return numbers
+
+
+@_post("/tag")
 async def tag(body: TagRequest, parts: PartsOf, caller: CallerOf) -> TagResponse:
     """A label for every token, word or span of the text, with its place in characters."""
     loaded = await parts.model(body.model, caller.owner)
     check_can(loaded, body.model, "tag", "a token classifier")
     texts = await read(parts, loaded, body)
     answers = texts.own(await parts.engine.submit(loaded, "tag", texts.encodings, caller.owner))
-    data = [
+    used = usage(texts.encodings)
+    return await beside(
+        used.total_tokens,
+        lambda: TagResponse(model=body.model, data=_tagged(loaded, body, answers), usage=used),
+    )
+
+
+def _tagged(loaded: LoadedModel, body: TagRequest, answers: Answers) -> list[Tagged]:
+    return [
         Tagged(
             index=index,
             tags=[
@@ -126,10 +169,9 @@ async def tag(body: TagRequest, parts: PartsOf, caller: CallerOf) -> TagResponse
         )
         for index, (given, (text, rows)) in enumerate(zip(as_list(body.input), answers, strict=True))
     ]
-    return TagResponse(model=body.model, data=data, usage=usage(texts.encodings))
 
 
-@router.post("/fill-mask")
+@_post("/fill-mask")
 async def fill_mask(body: FillMaskRequest, parts: PartsOf, caller: CallerOf) -> FillMaskResponse:
     """The likeliest tokens at each mask. `[MASK]` stands for the model's own mask token, whatever that is."""
     loaded = await parts.model(body.model, caller.owner)
@@ -145,33 +187,48 @@ async def fill_mask(body: FillMaskRequest, parts: PartsOf, caller: CallerOf) -> 
         if not masks:
             raise InvalidRequest(f"input {index} has no {mask}; put it where a token is to be found", "input")
     rows = await parts.engine.submit(loaded, "fill_mask", encodings, caller.owner)
-    data = []
-    for index, (encoding, masks, found) in enumerate(zip(encodings, places, rows, strict=True)):
-        shown = [
-            Mask(
-                start=encoding.offsets[where][0],
-                end=encoding.offsets[where][1],
-                segment=encoding.texts[where],
-                candidates=[
-                    Candidate(
-                        token=loaded.tokenizer.token_of(int(number)), id=int(number), score=round(float(score), 6)
-                    )
-                    for number, score in zip(ids[: body.top_k], scores[: body.top_k], strict=True)
-                ],
-            )
-            for where, ids, scores in zip(masks, found.ids, found.probabilities, strict=True)
+    used = usage(encodings)
+
+    def filled() -> FillMaskResponse:
+        data = [
+            FilledMasks(index=index, masks=_masks(loaded, body.top_k, *found), truncated=found[0].truncated)
+            for index, found in enumerate(zip(encodings, places, rows, strict=True))
         ]
-        data.append(FilledMasks(index=index, masks=shown, truncated=encoding.truncated))
-    return FillMaskResponse(model=body.model, data=data, usage=usage(encodings))
+        return FillMaskResponse(model=body.model, data=data, usage=used)
+
+    return await beside(used.total_tokens + body.top_k * sum(map(len, places)), filled)
 
 
-@router.post("/tokenize")
+def _masks(loaded: LoadedModel, top_k: int, encoding: Encoding, places: list[int], found: Candidates) -> list[Mask]:
+    return [
+        Mask(
+            start=encoding.offsets[where][0],
+            end=encoding.offsets[where][1],
+            segment=encoding.texts[where],
+            candidates=[
+                Candidate(token=loaded.tokenizer.token_of(int(number)), id=int(number), score=round(float(score), 6))
+                for number, score in zip(ids[:top_k], scores[:top_k], strict=True)
+            ],
+        )
+        for where, ids, scores in zip(places, found.ids, found.probabilities, strict=True)
+    ]
+
+
+@_post("/tokenize")
 async def tokenize(body: TokenizeRequest, parts: PartsOf, caller: CallerOf) -> TokenizeResponse:
     """What the model reads: ids, tokens and where each stands in the text, in characters."""
     loaded = await parts.model(body.model, caller.owner)
     masks = loaded.config.task == "masked_lm"
     encodings = await encode(parts, loaded, as_list(body.input), body.truncate, masks=masks)
-    data = [
+    used = usage(encodings)
+    return await beside(
+        used.total_tokens,
+        lambda: TokenizeResponse(model=body.model, data=_tokens(loaded, body, encodings), usage=used),
+    )
+
+
+def _tokens(loaded: LoadedModel, body: TokenizeRequest, encodings: Sequence[Encoding]) -> list[Tokens]:
+    return [
         Tokens(
             index=index,
             ids=list(encoding.ids),
@@ -184,7 +241,6 @@ async def tokenize(body: TokenizeRequest, parts: PartsOf, caller: CallerOf) -> T
         )
         for index, (text, encoding) in enumerate(zip(as_list(body.input), encodings, strict=True))
     ]
-    return TokenizeResponse(model=body.model, data=data, usage=usage(encodings))
 
 
 def check_can(loaded: LoadedModel, model_id: str, operation: Operation, wanted: str) -> None:
@@ -226,7 +282,8 @@ async def read(parts: Parts, loaded: LoadedModel, body: LongTextRequest) -> Text
             )
     all_tokens = parts.settings.max_queue_tokens + 1  # a text with more is refused
     encodings = await encode_for_queue(parts, loaded, given, True, all_tokens)
-    texts = windowed(encodings, loaded.config.max_positions)
+    cut = partial(windowed, encodings, loaded.config.max_positions)
+    texts = await beside(sum(len(encoding.ids) for encoding in encodings), cut)
     _check_total(parts, texts.encodings)
     return texts
 
