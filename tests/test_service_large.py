@@ -50,7 +50,7 @@ def tokenized(count: int) -> BaseModel:
     data = [
         Tokens(
             index=index, ids=[7] * count, tokens=["é"] * count, offsets=[(0, 1)] * count, special=[True] * count,
-            truncated=False, normalised=text,
+            truncated=False, full_length=count, normalised=text,
         )
         for index, text in enumerate(("a\tb", None))
     ]  # fmt: skip

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from model.tags import continues_span, span_kind
 from model.tokenizer import Encoding, Marks
 from service.engine.tags import Aggregation, Found, find_tags
 
@@ -106,17 +107,13 @@ def plain_words(text: Encoding, rows: np.ndarray, labels: tuple[str, ...], kind:
 def plain_spans(words: list[Found]) -> list[Found]:
     spans: list[Found] = []
     scores: list[list[float]] = []
-    open_span = False
-    for word in words:
-        prefix, _, kind = word.label.partition("-")
-        noted = prefix in ("B", "I") and bool(kind)
-        if noted and open_span and prefix == "I" and (spans[-1].label, spans[-1].segment) == (kind, word.segment):
+    for before, word in zip([None, *words], words, strict=False):
+        if before and before.segment == word.segment and continues_span(word.label, before.label):
             spans[-1] = spans[-1]._replace(end=word.end)
             scores[-1].append(word.score)
-        elif noted or word.label != "O":
-            spans.append(word._replace(label=kind if noted else word.label))
+        elif word.label != "O":
+            spans.append(word._replace(label=span_kind(word.label) or word.label))
             scores.append([word.score])
-        open_span = noted
     return [span._replace(score=float(np.mean(values))) for span, values in zip(spans, scores, strict=True)]
 
 

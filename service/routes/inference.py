@@ -16,6 +16,7 @@ from service.engine.runner import Array, Candidates, LoadedModel, Operation
 from service.engine.tags import find_tags
 from service.engine.windows import Read, Texts, whole, windowed
 from service.errors import InvalidRequest, TooLarge
+from service.keys import Caller
 from service.large import beside, json_of
 from service.registry import operations_of
 from service.schemas.base import Usage
@@ -52,8 +53,8 @@ def _post(path: str, operation_id: str | None = None) -> Callable[[Ask], Ask]:
 
     def add(ask: Ask) -> Ask:
         @functools.wraps(ask)
-        async def answer(**given: Any) -> Response:
-            return Response(await json_of(await ask(**given)), media_type="application/json")
+        async def answer(body: Any, parts: Parts, caller: Caller) -> Response:
+            return Response(await json_of(await ask(body, parts, caller)), media_type="application/json")
 
         router.post(path, operation_id=operation_id)(answer)
         return ask
