@@ -159,7 +159,8 @@ class ModelStore:
         return {card.id: card.folder for card in self.cards() if card.base_model is None}
 
     def find(self, model_id: str, owner: str | None = None) -> ModelCard:
-        """Raises NotFound for a name that no model of this owner has (None: none at all)."""
+        """Raises NotFound for a name that no model of this owner has (None: none at all), and ArtefactsUnavailable for
+        one that this host lacks while it can't ask whether another has published it."""
         for now in (False, True):  # another host may have published it since the last look
             if now and not self._follow(now=True):
                 break
@@ -212,7 +213,8 @@ class ModelStore:
 
     def _follow(self, now: bool = False) -> bool:
         """Takes what other hosts have published, drops what they have deleted, at most once in FOLLOW_SECONDS unless
-        it must be now -> whether it was done. Without the shared store this host goes on with what it has."""
+        it must be now -> whether it was done. Without the shared store this host goes on with what it has; what must
+        be now raises ArtefactsUnavailable."""
         if self._artefacts is None:
             return False
         if not self._following.acquire(blocking=now):  # models may be large: who knows enough does not wait for them
@@ -230,6 +232,8 @@ class ModelStore:
                 self._take_out(tag)
             return True
         except ArtefactsUnavailable:
+            if now:
+                raise
             log.warning("the store of artefacts does not answer; models of other hosts wait", exc_info=True)
             return False
         finally:

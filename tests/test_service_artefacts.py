@@ -193,6 +193,8 @@ def test_a_store_that_is_not_there_is_not_taken_for_one_from_which_all_was_delet
         assert not list(files.folder.iterdir())
         with pytest.raises(ArtefactsUnavailable, match=MARK):
             second.delete("tiny")
+        with pytest.raises(ArtefactsUnavailable, match=MARK):
+            second.find("of-a-third-host")  # which may have published it
         kind = "a network disk that is not mounted" if url.startswith("file:") else "a bucket that was emptied"
         told = str(caught.value).replace(url, url.partition(":")[0] + "://...")
         faults.saw(f"several hosts: {kind}, amid an upload", f"no model is deleted, nothing is written there: {told}")
@@ -396,11 +398,14 @@ def test_a_job_waits_for_a_store_that_is_away(
     job_id = submit(worker)
     while worker.checks.check_once():
         pass
+    lacks_the_model = Worker(worker.settings.model_copy(update={"home": tmp_path / "other"}))
+    lacks_the_model.files.path(worker.store.job(job_id).training_file)
     s3.stop()
     try:
-        run_next(worker)
-        job = worker.store.job(job_id)
-        assert (job.status, job.attempts) == ("queued", 0)
+        for one in (lacks_the_model, worker):
+            run_next(one)
+            job = worker.store.job(job_id)
+            assert (job.status, job.attempts) == ("queued", 0)
         told = worker.store.list_events(job_id, None, 1)[0][0].message
         assert told.startswith("the store of artefacts did not answer")
         assert "goes on from its last checkpoint" in told
@@ -408,3 +413,4 @@ def test_a_job_waits_for_a_store_that_is_away(
         s3.start()
     assert finish(worker, job_id).status == "succeeded"
     worker.database.close()
+    lacks_the_model.database.close()

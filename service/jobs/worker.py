@@ -76,7 +76,7 @@ class Worker:
         self.database = Database(settings.database_url)
         self.store = JobStore(self.database)
         self.aliases = AliasStore(self.database)
-        self.artefacts = Artefacts.of(settings.artefacts)
+        self.artefacts = Artefacts.of(settings.artefacts, settings.shared)
         self.models = ModelStore.of(settings)
         self.files = FileStorage.of(settings)
         self.checks = Checks(self.store, self.files, self.models, settings.default_model)
