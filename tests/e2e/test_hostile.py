@@ -280,7 +280,7 @@ def test_a_flood_of_idle_connections_leaves_the_service_to_others(service: Servi
     assert grown / reached < 64 * 1024
     faults.saw(
         f"{wanted:,} idle connections",
-        f"{reached:,} open, {grown / reached / 1024:.1f} KiB each; 20 of 20 requests answered beside them, the slowest in {1000 * max(times):.0f} ms",
+        f"{reached:,} open, {max(0, grown) / reached / 1024:.1f} KiB more each; 20 of 20 requests answered beside them, the slowest in {1000 * max(times):.0f} ms",
         seconds,
     )
 
