@@ -138,7 +138,7 @@ def _max_length(data: Data, base: Path) -> tuple[int, str]:
 
 
 def _longest(tokenizer: Tokenizer, texts: Sequence[Text], limit: int) -> int:
-    """In tokens; a part at a time, since what the tokenizer tells of a row takes a hundred times its text."""
+    """In tokens; a part at a time, since what the tokenizer tells of a row takes some forty times its text."""
     parts = (texts[start : start + CHUNK_TEXTS] for start in range(0, len(texts), CHUNK_TEXTS))
     return max((encoding.full_length for part in parts for encoding in tokenizer.encode(part, limit)), default=0)
 
