@@ -1,10 +1,7 @@
 """The registry over a store that changes under it: models replaced, deleted, too many for memory."""
 
 import asyncio
-import gc
 import threading
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +15,9 @@ from model.config import TransformerConfig
 from model.folders import load_config
 from model.generation import Sampling, Writing, write_all
 from model.heads import TextModel
-from model.lora import AdapterBank, LoraConfig, LoraLinear, load_adapter, make_trainable, save_adapter, take_adapter
+from model.lora import AdapterBank, LoraConfig, LoraLinear, make_trainable, save_adapter, take_adapter
 from model.tokenizer import Encoding, Tokenizer, train_wordpiece
-from model.weights import load_model, save_model
+from model.weights import save_model
 from service.app import create_app
 from service.database import Database
 from service.engine import engine as engine_module
@@ -33,7 +30,7 @@ from service.formats import Formats
 from service.jobs.store import JobStore
 from service.metrics import Metrics
 from service.model_store import ModelStore
-from service.registry import LOADS_AT_ONCE, Registry
+from service.registry import Registry
 from service.settings import Settings
 from tests.conftest import wait_for
 from tests.house import made_house
@@ -86,40 +83,6 @@ def published(store: ModelStore, tokenizer: Tokenizer, folder: Path, adapters: s
         store.publish(adapter_folder(base, "base", seed, folder / name), name, f"{name}:1", "base", None)
     for seed, name in enumerate(others):
         store.publish(folder_of(encoder(tokenizer, seed), tokenizer, folder / name), name, f"{name}:1", None, None)
-
-
-def loads_of(models: Registry) -> tuple[float, float]:
-    """How many are counted as successes and as failures."""
-    read = models._metrics.registry.get_sample_value
-    success, failure = (read("vitrine_model_loads_total", {"outcome": name}) for name in ("success", "failure"))
-    assert success is not None
-    assert failure is not None
-    return success, failure
-
-
-class SlowDisk:
-    """From which a model is read as soon as a test lets it go on, or fails to be."""
-
-    def __init__(self) -> None:
-        self.reading, self.go_on = threading.Event(), threading.Event()
-        self.reads = 0
-        self.error: OSError | None = None
-
-    def load_model(self, folder: Path) -> tuple[TextModel, Tokenizer]:
-        self.reads += 1
-        self.reading.set()
-        assert self.go_on.wait(60)
-        if self.error is not None:
-            raise self.error
-        return load_model(folder)
-
-
-@pytest.fixture
-def slow_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[SlowDisk]:
-    disk = SlowDisk()
-    monkeypatch.setattr("service.registry.load_model", disk.load_model)
-    yield disk
-    disk.go_on.set()
 
 
 def versions_of(config: TransformerConfig, tokenizer: Tokenizer) -> list[LoadedModel]:
@@ -335,209 +298,6 @@ def test_adapters_over_two_copies_of_one_base_never_share_a_batch(
             engine.stop()
 
     asyncio.run(check())
-
-
-def test_a_base_stays_while_an_adapter_over_it_is_read(
-    store: ModelStore, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    published(store, tokenizer, tmp_path, "xy", "pqr")
-    reading, go_on = threading.Event(), threading.Event()
-
-    def slow(folder: Path) -> Any:
-        reading.set()
-        assert go_on.wait(60)
-        return load_adapter(folder)
-
-    monkeypatch.setattr("service.registry.load_adapter", slow)
-
-    async def check() -> None:
-        models = registry(store, 3)
-        loading = asyncio.create_task(models.get("x"))
-        assert await asyncio.to_thread(reading.wait, 60)
-        for name in "pqr":
-            await models.get(name)
-        go_on.set()
-        x, y = await loading, await models.get("y")
-        assert x.bank is y.bank
-        assert sorted(models.resident) == ["base", "x", "y"]
-
-    asyncio.run(check())
-
-
-def test_an_adapter_that_can_not_be_read_leaves_no_more_in_memory_than_may_be(
-    store: ModelStore, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    published(store, tokenizer, tmp_path, "x", "p")
-    reading, go_on = threading.Event(), threading.Event()
-
-    def broken(_: Path) -> None:
-        reading.set()
-        assert go_on.wait(60)
-        raise ValueError("broken")
-
-    monkeypatch.setattr("service.registry.load_adapter", broken)
-
-    async def check() -> None:
-        models = registry(store, 1)
-        loading = asyncio.create_task(models.get("x"))
-        assert await asyncio.to_thread(reading.wait, 60)
-        await models.get("p")
-        assert models.resident == ["base", "p"]
-        go_on.set()
-        with pytest.raises(ValueError, match="broken"):
-            await loading
-        assert models.resident == ["p"]
-
-    asyncio.run(check())
-
-
-def test_models_that_push_each_other_out_while_they_load_all_answer(
-    store: ModelStore, tokenizer: Tokenizer, tmp_path: Path
-) -> None:
-    names = [f"m{number}" for number in range(4)]
-    for number, name in enumerate(names):
-        folder = folder_of(encoder(tokenizer, number), tokenizer, tmp_path / name)
-        store.publish(folder, name, f"{name}:1", None, None)
-
-    async def check() -> None:
-        models = registry(store, max_resident=1)
-        for _ in range(3):
-            loaded = await asyncio.gather(*(models.get(name) for name in names))
-            assert [one.id for one in loaded] == names
-            assert len(models.resident) == 1
-            assert set(models._bytes) == set(models._owners) == set(models.resident), "what left takes no room"
-
-    asyncio.run(check())
-
-
-def test_a_model_that_is_deleted_while_it_is_read_is_not_found(
-    store: ModelStore, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store.publish(folder_of(encoder(tokenizer, 0), tokenizer, tmp_path / "m"), "m", "m:1", None, None)
-    models, read = registry(store), Registry._read
-
-    def late(self: Registry, *found: Any) -> LoadedModel:
-        store.delete("m")
-        return read(self, *found)
-
-    monkeypatch.setattr(Registry, "_read", late)
-    with pytest.raises(NotFound):
-        asyncio.run(models.get("m"))
-    assert loads_of(models) == (0, 0), "no load that failed, of which an alert would tell"
-
-
-def test_who_leaves_while_a_model_loads_does_not_end_the_load_nor_does_who_comes_begin_another(
-    store: ModelStore, tokenizer: Tokenizer, tmp_path: Path, slow_disk: SlowDisk
-) -> None:
-    published(store, tokenizer, tmp_path, "", "p")
-
-    async def check() -> None:
-        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
-        models = registry(store)
-        for _ in range(LOADS_AT_ONCE + 1):
-            leaves = asyncio.create_task(models.get("p"))
-            assert await asyncio.to_thread(slow_disk.reading.wait, 60), "the threads of all others are free"
-            leaves.cancel()
-            await asyncio.gather(leaves, return_exceptions=True)
-        stay = [asyncio.create_task(models.get("p")) for _ in range(3)]
-        await asyncio.sleep(0)
-        slow_disk.go_on.set()
-        one, *others = await asyncio.gather(*stay)
-        assert all(other is one for other in others)
-        assert models.resident == ["p"]
-        assert (slow_disk.reads, loads_of(models)) == (1, (1, 0))
-
-    asyncio.run(check())
-
-
-def test_a_load_that_fails_is_told_to_all_who_wait_and_the_next_request_tries_again(
-    store: ModelStore, tokenizer: Tokenizer, tmp_path: Path, slow_disk: SlowDisk
-) -> None:
-    published(store, tokenizer, tmp_path, "", "p")
-    unheard: list[dict[str, Any]] = []
-
-    async def check() -> None:
-        asyncio.get_running_loop().set_exception_handler(lambda _, told: unheard.append(told))
-        models = registry(store)
-        slow_disk.error = OSError("unreadable")
-        waiting = [asyncio.create_task(models.get("p")) for _ in range(3)]
-        assert await asyncio.to_thread(slow_disk.reading.wait, 60)
-        slow_disk.go_on.set()
-        answers = await asyncio.gather(*waiting, return_exceptions=True)
-        assert [str(answer) for answer in answers] == ["unreadable"] * 3
-        assert (slow_disk.reads, loads_of(models)) == (1, (0, 1))
-        slow_disk.go_on.clear()
-        slow_disk.reading.clear()
-        leaves = asyncio.create_task(models.get("p"))
-        assert await asyncio.to_thread(slow_disk.reading.wait, 60)
-        leaves.cancel()
-        slow_disk.go_on.set()
-        while models._tasks:
-            await asyncio.sleep(0.01)
-        assert loads_of(models) == (0, 2), "whether or not anybody waits"
-        slow_disk.error = None
-        assert (await models.get("p")).id == "p"
-
-    asyncio.run(check())
-    gc.collect()
-    assert unheard == []
-
-
-def test_a_model_that_is_dropped_while_it_loads_does_not_come_back(
-    store: ModelStore, tokenizer: Tokenizer, tmp_path: Path, slow_disk: SlowDisk
-) -> None:
-    published(store, tokenizer, tmp_path, "", "p")
-
-    async def check() -> None:
-        models = registry(store)
-        waiting = asyncio.create_task(models.get("p"))
-        assert await asyncio.to_thread(slow_disk.reading.wait, 60)
-        store.delete("p")
-        models.drop("p")
-        with pytest.raises(NotFound):
-            await models.get("p")
-        store.publish(tmp_path / "p", "p", "p:2", None, None)
-        successor = asyncio.create_task(models.get("p"))
-        await asyncio.to_thread(wait_for, lambda: slow_disk.reads == 2, 60)
-        slow_disk.go_on.set()
-        assert (await successor) is (await models.get("p"))
-        assert (await waiting).tag == (await successor).tag == "p:2", "what it read of was gone"
-        assert loads_of(models) == (2, 0)
-
-    asyncio.run(check())
-
-
-def test_a_stop_ends_what_is_being_loaded(
-    store: ModelStore, tokenizer: Tokenizer, tmp_path: Path, slow_disk: SlowDisk
-) -> None:
-    published(store, tokenizer, tmp_path, "x", "")
-    models = registry(store)
-
-    async def check() -> None:
-        waiting = asyncio.create_task(models.get("x"))  # and with it its base
-        assert await asyncio.to_thread(slow_disk.reading.wait, 60)
-        await models.stop()
-        assert (models._tasks, models._loads, models._awaited, models.resident) == (set(), {}, [], [])
-        with pytest.raises(asyncio.CancelledError):
-            await waiting
-
-    asyncio.run(check())
-    slow_disk.go_on.set()
-
-
-def test_a_load_that_its_event_loop_left_behind_is_begun_anew_in_another(
-    store: ModelStore, tokenizer: Tokenizer, tmp_path: Path, slow_disk: SlowDisk
-) -> None:
-    published(store, tokenizer, tmp_path, "", "p")
-    models = registry(store)
-
-    async def leave() -> None:
-        asyncio.create_task(models.get("p"))  # noqa: RUF006
-        assert await asyncio.to_thread(slow_disk.reading.wait, 60)
-
-    asyncio.run(leave())
-    slow_disk.go_on.set()
-    assert asyncio.run(models.get("p")).id == "p"
 
 
 def test_memory_is_given_back_when_a_model_left_and_only_then(
