@@ -208,31 +208,40 @@ def test_files_that_are_put_in_place_for_longer_than_a_lease_are_put_once(
     assert place.answered(batch_id) == IN_ORDER
 
 
+def stalled_in_its_check(
+    monkeypatch: pytest.MonkeyPatch, store: Stalling, until: Callable[[], bool]
+) -> threading.Event:
+    """Who checks the file first does not keep its lease, until others have come so far -> set when that has begun."""
+    begun = threading.Event()
+
+    def check(*arguments: Any) -> Any:
+        if not begun.is_set():
+            store.goes_on.clear()
+            begun.set()
+            wait_for(until, PATIENCE_SECONDS)
+            store.goes_on.set()
+        return check_requests(*arguments)
+
+    monkeypatch.setattr(service.bulk, "check_requests", check)
+    return begun
+
+
 def test_who_lost_the_batch_while_it_checked_the_file_touches_no_answer(
     place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     batch_id = place.batch()
     stalled, store = place.worker()
-    checks = []
     lost = lambda: "was taken over" in caplog.text  # noqa: E731
-
-    def check(*arguments: Any) -> Any:
-        checks.append(1)
-        if len(checks) == 1:
-            store.goes_on.clear()
-            wait_for(lambda: place.row(batch_id).completed > 0, PATIENCE_SECONDS)  # by the other one
-            store.goes_on.set()
-        return check_requests(*arguments)
+    begun = stalled_in_its_check(monkeypatch, store, lambda: place.row(batch_id).completed > 0)
 
     def adding(self: Any, results: Any) -> None:
         if self.done.completed:
             wait_for(lost, PATIENCE_SECONDS)
         ADD(self, results)
 
-    monkeypatch.setattr(service.bulk, "check_requests", check)
     monkeypatch.setattr(service.bulk.Answers, "add", adding)
     with running(stalled):
-        wait_for(lambda: bool(checks), PATIENCE_SECONDS)
+        assert begun.wait(PATIENCE_SECONDS)
         with running(place.worker()[0]):
             place.wait(batch_id, "completed")
     assert place.answered(batch_id) == IN_ORDER
@@ -243,20 +252,10 @@ def test_who_lost_the_batch_touches_no_answer_either_where_nobody_has_them_open(
 ) -> None:
     batch_id = place.batch()
     stalled, store = place.worker()
-    checks = []
-
-    def check(*arguments: Any) -> Any:
-        checks.append(1)
-        if len(checks) == 1:
-            store.goes_on.clear()
-            row = lambda: place.row(batch_id)  # noqa: E731
-            wait_for(lambda: row().completed == 10 and row().worker is None, PATIENCE_SECONDS)
-            store.goes_on.set()
-        return check_requests(*arguments)
-
-    monkeypatch.setattr(service.bulk, "check_requests", check)
+    row = lambda: place.row(batch_id)  # noqa: E731
+    begun = stalled_in_its_check(monkeypatch, store, lambda: row().completed == 10 and row().worker is None)
     with running(stalled):
-        wait_for(lambda: bool(checks), PATIENCE_SECONDS)
+        assert begun.wait(PATIENCE_SECONDS)
         with monkeypatch.context() as patch:
             patch.setattr(service.bulk.Answers, "add", dying_after_ten)
             with running(place.worker()[0]):
