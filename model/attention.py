@@ -18,6 +18,7 @@ from torch.autograd.function import once_differentiable
 
 from model.batch import Unpadded
 from model.cache import LayerCache
+from model.capability import attends_by_products, attends_in_float32
 from model.dropout import clear, draw_kept, drop
 from model.script import as_script
 
@@ -122,17 +123,26 @@ class SelfAttention(torch.autograd.Function):
 
 
 @as_script
-def stretch_attention(qkv: Tensor, stretches: Tensor, num_heads: int, causal: bool) -> Tensor:
+def stretch_attention(
+    qkv: Tensor, stretches: Tensor, num_heads: int, causal: bool, widened: bool, by_products: bool
+) -> Tensor:
     """Each document by itself, those of one length at a time: qkv [N, 3D], stretches [S, 2] as `Unpadded` has them ->
-    mixed values [N, D]."""
+    mixed values [N, D]. Widened, bfloat16 is attended in float32; by products, documents of some lengths are attended
+    by what `scaled_dot_product_attention` writes out."""
     width = qkv.size(-1) // 3
     mixed = torch.empty([qkv.size(0), width], dtype=qkv.dtype, device=qkv.device)
     table: list[list[int]] = stretches.tolist()
     start = 0
     for documents, length in table:
         end = start + documents * length
-        block = qkv[start:end].view(documents, length, 3, num_heads, width // num_heads).permute(2, 0, 3, 1, 4)
-        attended = F.scaled_dot_product_attention(block[0], block[1], block[2], is_causal=causal)  # [B, H, T, K]
+        block = qkv[start:end].float() if widened and qkv.dtype == torch.bfloat16 else qkv[start:end]
+        heads = block.view(documents, length, 3, num_heads, width // num_heads).permute(2, 0, 3, 1, 4)
+        if by_products and not causal and 16 < length < 48:
+            each = heads.reshape(3, documents * num_heads, length, width // num_heads)
+            scores = torch.bmm(each[0], each[1].transpose(1, 2)).mul_((width // num_heads) ** -0.5)
+            attended = torch.bmm(torch.softmax(scores, dim=-1), each[2]).view(heads.shape[1:])  # [B, H, T, K]
+        else:
+            attended = F.scaled_dot_product_attention(heads[0], heads[1], heads[2], is_causal=causal)
         mixed[start:end] = attended.transpose(1, 2).reshape(end - start, width)
         start = end
     return mixed
@@ -203,10 +213,8 @@ class MultiHeadAttention(nn.Module):
         return self._output(mixed.transpose(1, 2).flatten(2))  # [B, H, T, K] -> [B, T, D]
 
     def _is_written_out(self, qkv: Tensor) -> bool:
-        """Whether a text that asks itself is for `SelfAttention`: in training on a CPU, with dropout, and not in 16
-        bits, where nobody has measured it."""
-        wide = qkv.dtype.itemsize >= 4 and qkv.device.type == "cpu"
-        return wide and self.training and self.dropout > 0.0
+        """Whether a text that asks itself is for `SelfAttention`: in training on a CPU, with dropout."""
+        return qkv.device.type == "cpu" and self.training and self.dropout > 0.0
 
     def forward(
         self,
@@ -243,7 +251,8 @@ class MultiHeadAttention(nn.Module):
             window = (-1, 0) if causal else (-1, -1)
             mixed = varlen().varlen_attn(query, key, value, starts, starts, longest, longest, window_size=window)
             return self._output(mixed.flatten(1))
-        return self._output(stretch_attention(qkv, documents.stretches, self.num_heads, causal))
+        ways = attends_in_float32(qkv.device), attends_by_products(qkv.device)
+        return self._output(stretch_attention(qkv, documents.stretches, self.num_heads, causal, *ways))
 
     def first_tokens_unpadded(self, hidden: Tensor, documents: Unpadded) -> Tensor:
         """The same for the first token of each document alone: hidden [N, D] -> [B, D]."""

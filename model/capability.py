@@ -10,6 +10,23 @@ def has_bfloat16(device: torch.device) -> bool:
     return device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
+def has_packed_bfloat16(device: torch.device) -> bool:
+    """Whether `model/packed.py` has its products here."""
+    has_onednn = bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
+    return device.type == "cpu" and has_onednn and has_bfloat16(device)
+
+
+def attends_in_float32(device: torch.device) -> bool:
+    """Whether torch's attention takes less time for bfloat16 once it is float32: on CPUs without AMX."""
+    return device.type == "cpu" and not torch.cpu._is_amx_tile_supported()
+
+
+def attends_by_products(device: torch.device) -> bool:
+    """Whether two batched products and a softmax take less time than torch's attention, for texts of 17 to 47 tokens:
+    its last columns beyond a multiple of 16 are computed one by one with AVX-512."""
+    return device.type == "cpu" and torch.cpu._is_avx512_supported()
+
+
 def has_int8(device: torch.device) -> bool:
     """Whether `model/quantized.py` has fast products of whole numbers here."""
     has_onednn = bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]

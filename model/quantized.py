@@ -20,7 +20,8 @@ from model.script import as_script
 from model.tokenizer import Encoding, Tokenizer
 
 WEIGHT_LEVELS = 127
-MAX_UNEVEN = 15  # input channels of a linear; with a token's lowest value sixteen, a multiple of eight
+UNEVEN = (0, 1, 3, 7, 15)  # input channels of a linear: with a token's lowest value powers of two
+COARSEST = 2.0  # times the step that the most of them leave
 SMALLEST = 1e-30  # of a scale: rows of zeros have one too
 SAMPLE_WORDS = (4, 8, 16, 32, 64) * 8
 
@@ -72,25 +73,31 @@ def int8_linear(
     exact_weight: Tensor, bias: Tensor,
 ) -> Tensor:  # fmt: skip
     """inputs [N, I] -> [N, O]."""
-    whole, lowest, step = token_levels(inputs, levels, even)
+    some = uneven.size(0) > 0
+    whole, lowest, step = token_levels(inputs * even if some else inputs, levels, some)
     none: List[Optional[Union[int, float, complex]]] = []  # noqa: UP006, UP045, UP007 (as TorchScript knows a Scalar)
     outputs: Tensor = torch.ops.onednn.qlinear_pointwise(
         whole, 1.0, 0, packed, scales, zeros, None, 1.0, 0, torch.float32, "none", none, ""
     )  # [N, O]; what follows is done in place, since pages of fresh memory cost more than the arithmetic
     torch.addcmul(bias, outputs, step, out=outputs)
-    outputs.addmm_(torch.cat([inputs.index_select(1, uneven), lowest], dim=1), exact_weight)
+    if some:
+        outputs.addmm_(torch.cat([inputs.index_select(1, uneven), lowest], dim=1), exact_weight)
+    else:
+        outputs.addcmul_(lowest, exact_weight)
     return outputs
 
 
-def token_levels(inputs: Tensor, levels: int, even: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """[N, I] -> levels [N, I] uint8, with the value of level 0 and the step between levels [N, 1] of each token. They
-    reach from its lowest value to its highest: after GELU almost all of a token lies on one side of zero."""
-    evened = inputs * even
+def token_levels(evened: Tensor, levels: int, in_place: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """[N, I], written over if so told -> levels [N, I] uint8, with the value of level 0 and the step between levels
+    [N, 1] of each token. They reach from its lowest value to its highest: after GELU almost all of a token lies on one
+    side of zero."""
     lowest = evened.amin([1], True)
     step = ((evened.amax([1], True) - lowest) / levels).clamp_min_(1e-30)  # SMALLEST: a script sees no globals
     # half a level lower and cut behind the point is the nearest level; a cut to uint8 takes seven times as long
-    shifted = evened.sub_(torch.sub(lowest, step, alpha=0.5)).mul_(step.reciprocal())
-    return shifted.to(torch.int8 if levels <= 127 else torch.int32).to(torch.uint8), lowest, step
+    start = torch.sub(lowest, step, alpha=0.5)
+    shifted = evened.sub_(start) if in_place else evened - start
+    shifted.mul_(step.reciprocal())
+    return shifted.to(torch.int8 if levels <= 127 else torch.int16).to(torch.uint8), lowest, step
 
 
 def quantize(model: TextModel, tokenizer: Tokenizer) -> None:
@@ -103,9 +110,17 @@ def quantize(model: TextModel, tokenizer: Tokenizer) -> None:
     levels = activation_levels()
     largest = _largest_inputs(model, linears, sample(tokenizer, model.config.max_positions))
     for name, linear in linears.items():
-        uneven = largest[name].topk(min(MAX_UNEVEN, linear.in_features // 8)).indices
         parent, _, own = name.rpartition(".")
-        setattr(model.get_submodule(parent), own, QuantizedLinear(linear, uneven, levels))
+        setattr(model.get_submodule(parent), own, QuantizedLinear(linear, uneven_channels(largest[name]), levels))
+
+
+def uneven_channels(largest: Tensor) -> Tensor:
+    """The largest absolute value [I] of each input channel -> those [U] that stay in float32: the fewest with which a
+    token's step is at most twice as wide as with the most."""
+    most = min(UNEVEN[-1], len(largest) // 8)
+    values, channels = largest.sort(descending=True)
+    enough = (count for count in UNEVEN if count < most and values[count] <= COARSEST * values[most])
+    return channels[: next(enough, most)]
 
 
 def sample(tokenizer: Tokenizer, max_length: int) -> list[Encoding]:

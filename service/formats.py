@@ -5,9 +5,11 @@ from dataclasses import dataclass, field
 
 import torch
 
-from model.capability import has_bfloat16, has_int8
+from model.capability import has_bfloat16, has_int8, has_packed_bfloat16
 from model.config import TransformerConfig
 from model.heads import TextModel
+from model.lora import TARGETS, replace_linears
+from model.packed import PackedLinear
 from model.quantized import quantize
 from model.tokenizer import Tokenizer
 from service.settings import Settings
@@ -42,5 +44,7 @@ def convert(model: TextModel, tokenizer: Tokenizer, dtype: str) -> None:
     """A float32 model into this format, in place. Heads stay as they are: they are small, and rounding shows there."""
     if dtype == "bfloat16":
         model.stack.to(torch.bfloat16)
+        if has_packed_bfloat16(next(model.parameters()).device):
+            replace_linears(model, TARGETS, PackedLinear)
     elif dtype == "int8":
         quantize(model, tokenizer)

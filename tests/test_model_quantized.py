@@ -14,7 +14,7 @@ from model.batch import pad_ids, unpad
 from model.capability import activation_levels, has_int8
 from model.heads import TextModel, pool_unpadded
 from model.lora import AdapterBank, RoutedLinear, Span, merge
-from model.quantized import QuantizedLinear, quantize, sample, token_levels
+from model.quantized import QuantizedLinear, quantize, sample, token_levels, uneven_channels
 from model.tokenizer import Encoding, Tokenizer, train_wordpiece
 from model.weights import load_model
 from tests.conftest import Rows
@@ -45,9 +45,9 @@ def small_pair(tokenizer: Tokenizer, seed: int) -> tuple[TextModel, TextModel]:
     return plain, rounded
 
 
-def linear_of(inputs: int, outputs: int, seed: int) -> QuantizedLinear:
+def linear_of(inputs: int, outputs: int, seed: int, uneven: int = 4) -> QuantizedLinear:
     torch.manual_seed(seed)
-    return QuantizedLinear(nn.Linear(inputs, outputs), torch.randperm(inputs)[:4], activation_levels())
+    return QuantizedLinear(nn.Linear(inputs, outputs), torch.randperm(inputs)[:uneven], activation_levels())
 
 
 def embedded(model: TextModel, encodings: list[Encoding]) -> Tensor:
@@ -58,16 +58,16 @@ def embedded(model: TextModel, encodings: list[Encoding]) -> Tensor:
 
 
 def levels_in(linear: QuantizedLinear, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    return token_levels(rows, linear.levels, linear._even)
+    return token_levels(rows * linear._even, linear.levels, True)
 
 
 @few
 @given(
     inputs=st.sampled_from([8, 33, 384]), outputs=st.sampled_from([3, 65, 384]), before=st.integers(0, 70),
-    after=st.integers(0, 300), seed=st.integers(0, 1000),
+    after=st.integers(0, 300), seed=st.integers(0, 1000), uneven=st.sampled_from([0, 1, 4]),
 )  # fmt: skip
 def test_a_row_is_the_same_whatever_its_neighbours(
-    inputs: int, outputs: int, before: int, after: int, seed: int
+    inputs: int, outputs: int, before: int, after: int, seed: int, uneven: int
 ) -> None:
     """Neighbours a hundred times as large, among them one of zeros, before and after it: its levels and their product to
     the bit, the sum with what stays in float32 to float32's own rounding."""
@@ -75,7 +75,7 @@ def test_a_row_is_the_same_whatever_its_neighbours(
     many = 100 * torch.randn(before + 1 + after, inputs)
     many[-1] = 0
     many[before] = row
-    linear = linear_of(inputs, outputs, seed)
+    linear = linear_of(inputs, outputs, seed, uneven)
     for alone, together in zip(levels_in(linear, row), levels_in(linear, many), strict=True):
         assert torch.equal(alone[0], together[before])
     assert gap(linear(many)[before], linear(row)[0]) < 1e-6
@@ -84,15 +84,22 @@ def test_a_row_is_the_same_whatever_its_neighbours(
 
 
 @few
-@given(st.sampled_from([8, 100, 384]), st.sampled_from([1, 64]), st.floats(1e-3, 1e3), st.integers(0, 1000))
-def test_it_is_the_linear_within_the_rounding_of_its_levels(inputs: int, outputs: int, size: float, seed: int) -> None:
-    linear = linear_of(inputs, outputs, seed)
+@given(
+    inputs=st.sampled_from([8, 100, 384]), outputs=st.sampled_from([1, 64]), size=st.floats(1e-3, 1e3),
+    seed=st.integers(0, 1000), uneven=st.sampled_from([0, 4]),
+)  # fmt: skip
+def test_it_is_the_linear_within_the_rounding_of_its_levels(
+    inputs: int, outputs: int, size: float, seed: int, uneven: int
+) -> None:
+    linear = linear_of(inputs, outputs, seed, uneven)
     rows = size * torch.randn(2, 9, inputs)
+    before = rows.clone()
     exact = F.linear(rows, linear.weight, linear.bias)
     largest, weights = rows.abs().amax(-1, keepdim=True), linear.weight.abs()
     of_activations = largest / linear.levels * weights.sum(1)
     of_weights = weights.amax(1) / 127 / 2 * (rows.abs().sum(-1, keepdim=True) + inputs * largest / linear.levels)
     assert linear(rows).shape == (2, 9, outputs)
+    assert torch.equal(rows, before), "what it reads, others read too"
     assert bool(((linear(rows) - exact).abs() <= (of_activations + of_weights) * 1.01 + 1e-6).all())
 
 
@@ -134,9 +141,24 @@ def test_no_level_runs_over_however_far_from_zero_a_token_lies(
 ) -> None:
     """A step may be less than what float32 can tell apart there; a level that ran over would come out at the other end."""
     rows = offset + size * torch.randn(8, 40, generator=torch.Generator().manual_seed(seed))
-    found, lowest, step = token_levels(rows, levels, torch.ones(40))
+    found, lowest, step = token_levels(rows, levels, in_place=False)
     near = found.double() * step.double() + lowest.double()
     assert bool(((near - rows.double()).abs() <= step.double() * 1.001).all())
+
+
+@few
+@given(seed=st.integers(0, 1000), loud=st.integers(0, 20), inputs=st.sampled_from([8, 64, 384]))
+def test_as_few_channels_are_uneven_as_leave_steps_of_twice_the_least(seed: int, loud: int, inputs: int) -> None:
+    largest = 1 + torch.rand(inputs, generator=torch.Generator().manual_seed(seed))
+    largest[torch.randperm(inputs)[:loud]] *= 10
+    most = min(15, inputs // 8)
+    ordered = largest.sort(descending=True).values.tolist()
+    found = uneven_channels(largest)
+    left = largest.clone().index_fill_(0, found, 0.0).max()
+    assert len(found) <= most
+    assert left <= 2 * ordered[most]
+    fewer = [count for count in (0, 1, 3, 7) if count < len(found)]
+    assert all(ordered[count] > 2 * ordered[most] for count in fewer)
 
 
 def test_uneven_channels_are_exact() -> None:
