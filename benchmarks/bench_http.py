@@ -27,7 +27,7 @@ from benchmarks.bench_inference import Contestant as Runtime
 from benchmarks.bench_inference import started
 from benchmarks.encode_ours import loaded_model
 from benchmarks.peers_environment import peer_python
-from benchmarks.report import ROOT, environment, parser_of, table, write
+from benchmarks.report import ROOT, by_hardware, environment, parser_of, table, write
 from benchmarks.services.echo import BODY
 from benchmarks.serving import CONNECTIONS, Load, bento, free_port, server, some, wrk
 from model.capability import has_bfloat16
@@ -264,7 +264,7 @@ def main() -> None:
     if given.only or given.without_peers:
         print(text)
     else:
-        write("http", text)
+        write(by_hardware("http"), text)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.peers_environment import peer_python
-from benchmarks.report import ROOT, environment, parser_of, table, write
+from benchmarks.report import ROOT, by_hardware, environment, parser_of, table, write
 from benchmarks.serving import some
 from model.capability import has_bfloat16, has_int8
 from training.catalogue import fetch_minilm, movie_sentiment
@@ -136,7 +136,7 @@ def main() -> None:
                 one.run()
             for dtype, measured in peaks.items():  # in each round: a virtual machine's speed changes
                 measured.append(gemm_peak(getattr(torch, dtype)))
-    write("inference", result(contestants, parity, peaks))
+    write(by_hardware("inference"), result(contestants, parity, peaks))
 
 
 def result(contestants: list[Contestant], parity: list[float], peaks: dict[str, list[float]]) -> str:

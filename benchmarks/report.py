@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from model.capability import has_bfloat16
 from training.events import Evaluated, Progress, TrainingEvent
 from training.recipes import RECIPES
 from training.results import MANIFEST_FILE, read_manifest
@@ -90,6 +91,11 @@ def write(name: str, text: str) -> None:
     text = "\n\n".join(_wrapped(paragraph) for paragraph in text.strip().split("\n\n"))
     (RESULTS / f"{name}.md").write_text(text + "\n", encoding="utf-8")
     print(text)
+
+
+def by_hardware(name: str) -> str:
+    """The result's name: what a CPU with bfloat16 shows is not replaced by one without."""
+    return name if has_bfloat16(torch.device("cpu")) else f"{name}_without_bfloat16"
 
 
 def _wrapped(paragraph: str) -> str:
