@@ -19,12 +19,15 @@ from model.batch import Unpadded, pad, unpad
 from model.capability import has_int8
 from model.config import TransformerConfig
 from model.heads import TextModel
-from model.lora import AdapterBank
+from model.lora import TARGETS, AdapterBank, replace_linears
+from model.packed import PackedLinear
 from model.quantized import QuantizedLinear, activation_levels
+from model.tokenizer import train_wordpiece
 from model.transformer import Encoder
 from service.engine import programs
 from service.engine.programs import CHECKED_LENGTHS, Program
 from service.engine.runner import Operation, run
+from service.formats import convert
 from tests.house import made_house
 from tests.small import configs, few, random_model, small_config
 from tests.test_service_cores import bank_with, encodings, loaded
@@ -50,7 +53,7 @@ def in_int8(model: TextModel) -> TextModel:
 
 @few
 @given(
-    config=configs("encoder", "decoder"), dtype=st.sampled_from(["float32", "bfloat16", "int8"]),
+    config=configs("encoder", "decoder"), dtype=st.sampled_from(["float32", "packed", "bfloat16", "int8"]),
     lengths=st.lists(st.integers(1, 60), min_size=1, max_size=9), seed=st.integers(0, 99),
 )  # fmt: skip
 def test_it_gives_what_the_operations_give(
@@ -59,7 +62,9 @@ def test_it_gives_what_the_operations_give(
     """Whatever the architecture, and whichever lengths it was traced with; of all tokens and of the first."""
     model = random_model(replace(config, pooling="first") if config.architecture == "encoder" else config, seed)
     if dtype == "bfloat16":
-        model.stack.to(torch.bfloat16)
+        convert(model, train_wordpiece(["red cat"], 20), "bfloat16")
+    if dtype == "packed":  # in float32, which every CPU has
+        replace_linears(model, TARGETS, PackedLinear)
     if dtype == "int8" and has_int8(CPU):
         in_int8(model)
     program, documents = program_of(model), unpad(encodings(lengths))
